@@ -1,0 +1,87 @@
+//! From a checkpoint and its description to a [`TrainedNet`].
+
+use std::path::PathBuf;
+
+use ndarray::{Array1, Array4};
+
+use crate::model::{Linear, Preprocessing, Shape};
+
+/// A network as it was trained: multi-branch blocks with batch norm, then global average pooling and a classifier.
+#[derive(Debug, Clone)]
+pub struct TrainedNet {
+    /// Name of the model: the file's stem, or the architecture.
+    pub name: String,
+    /// How an image becomes the input.
+    pub input: Preprocessing,
+    /// Class names in the order of the logits, where the description has them.
+    pub classes: Option<Vec<String>>,
+    /// Shape of the network input.
+    pub input_shape: Shape,
+    /// The blocks, in order; each is followed by a `ReLU`.
+    pub blocks: Vec<Block>,
+    /// The classifier after global average pooling.
+    pub classifier: Linear,
+    /// Name of the classifier in the checkpoint (`linear`, `head.fc` …).
+    pub classifier_name: String,
+}
+
+/// One block: branches that are added, then a `ReLU`.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// Name of the layer, scheme-independent where possible, e.g. `stage1.0`.
+    pub name: String,
+    /// Input channels.
+    pub in_channels: usize,
+    /// Output channels.
+    pub out_channels: usize,
+    /// Side of the fused (largest) kernel.
+    pub kernel: usize,
+    /// Stride.
+    pub stride: usize,
+    /// Zero padding of the fused kernel, `kernel / 2`.
+    pub padding: usize,
+    /// Groups.
+    pub groups: usize,
+    /// The parallel branches; at least one.
+    pub branches: Vec<Branch>,
+}
+
+/// One branch of a block.
+#[derive(Debug, Clone)]
+pub enum Branch {
+    /// A convolution, its own bias if it has one, and the batch norm after it (none in a fused checkpoint).
+    Conv {
+        /// `O × I/groups × k × k`, k odd and at most the block's.
+        weight: Array4<f32>,
+        /// `O`.
+        bias: Option<Array1<f32>>,
+        /// The batch norm that follows.
+        norm: Option<BatchNorm>,
+    },
+    /// Batch norm of the input alone (the identity branch).
+    Identity(BatchNorm),
+}
+
+/// Batch norm in inference form: `y = γ·(x − μ)/sqrt(σ² + ε) + β`. All of length C.
+#[derive(Debug, Clone)]
+pub struct BatchNorm {
+    /// γ.
+    pub weight: Array1<f32>,
+    /// β.
+    pub bias: Array1<f32>,
+    /// μ.
+    pub mean: Array1<f32>,
+    /// σ².
+    pub variance: Array1<f32>,
+    /// ε.
+    pub epsilon: f64,
+}
+
+/// Where the description comes from.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// A description file; default: `MODEL.json` beside `MODEL.safetensors`, or `config.json` in the folder.
+    pub describe: Option<PathBuf>,
+    /// The name of a published architecture, e.g. `repvgg-a1`.
+    pub arch: Option<String>,
+}

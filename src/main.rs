@@ -1,0 +1,3 @@
+//! The `repquant` command.
+
+fn main() {}
