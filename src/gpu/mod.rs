@@ -1,1 +1,13 @@
-//! Stub.
+//! Devices: wgpu adapters and the native Cpu device behind one type, their buffers, and how kernels run on them.
+
+mod adapters;
+mod buffer;
+mod device;
+mod kernel;
+#[allow(unsafe_code)]
+mod trusted;
+
+pub use adapters::{AdapterInfo, Backends, DeviceChoice, adapters};
+pub use buffer::Buffer;
+pub use device::{Device, DeviceInfo, DeviceKind, GpuDevice};
+pub use kernel::{Binding, COMMON, ENTRY_POINT, KernelSpec, Recorder, groups_for};

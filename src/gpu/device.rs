@@ -1,0 +1,300 @@
+//! A device: an opened wgpu adapter, or native code on the Cpu.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::adapters::{self, Backends, DeviceChoice};
+use super::buffer::Storage;
+use super::kernel::{Pipelines, Recorder};
+use super::{AdapterInfo, Buffer};
+use crate::{Error, Result};
+
+/// A GPU that has not answered for this long is taken for lost.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Set to 1, kernels keep wgpu's bounds checks, loop bounding and zeroed workgroup memory.
+const CHECKS_VARIABLE: &str = "REPQUANT_SHADER_CHECKS";
+
+/// Where a device's work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// Processor cores: the Cpu device, or a software adapter.
+    Cpu,
+    /// A GPU.
+    Gpu,
+}
+
+/// What a device is, for reports.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeviceInfo {
+    /// Its name.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12`, `gl`; `native` for the Cpu device.
+    pub backend: String,
+    /// Where the work is done.
+    #[serde(rename = "type")]
+    pub kind: DeviceKind,
+    /// Why it was chosen.
+    #[serde(skip)]
+    pub reason: String,
+}
+
+/// Runs kernels and holds their buffers.
+#[derive(Debug)]
+pub enum Device {
+    /// Native code, parallel over all cores.
+    Cpu(DeviceInfo),
+    /// A wgpu adapter.
+    Gpu(GpuDevice),
+}
+
+/// An opened wgpu adapter.
+#[derive(Debug)]
+pub struct GpuDevice {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) pipelines: Mutex<Pipelines>,
+    pub(super) checked: bool,
+    info: DeviceInfo,
+    adapter: AdapterInfo,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Device {
+    /// Opens the device that `choice` means.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where there is no such adapter or it cannot be opened.
+    pub fn open(choice: &DeviceChoice, backends: Backends) -> Result<Self> {
+        let (found, reason) = adapters::select(choice, backends)?;
+        match found {
+            Some(found) => {
+                let checked = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
+                Ok(Self::Gpu(GpuDevice::open(&found.adapter, found.info, reason, checked)?))
+            }
+            None => Ok(Self::native(reason)),
+        }
+    }
+
+    /// The Cpu device.
+    pub fn cpu() -> Self {
+        Self::native("asked for".into())
+    }
+
+    fn native(reason: String) -> Self {
+        let name = format!("native code on {} threads", rayon::current_num_threads());
+        Self::Cpu(DeviceInfo { name, backend: "native".into(), kind: DeviceKind::Cpu, reason })
+    }
+
+    /// Opens every adapter, and the Cpu device first: for `verify` and tests. An adapter that does not open is in the
+    /// list as the error it gave.
+    pub fn all(backends: Backends) -> Vec<Result<Self>> {
+        let gpus = adapters::enumerate(backends).into_iter().map(|found| {
+            let checked = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
+            let name = found.info.name.clone();
+            GpuDevice::open(&found.adapter, found.info, "listed".into(), checked).map(Self::Gpu).map_err(|e| e.at(name))
+        });
+        std::iter::once(Ok(Self::cpu())).chain(gpus).collect()
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        match self {
+            Self::Cpu(info) => info,
+            Self::Gpu(gpu) => &gpu.info,
+        }
+    }
+
+    /// Whether it is the Cpu device.
+    pub fn is_native(&self) -> bool {
+        matches!(self, Self::Cpu(_))
+    }
+
+    /// Largest buffer a kernel can bind, in words.
+    pub fn max_words(&self) -> usize {
+        match self {
+            Self::Cpu(_) => usize::MAX / 8,
+            Self::Gpu(gpu) => {
+                (gpu.adapter.max_binding_bytes.min(gpu.adapter.max_buffer_bytes) / 4).try_into().unwrap_or(usize::MAX)
+            }
+        }
+    }
+
+    /// A zeroed buffer of `words` 32-bit words (at least one is allocated).
+    ///
+    /// # Errors
+    /// If it is larger than the adapter's limit, or memory ran out.
+    pub fn alloc(&self, words: usize, label: &str) -> Result<Buffer> {
+        if words > self.max_words() {
+            return Err(Error::device(format!(
+                "{label}: {words} words do not fit the adapter's limit of {} for one buffer",
+                self.max_words()
+            ))
+            .hint("a smaller --batch-size, or --device cpu, needs less"));
+        }
+        let storage = match self {
+            Self::Cpu(_) => Storage::Host(RefCell::new(vec![0; words])),
+            Self::Gpu(gpu) => {
+                let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size: 4 * words.max(1) as u64,
+                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                });
+                gpu.check().map_err(|e| e.at(label))?;
+                Storage::Gpu(buffer)
+            }
+        };
+        Ok(Buffer { words, storage })
+    }
+
+    /// A buffer that holds `words`.
+    ///
+    /// # Errors
+    /// As [`Device::alloc`].
+    pub fn upload(&self, words: &[u32], label: &str) -> Result<Buffer> {
+        let buffer = self.alloc(words.len(), label)?;
+        self.write(&buffer, words);
+        Ok(buffer)
+    }
+
+    /// Overwrites the first words of a buffer, before any work submitted later.
+    ///
+    /// # Panics
+    /// If `words` is longer than the buffer.
+    pub fn write(&self, buffer: &Buffer, words: &[u32]) {
+        assert!(words.len() <= buffer.len(), "{} words into a buffer of {}", words.len(), buffer.len());
+        match self {
+            Self::Cpu(_) => buffer.host_mut()[..words.len()].copy_from_slice(words),
+            Self::Gpu(gpu) => gpu.queue.write_buffer(buffer.gpu(), 0, bytemuck::cast_slice(words)),
+        }
+    }
+
+    /// Reads the first `words` words of a buffer, after all work submitted so far.
+    ///
+    /// # Errors
+    /// If the device failed or does not answer.
+    pub fn read(&self, buffer: &Buffer, words: usize) -> Result<Vec<u32>> {
+        match self {
+            Self::Cpu(_) => Ok(buffer.host()[..words].to_vec()),
+            Self::Gpu(gpu) => gpu.read(buffer.gpu(), words),
+        }
+    }
+
+    /// Waits until all work submitted so far is done.
+    ///
+    /// # Errors
+    /// If the device failed or does not answer.
+    pub fn wait(&self) -> Result<()> {
+        match self {
+            Self::Cpu(_) => Ok(()),
+            Self::Gpu(gpu) => gpu.wait(),
+        }
+    }
+
+    /// Begins to record work.
+    pub fn recorder(&self) -> Recorder<'_> {
+        Recorder::new(self)
+    }
+}
+
+impl GpuDevice {
+    fn open(adapter: &wgpu::Adapter, info: AdapterInfo, reason: String, checked: bool) -> Result<Self> {
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("repquant"),
+            required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP),
+            // The defaults are far below what adapters offer: 128 MiB for a binding, 16 KiB of workgroup memory.
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
+            Error::device(format!("{} could not be opened", info.name)).because(e).hint("--device cpu needs no adapter")
+        })?;
+        let failure = Arc::new(Mutex::new(None));
+        // wgpu's default is to panic; here the first failure is kept and returned by the next call that can fail.
+        let keep = |text: String, slot: &Mutex<Option<String>>| {
+            slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        };
+        let slot = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| keep(error.to_string(), &slot)));
+        let slot = failure.clone();
+        device.set_device_lost_callback(move |why, text| {
+            if why != wgpu::DeviceLostReason::Destroyed {
+                keep(format!("the device was lost: {text}"), &slot);
+            }
+        });
+        let kind = if info.is_software() { DeviceKind::Cpu } else { DeviceKind::Gpu };
+        let described = DeviceInfo { name: info.name.clone(), backend: info.backend.clone(), kind, reason };
+        Ok(Self { device, queue, pipelines: Mutex::default(), checked, info: described, adapter: info, failure })
+    }
+
+    /// What the adapter offers.
+    pub fn adapter(&self) -> &AdapterInfo {
+        &self.adapter
+    }
+
+    /// Returns the first failure since the last check.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(()),
+            Some(text) => Err(Error::device(format!("{} failed: {text}", self.info.name))
+                .hint("a smaller --batch-size may help; --device cpu needs no adapter")),
+        }
+    }
+
+    /// A uniform buffer with these bytes.
+    pub(super) fn uniform(&self, bytes: &[u8]) -> wgpu::Buffer {
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: bytes.len() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&buffer, 0, bytes);
+        buffer
+    }
+
+    fn wait(&self) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) };
+        self.device.poll(wait).map_err(|e| {
+            Error::device(format!("{} did not finish within {} s", self.info.name, PATIENCE.as_secs()))
+                .because(e)
+                .hint("a smaller --batch-size makes each step shorter")
+        })?;
+        self.check()
+    }
+
+    fn read(&self, buffer: &wgpu::Buffer, words: usize) -> Result<Vec<u32>> {
+        if words == 0 {
+            return Ok(Vec::new());
+        }
+        let bytes = 4 * words as u64;
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            // The receiver is gone only where `wait` below failed, and that error is the one to report.
+            let _ = sender.send(result);
+        });
+        self.wait()?;
+        let lost = |cause: String| Error::device(format!("{} lost a result: {cause}", self.info.name));
+        match receiver.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(lost(e.to_string())),
+            Err(e) => return Err(lost(e.to_string())),
+        }
+        let view = staging.get_mapped_range(..).map_err(|e| lost(e.to_string()))?;
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+}

@@ -1,0 +1,220 @@
+//! How a kernel is described, compiled once, and dispatched.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::device::{Device, GpuDevice};
+use super::{Buffer, trusted};
+use crate::Result;
+
+/// What a shader binding is. Binding 0 is always the parameters; the buffers follow in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// `var<uniform>`: the parameters.
+    Params,
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    ReadWrite,
+}
+
+/// A WGSL kernel as the host knows it. `tests/shaders.rs` checks it against the shader with naga.
+#[derive(Debug)]
+pub struct KernelSpec {
+    /// File stem of the shader and name in messages.
+    pub name: &'static str,
+    /// The shader's own text; `common.wgsl` is put in front of it.
+    pub source: &'static str,
+    /// Bindings of group 0, in order.
+    pub bindings: &'static [Binding],
+    /// `@workgroup_size`.
+    pub workgroup_size: [u32; 3],
+    /// Size of the parameter struct in bytes.
+    pub params_bytes: usize,
+}
+
+/// Functions that all shaders share.
+pub const COMMON: &str = include_str!("../../shaders/common.wgsl");
+
+/// The entry point of every shader.
+pub const ENTRY_POINT: &str = "main";
+
+impl KernelSpec {
+    /// The whole WGSL text.
+    pub fn wgsl(&self) -> String {
+        format!("{COMMON}\n{}", self.source)
+    }
+}
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// Compiled kernels of a device, by name.
+pub(super) type Pipelines = HashMap<&'static str, Arc<Pipeline>>;
+
+/// How many workgroups of `size` cover `items`, folded into two dimensions where one is not enough. Shaders get the
+/// flat index back with `flat_group` of `common.wgsl` and return early past the end.
+pub fn groups_for(items: usize, size: u32) -> [u32; 3] {
+    const MOST: u32 = 65535;
+    let groups = items.div_ceil(size as usize).max(1) as u32;
+    if groups <= MOST { [groups, 1, 1] } else { [MOST, groups.div_ceil(MOST), 1] }
+}
+
+/// Records kernels in order; on the Cpu device they run at once.
+pub struct Recorder<'d> {
+    device: &'d Device,
+    encoder: Option<wgpu::CommandEncoder>,
+    pass: Option<wgpu::ComputePass<'static>>,
+}
+
+impl<'d> Recorder<'d> {
+    pub(super) fn new(device: &'d Device) -> Self {
+        let encoder = match device {
+            Device::Gpu(gpu) => Some(gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())),
+            Device::Cpu(_) => None,
+        };
+        Self { device, encoder, pass: None }
+    }
+
+    /// Whether kernels must run their native function.
+    pub fn is_native(&self) -> bool {
+        self.encoder.is_none()
+    }
+
+    /// The device that is recorded for.
+    pub fn device(&self) -> &'d Device {
+        self.device
+    }
+
+    /// Dispatches a kernel: `params` as the uniform, `buffers` as bindings 1, 2, …, over `groups` workgroups.
+    ///
+    /// # Errors
+    /// If the kernel does not compile on this adapter.
+    ///
+    /// # Panics
+    /// On the Cpu device, or if the arguments do not match `spec`: errors of the calling kernel.
+    pub fn run<P: bytemuck::Pod>(
+        &mut self,
+        spec: &'static KernelSpec,
+        params: &P,
+        buffers: &[&Buffer],
+        groups: [u32; 3],
+    ) -> Result<()> {
+        assert_eq!(buffers.len() + 1, spec.bindings.len(), "{}: number of bindings", spec.name);
+        assert_eq!(size_of::<P>(), spec.params_bytes, "{}: size of the parameters", spec.name);
+        let Device::Gpu(gpu) = self.device else { panic!("{}: no native function was called", spec.name) };
+        let pipeline = gpu.pipeline(spec)?;
+        let uniform = gpu.uniform(bytemuck::bytes_of(params));
+        let resources = std::iter::once(&uniform).chain(buffers.iter().map(|b| b.gpu()));
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = resources
+            .enumerate()
+            .map(|(i, buffer)| wgpu::BindGroupEntry { binding: i as u32, resource: buffer.as_entire_binding() })
+            .collect();
+        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(spec.name),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        if let (None, Some(encoder)) = (&self.pass, &mut self.encoder) {
+            self.pass = Some(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime());
+        }
+        if let Some(pass) = &mut self.pass {
+            pass.set_pipeline(&pipeline.pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+        }
+        Ok(())
+    }
+
+    /// Sets a buffer to zero.
+    pub fn clear(&mut self, buffer: &Buffer) {
+        self.pass = None;
+        match &mut self.encoder {
+            Some(encoder) => encoder.clear_buffer(buffer.gpu(), 0, None),
+            None => buffer.host_mut().fill(0),
+        }
+    }
+
+    /// Hands the recorded work to the device. It does not wait.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn submit(mut self) -> Result<()> {
+        self.pass = None;
+        if let (Device::Gpu(gpu), Some(encoder)) = (self.device, self.encoder.take()) {
+            gpu.queue.submit([encoder.finish()]);
+            gpu.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl GpuDevice {
+    /// The compiled kernel; compiles it the first time.
+    fn pipeline(&self, spec: &'static KernelSpec) -> Result<Arc<Pipeline>> {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(spec.name) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(self.compile(spec));
+        self.check().map_err(|e| e.at(format!("kernel {}", spec.name)))?;
+        pipelines.insert(spec.name, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, spec: &KernelSpec) -> Pipeline {
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = spec
+            .bindings
+            .iter()
+            .enumerate()
+            .map(|(i, binding)| wgpu::BindGroupLayoutEntry {
+                binding: i as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match binding {
+                        Binding::Params => wgpu::BufferBindingType::Uniform,
+                        Binding::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Binding::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(spec.name), entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(spec.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(spec.name),
+            source: wgpu::ShaderSource::Wgsl(spec.wgsl().into()),
+        };
+        let module = if self.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            trusted::unchecked_module(&self.device, descriptor)
+        };
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(spec.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(ENTRY_POINT),
+            // Kernels that use workgroup memory set it themselves.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: self.checked,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+}
