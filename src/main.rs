@@ -1,3 +1,7 @@
 //! The `repquant` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    repquant::cli::main()
+}

@@ -3,13 +3,9 @@
 /// A stage of the pipeline, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Reading and fusing the model.
-    Load,
     /// Collecting histograms on the device.
     Calibrate,
-    /// Choosing the activation ranges.
-    Threshold,
-    /// Splitting and quantizing the weights.
+    /// Choosing ranges, splitting and quantizing the weights.
     Quantize,
     /// Running the networks on labelled images.
     Evaluate,
@@ -39,8 +35,6 @@ pub enum Event {
         /// The stage.
         stage: Stage,
     },
-    /// Something the user should read: a refusal with its reason, a fallback.
-    Note(String),
 }
 
 /// Receives [`Event`]s. Called from the thread that runs the pipeline.

@@ -1,10 +1,24 @@
-//! Each WGSL file against what the host says of it.
+//! Each WGSL file against what the host says of it, and through the translators of every interface.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::offset_of;
 
-use naga::valid::{Capabilities, ValidationFlags, Validator};
-use repquant::gpu::{Binding, ENTRY_POINT};
-use repquant::kernels;
+use naga::back::{glsl, hlsl, msl, spv};
+use naga::proc::BoundsCheckPolicies;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{Module, ShaderStage, TypeInner};
+use repquant::gpu::{Binding, ENTRY_POINT, KernelSpec};
+use repquant::kernels::{self, State};
+
+fn parse(spec: &KernelSpec) -> (Module, ModuleInfo) {
+    let text = spec.wgsl();
+    let module =
+        naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}: {}", spec.name, e.emit_to_string(&text)));
+    let info = Validator::new(ValidationFlags::all(), Capabilities::default())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}: {e:?}", spec.name));
+    (module, info)
+}
 
 #[test]
 fn every_shader_file_has_a_kernel() {
@@ -22,12 +36,7 @@ fn every_shader_file_has_a_kernel() {
 fn shaders_are_valid_and_match_their_spec() {
     for kernel in kernels::ALL {
         let spec = kernel.spec;
-        let text = spec.wgsl();
-        let module = naga::front::wgsl::parse_str(&text)
-            .unwrap_or_else(|e| panic!("{}: {}", spec.name, e.emit_to_string(&text)));
-        Validator::new(ValidationFlags::all(), Capabilities::default())
-            .validate(&module)
-            .unwrap_or_else(|e| panic!("{}: {e:?}", spec.name));
+        let (module, _) = parse(spec);
         let entry = module.entry_points.iter().find(|e| e.name == ENTRY_POINT).expect(spec.name);
         assert_eq!(entry.workgroup_size, spec.workgroup_size, "{}", spec.name);
         let mut bindings: Vec<(u32, Binding)> = module
@@ -54,5 +63,88 @@ fn shaders_are_valid_and_match_their_spec() {
         bindings.sort_by_key(|(index, _)| *index);
         let expected: Vec<(u32, Binding)> = (0..).zip(spec.bindings.iter().copied()).collect();
         assert_eq!(bindings, expected, "{}", spec.name);
+    }
+}
+
+/// Rows of storage buffers that the host fills or reads lie on the device as they do on the host.
+#[test]
+fn structs_in_storage_are_laid_out_as_on_the_host() {
+    let state = [
+        ("exponent", offset_of!(State, exponent)),
+        ("min_key", offset_of!(State, min_key)),
+        ("max_key", offset_of!(State, max_key)),
+        ("bad_image", offset_of!(State, bad_image)),
+        ("zeros", offset_of!(State, zeros)),
+        ("unused0", offset_of!(State, unused)),
+    ];
+    // `Channel` of src/kernels/int8.rs: eight words.
+    let channel =
+        ["bias", "multiplier", "right_shift", "shift", "coarse_bias", "coarse_multiplier", "diagonal", "unused"];
+    let channel: Vec<(&str, usize)> = channel.into_iter().zip((0..).step_by(4)).collect();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for kernel in kernels::ALL {
+        let (module, _) = parse(kernel.spec);
+        for (_, variable) in module.global_variables.iter() {
+            let naga::AddressSpace::Storage { .. } = variable.space else { continue };
+            let TypeInner::Array { base, stride, .. } = module.types[variable.ty].inner else {
+                panic!("{}: a storage buffer that is no array", kernel.spec.name)
+            };
+            let TypeInner::Struct { members, span } = &module.types[base].inner else { continue };
+            let name = module.types[base].name.clone().unwrap();
+            let place = format!("{}: {name}", kernel.spec.name);
+            let (size, expected) = match name.as_str() {
+                "State" => (size_of::<State>(), state.as_slice()),
+                "Channel" => (32, channel.as_slice()),
+                _ => panic!("{place}: what is its size on the host?"),
+            };
+            assert_eq!((stride as usize, *span as usize), (size, size), "{place}");
+            let own: Vec<(&str, usize)> =
+                members.iter().map(|m| (m.name.as_deref().unwrap(), m.offset as usize)).take(expected.len()).collect();
+            assert_eq!(own, expected, "{place}");
+            *seen.entry(name).or_default() += 1;
+        }
+    }
+    assert_eq!(seen, BTreeMap::from([("State".into(), 3), ("Channel".into(), 2)]));
+}
+
+/// What Vulkan, Metal, Direct3D 12 and OpenGL ES are given can be written, on whatever system this test runs. Their own
+/// compilers come later, on the systems that have them.
+#[test]
+fn shaders_translate_for_every_interface() {
+    for kernel in kernels::ALL {
+        let name = kernel.spec.name;
+        let (module, info) = parse(kernel.spec);
+        let entry = || (ShaderStage::Compute, ENTRY_POINT.to_owned());
+
+        let spirv = spv::write_vec(&module, &info, &spv::Options::default(), None);
+        assert!(!spirv.unwrap_or_else(|e| panic!("{name} in SPIR-V: {e}")).is_empty(), "{name}");
+
+        let pipeline = msl::PipelineOptions { entry_point: Some(entry()), ..Default::default() };
+        let (text, translated) = msl::write_string(&module, &info, &msl::Options::default(), &pipeline)
+            .unwrap_or_else(|e| panic!("{name} in MSL: {e}"));
+        for result in &translated.entry_point_names {
+            result.as_ref().unwrap_or_else(|e| panic!("{name} in MSL: {e}"));
+        }
+        assert!(text.contains("kernel void"), "{name} in MSL:\n{text}");
+
+        let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions { entry_point: Some(entry()) });
+        let mut text = String::new();
+        let translated = hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{name} in HLSL: {e}"));
+        for result in &translated.entry_point_names {
+            result.as_ref().unwrap_or_else(|e| panic!("{name} in HLSL: {e}"));
+        }
+        assert!(text.contains("[numthreads("), "{name} in HLSL:\n{text}");
+
+        // The default is the oldest that has compute shaders: OpenGL ES 3.1.
+        let options = glsl::Options::default();
+        let (shader_stage, entry_point) = entry();
+        let pipeline = glsl::PipelineOptions { shader_stage, entry_point, multiview: None };
+        let mut text = String::new();
+        glsl::Writer::new(&mut text, &module, &info, &options, &pipeline, BoundsCheckPolicies::default())
+            .and_then(|mut writer| writer.write())
+            .unwrap_or_else(|e| panic!("{name} in GLSL: {e}"));
+        assert!(text.contains("#version 310 es"), "{name} in GLSL:\n{text}");
     }
 }

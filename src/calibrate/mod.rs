@@ -1,5 +1,13 @@
 //! Statistics of activations: exact, mergeable, independent of batch size, order and device.
 
+mod calibration;
+mod collect;
 mod histogram;
+mod moments;
+mod run;
+pub mod stats_file;
 
-pub use histogram::{ActivationStats, BINS, Calibration, POWER_BINS};
+pub use calibration::Calibration;
+pub use collect::Collector;
+pub use histogram::{ActivationStats, BINS, MAX_EXPONENT, MIN_EXPONENT, POWER_BINS};
+pub use run::calibrate;

@@ -1,1 +1,54 @@
-//! Stub.
+//! The command line: one file for each command.
+
+mod args;
+mod bars;
+mod calibrate;
+mod completions;
+mod demo;
+mod devices;
+mod evaluate;
+mod fuse;
+mod inspect;
+mod merge;
+mod quantize;
+mod session;
+mod verify;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use session::Session;
+
+use crate::Result;
+
+/// Reads the arguments, runs the command, prints its error, and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever read stderr may have gone away; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let session = Session::new(cli.common);
+    match cli.command {
+        Command::Demo(args) => demo::run(&session, &args),
+        Command::Quantize(args) => quantize::run(&session, &args),
+        Command::Calibrate(args) => calibrate::run(&session, &args),
+        Command::Merge(args) => merge::run(&session, &args),
+        Command::Evaluate(args) => evaluate::run(&session, &args),
+        Command::Fuse(args) => fuse::run(&session, &args),
+        Command::Inspect(args) => inspect::run(&session, &args),
+        Command::Devices => devices::run(&session),
+        Command::Verify => verify::run(&session),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}

@@ -1,1 +1,38 @@
-//! From a [`TrainedNet`](crate::load::TrainedNet) to a [`Graph`](crate::model::Graph) of plain convolutions, in f64.
+//! From a [`TrainedNet`] to a [`Graph`] of plain convolutions.
+//!
+//! Batch norm and parallel branches are linear, so each block is one convolution with bias. All is computed in f64 and
+//! rounded once to f32.
+
+mod batch_norm;
+mod branches;
+#[cfg(test)]
+mod tests;
+
+use crate::load::TrainedNet;
+use crate::model::{Conv, Graph, Linear, Node, Op};
+use crate::{Error, Result};
+
+/// Fuses every block into one convolution.
+///
+/// The nodes are `input`, one convolution with `ReLU` for each block, named as the block, `pool`, and the classifier.
+///
+/// # Errors
+/// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the layer, where branches do not fit each other or a fused
+/// value is not finite in f32.
+pub fn fuse(net: &TrainedNet) -> Result<Graph> {
+    let node = |name: &str, op, inputs, relu| Node { name: name.to_owned(), op, inputs, relu };
+    let mut nodes = vec![node("input", Op::Input(net.input_shape), vec![], false)];
+    for block in &net.blocks {
+        let (weight, bias) = branches::fuse_block(block).map_err(|e| e.at(format!("layer {}", block.name)))?;
+        let (stride, padding) = ([block.stride; 2], [block.padding; 2]);
+        let conv = Conv { weight, bias, stride, padding, groups: block.groups };
+        nodes.push(node(&block.name, Op::Conv(conv), vec![nodes.len() - 1], true));
+    }
+    let Linear { weight, bias } = &net.classifier;
+    if !weight.iter().chain(bias).all(|v| v.is_finite()) {
+        return Err(Error::bad("a weight is not finite").at(format!("layer {}", net.classifier_name)));
+    }
+    nodes.push(node("pool", Op::GlobalAveragePool, vec![nodes.len() - 1], false));
+    nodes.push(node(&net.classifier_name, Op::Linear(net.classifier.clone()), vec![nodes.len() - 1], false));
+    Ok(Graph { name: net.name.clone(), input: net.input.clone(), classes: net.classes.clone(), nodes })
+}

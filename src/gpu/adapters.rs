@@ -203,10 +203,11 @@ pub(super) fn select(choice: &DeviceChoice, backends: Backends) -> Result<(Optio
             let list = names();
             let by_index = name.parse::<usize>().ok();
             let wanted = name.to_lowercase();
-            let hit = found
-                .into_iter()
-                .find(|f| by_index.map_or_else(|| f.info.name.to_lowercase().contains(&wanted), |i| f.info.index == i));
-            match hit {
+            // `4090` may be an index or a part of a name.
+            let place = found.iter().position(|f| by_index == Some(f.info.index)).or_else(|| {
+                found.iter().position(|f| !wanted.is_empty() && f.info.name.to_lowercase().contains(&wanted))
+            });
+            match place.and_then(|place| found.into_iter().nth(place)) {
                 Some(hit) => Ok((Some(hit), "asked for".into())),
                 None => Err(Error::device(format!("no adapter is called or numbered `{name}` ({list})"))
                     .hint("`repquant devices` lists them; --device cpu needs none")),

@@ -13,7 +13,10 @@ use super::{AdapterInfo, Buffer};
 use crate::{Error, Result};
 
 /// A GPU that has not answered for this long is taken for lost.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Software adapters are a thousand times slower than GPUs and do not get lost.
+const SOFTWARE_PATIENCE: Duration = Duration::from_hours(24);
 
 /// Set to 1, kernels keep wgpu's bounds checks, loop bounding and zeroed workgroup memory.
 const CHECKS_VARIABLE: &str = "REPQUANT_SHADER_CHECKS";
@@ -49,7 +52,7 @@ pub enum Device {
     /// Native code, parallel over all cores.
     Cpu(DeviceInfo),
     /// A wgpu adapter.
-    Gpu(GpuDevice),
+    Gpu(Box<GpuDevice>),
 }
 
 /// An opened wgpu adapter.
@@ -74,7 +77,11 @@ impl Device {
         match found {
             Some(found) => {
                 let checked = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
-                Ok(Self::Gpu(GpuDevice::open(&found.adapter, found.info, reason, checked)?))
+                match GpuDevice::open(&found.adapter, found.info, reason, checked) {
+                    Ok(gpu) => Ok(Self::Gpu(Box::new(gpu))),
+                    Err(e) if *choice == DeviceChoice::Auto => Ok(Self::native(e.to_string())),
+                    Err(e) => Err(e),
+                }
             }
             None => Ok(Self::native(reason)),
         }
@@ -96,7 +103,9 @@ impl Device {
         let gpus = adapters::enumerate(backends).into_iter().map(|found| {
             let checked = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
             let name = found.info.name.clone();
-            GpuDevice::open(&found.adapter, found.info, "listed".into(), checked).map(Self::Gpu).map_err(|e| e.at(name))
+            GpuDevice::open(&found.adapter, found.info, "listed".into(), checked)
+                .map(|gpu| Self::Gpu(Box::new(gpu)))
+                .map_err(|e| e.at(name))
         });
         std::iter::once(Ok(Self::cpu())).chain(gpus).collect()
     }
@@ -137,7 +146,17 @@ impl Device {
             .hint("a smaller --batch-size, or --device cpu, needs less"));
         }
         let storage = match self {
-            Self::Cpu(_) => Storage::Host(RefCell::new(vec![0; words])),
+            Self::Cpu(_) => {
+                let mut memory = Vec::new();
+                memory.try_reserve_exact(words).map_err(|e| {
+                    Error::device(format!("no memory for {} MiB", words >> 18))
+                        .because(e)
+                        .at(label)
+                        .hint("a smaller --batch-size, or a smaller input size, needs less")
+                })?;
+                memory.resize(words, 0);
+                Storage::Host(RefCell::new(memory))
+            }
             Self::Gpu(gpu) => {
                 let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some(label),
@@ -206,7 +225,6 @@ impl GpuDevice {
     fn open(adapter: &wgpu::Adapter, info: AdapterInfo, reason: String, checked: bool) -> Result<Self> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("repquant"),
-            required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP),
             // The defaults are far below what adapters offer: 128 MiB for a binding, 16 KiB of workgroup memory.
             required_limits: adapter.limits(),
             ..Default::default()
@@ -232,11 +250,6 @@ impl GpuDevice {
         Ok(Self { device, queue, pipelines: Mutex::default(), checked, info: described, adapter: info, failure })
     }
 
-    /// What the adapter offers.
-    pub fn adapter(&self) -> &AdapterInfo {
-        &self.adapter
-    }
-
     /// Returns the first failure since the last check.
     pub(super) fn check(&self) -> Result<()> {
         match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -259,13 +272,21 @@ impl GpuDevice {
     }
 
     fn wait(&self) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) };
-        self.device.poll(wait).map_err(|e| {
-            Error::device(format!("{} did not finish within {} s", self.info.name, PATIENCE.as_secs()))
-                .because(e)
-                .hint("a smaller --batch-size makes each step shorter")
-        })?;
-        self.check()
+        let patience = if self.adapter.is_software() { SOFTWARE_PATIENCE } else { PATIENCE };
+        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(patience) };
+        match quietly(|| self.device.poll(wait)) {
+            Some(Ok(_)) => self.check(),
+            Some(Err(e)) => {
+                Err(Error::device(format!("{} did not finish in {} s", self.info.name, patience.as_secs()))
+                    .because(e)
+                    .hint("a smaller --batch-size makes each step shorter"))
+            }
+            None => {
+                self.check()?;
+                Err(Error::device(format!("{} was lost", self.info.name))
+                    .hint("a smaller --batch-size may help; --device cpu needs no adapter"))
+            }
+        }
     }
 
     fn read(&self, buffer: &wgpu::Buffer, words: usize) -> Result<Vec<u32>> {
@@ -297,4 +318,16 @@ impl GpuDevice {
         let view = staging.get_mapped_range(..).map_err(|e| lost(e.to_string()))?;
         Ok(bytemuck::pod_collect_to_vec(&view))
     }
+}
+
+/// Runs `call`, which panics where the device was lost: `wgpu::Device::poll` has no other way to say so. None then, and
+/// nothing on stderr; the caller makes an error of it.
+fn quietly<T>(call: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    std::panic::set_hook(hook);
+    result.ok()
 }

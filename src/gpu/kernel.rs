@@ -69,6 +69,8 @@ pub struct Recorder<'d> {
     device: &'d Device,
     encoder: Option<wgpu::CommandEncoder>,
     pass: Option<wgpu::ComputePass<'static>>,
+    /// Multiplications recorded since the last submission.
+    spent: u64,
 }
 
 impl<'d> Recorder<'d> {
@@ -77,7 +79,7 @@ impl<'d> Recorder<'d> {
             Device::Gpu(gpu) => Some(gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())),
             Device::Cpu(_) => None,
         };
-        Self { device, encoder, pass: None }
+        Self { device, encoder, pass: None, spent: 0 }
     }
 
     /// Whether kernels must run their native function.
@@ -136,6 +138,28 @@ impl<'d> Recorder<'d> {
         match &mut self.encoder {
             Some(encoder) => encoder.clear_buffer(buffer.gpu(), 0, None),
             None => buffer.host_mut().fill(0),
+        }
+    }
+
+    /// Tells that `multiplications` were recorded. Systems kill a submission that keeps a GPU busy for seconds, so what was
+    /// recorded is handed over as soon as it is a lot; it does not wait, and the order of the work stays.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn spend(&mut self, multiplications: u64) -> Result<()> {
+        const MOST: u64 = 50_000_000_000;
+        self.spent += multiplications;
+        match self.device {
+            Device::Gpu(gpu) if self.spent > MOST => {
+                self.spent = 0;
+                self.pass = None;
+                let next = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                if let Some(encoder) = self.encoder.replace(next) {
+                    gpu.queue.submit([encoder.finish()]);
+                }
+                gpu.check()
+            }
+            _ => Ok(()),
         }
     }
 

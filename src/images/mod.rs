@@ -1,16 +1,28 @@
 //! Image sets: finding, decoding, resizing, and batches ready for a device.
+//!
+//! [`Dataset`] finds the files and their classes, [`decode`] reads one, [`preprocess`] makes it the network's input,
+//! and [`Batches`] does both on all cores ahead of the device.
 
-/// A batch of preprocessed images, still 8-bit: normalization is a table that the device looks up.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Batch {
-    /// Number of images.
-    pub count: usize,
-    /// Height and width.
-    pub size: [usize; 2],
-    /// `count × height × width` pixels, `R | G << 8 | B << 16`.
-    pub pixels: Vec<u32>,
-    /// The class of each image, where it is known.
-    pub labels: Vec<Option<usize>>,
-    /// What each image is called in messages (its path).
-    pub names: Vec<String>,
+mod batch;
+mod batches;
+mod dataset;
+pub mod decode;
+mod labels;
+mod preprocess;
+mod resize;
+
+pub use batch::Batch;
+pub use batches::{BatchOptions, Batches, Skipped};
+pub use dataset::{Dataset, Item};
+pub use preprocess::preprocess;
+
+/// A decoded image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `height × width × 3` bytes: R, G, B.
+    pub pixels: Vec<u8>,
 }

@@ -54,7 +54,7 @@ impl Check {
     }
 }
 
-/// A small deterministic generator (SplitMix64) for uneven test inputs.
+/// A small deterministic generator (`SplitMix64`) for uneven test inputs.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 

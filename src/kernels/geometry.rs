@@ -3,6 +3,7 @@
 use ndarray::Array4;
 
 use crate::model::{Shape, conv_output};
+use crate::{Error, Result};
 
 /// Sizes of a convolution, first member of the parameters of every convolution kernel. Channels are counted in fours:
 /// a `vec4<f32>`, or one u32 of packed int8.
@@ -82,6 +83,12 @@ impl Geometry {
         self.images as usize * self.out_height as usize * self.out_width as usize
     }
 
+    /// Multiplications of the whole batch, those with padded channels included.
+    pub fn multiplications(&self) -> u64 {
+        let taps = u64::from(self.kernel_height) * u64::from(self.kernel_width);
+        16 * self.out_pixels() as u64 * u64::from(self.out_quads) * u64::from(self.group_in_quads) * taps
+    }
+
     /// Words of the input buffer for `words_per_quad` (4 for f32, 1 for int8).
     pub fn in_words(&self, words_per_quad: usize) -> usize {
         self.images as usize
@@ -97,19 +104,59 @@ impl Geometry {
     }
 }
 
-/// Weights whose groups kernels can address: groups of a multiple of 4 input and output channels stay as they are, others
-/// become one group with zeros between. Returns `O × I/groups × kh × kw` and the groups that remain.
+/// Weights whose groups kernels can address: groups of a multiple of 4 input and output channels stay as they are, narrower
+/// ones are put together, the fewest that give such a multiple (at worst all of them), with zeros between. Returns
+/// `O × I/groups × kh × kw` and the groups that remain.
 ///
 /// A zero weight adds exactly nothing, so results are unchanged; such narrow groups, other than depthwise, which has a
 /// kernel of its own, are rare enough that their cost does not matter.
-pub fn ungrouped<T: Copy + Default>(weight: &Array4<T>, groups: usize) -> (Array4<T>, usize) {
+///
+/// # Errors
+/// If the weights would take more than a gigabyte of values that way.
+pub fn ungrouped<T: Copy + Default>(weight: &Array4<T>, groups: usize) -> Result<(Array4<T>, usize)> {
+    const MOST: usize = 1 << 28;
     let (o, i, kh, kw) = weight.dim();
-    if groups == 1 || (i % 4 == 0 && (o / groups) % 4 == 0) {
-        return (weight.clone(), groups);
+    let per_group = o / groups;
+    let fits = |together: usize| {
+        groups.is_multiple_of(together) && (together * i).is_multiple_of(4) && (together * per_group).is_multiple_of(4)
+    };
+    // One group is addressed whatever its width is: the last channels are padded.
+    let together = if groups == 1 { 1 } else { (1..=4).find(|&n| fits(n)).unwrap_or(groups) };
+    if together == 1 {
+        return Ok((weight.clone(), groups));
     }
-    let mut dense = Array4::from_elem((o, i * groups, kh, kw), T::default());
+    if o.checked_mul(together * i * kh * kw).is_none_or(|values| values > MOST) {
+        return Err(Error::bad(format!("{groups} groups of {i} input and {per_group} output channels are too many"))
+            .hint("groups of a multiple of 4 channels can be as many as there are"));
+    }
+    let mut wide = Array4::from_elem((o, i * together, kh, kw), T::default());
     for ((oc, ic, y, x), &value) in weight.indexed_iter() {
-        dense[[oc, oc / (o / groups) * i + ic, y, x]] = value;
+        wide[[oc, oc / per_group % together * i + ic, y, x]] = value;
     }
-    (dense, 1)
+    Ok((wide, groups / together))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrow_groups_are_put_together() {
+        let weight = Array4::from_shape_fn((8, 1, 1, 1), |(o, ..)| o + 1);
+        // 4 groups of 1 → 2: all four together give 4 → 8.
+        let (wide, groups) = ungrouped(&weight, 4).unwrap();
+        assert_eq!((wide.dim(), groups), ((8, 4, 1, 1), 1));
+        for o in 0..8 {
+            for i in 0..4 {
+                assert_eq!(wide[[o, i, 0, 0]], if i == o / 2 { o + 1 } else { 0 });
+            }
+        }
+        // 4 groups of 2 → 2 in pairs.
+        let (wide, groups) = ungrouped(&Array4::from_elem((8, 2, 3, 3), 1.0), 4).unwrap();
+        assert_eq!((wide.dim(), groups), ((8, 4, 3, 3), 2));
+        // 3 groups of 3 → 3 become one; wide enough ones stay.
+        assert_eq!(ungrouped(&Array4::from_elem((9, 3, 1, 1), 1i8), 3).unwrap().1, 1);
+        assert_eq!(ungrouped(&Array4::from_elem((8, 4, 1, 1), 1i8), 2).unwrap().1, 2);
+        assert!(ungrouped(&Array4::from_elem((20_014, 1, 3, 3), 0i8), 10_007).is_err());
+    }
 }

@@ -5,15 +5,35 @@
 //! f64 sums, integers exact), `verify` (cases with deliberately uneven inputs), tests.
 //!
 //! Layout on a device: f32 activations are NHWC with channels padded to a multiple of 4, padded channels 0; int8
-//! activations are NHWC, four channels in one u32, lowest byte first, padded channels at the zero point. Weights are
-//! `O, kh, kw, I` with I padded likewise, padding 0.
+//! activations are NHWC, four channels in one u32, lowest byte first, padded channels at the zero point. Each
+//! kernel's doc states how its weights lie; their padding is 0.
 
+mod cases;
 mod check;
+pub mod coarsen;
+mod conv_cases;
+pub mod conv_f32;
+pub mod conv_i8;
+pub mod depthwise_f32;
+pub mod depthwise_i8;
+pub mod dequantize;
+pub mod error_sums;
 mod geometry;
+pub mod histogram;
+mod int8;
 pub mod normalize;
+pub mod pool_f32;
+pub mod pool_i8;
+pub mod power;
+pub mod quantize_activation;
+pub mod quantize_input;
+pub mod range;
+mod requantize;
+mod state;
 
 pub use check::{Check, Random};
 pub use geometry::{Geometry, ungrouped};
+pub use state::{BINS, COUNT_WORDS, Extent, MIN_EXPONENT, State};
 
 use crate::Result;
 use crate::gpu::{Device, KernelSpec};
@@ -28,4 +48,20 @@ pub struct Kernel {
 }
 
 /// Every kernel. `verify` and the tests walk this list.
-pub static ALL: &[Kernel] = &[Kernel { spec: &normalize::SPEC, verify: normalize::verify }];
+pub static ALL: &[Kernel] = &[
+    Kernel { spec: &normalize::SPEC, verify: normalize::verify },
+    Kernel { spec: &conv_f32::SPEC, verify: conv_f32::verify },
+    Kernel { spec: &depthwise_f32::SPEC, verify: depthwise_f32::verify },
+    Kernel { spec: &pool_f32::SPEC, verify: pool_f32::verify },
+    Kernel { spec: &quantize_input::SPEC, verify: quantize_input::verify },
+    Kernel { spec: &conv_i8::SPEC, verify: conv_i8::verify },
+    Kernel { spec: &depthwise_i8::SPEC, verify: depthwise_i8::verify },
+    Kernel { spec: &pool_i8::SPEC, verify: pool_i8::verify },
+    Kernel { spec: &dequantize::SPEC, verify: dequantize::verify },
+    Kernel { spec: &quantize_activation::SPEC, verify: quantize_activation::verify },
+    Kernel { spec: &range::SPEC, verify: range::verify },
+    Kernel { spec: &coarsen::SPEC, verify: coarsen::verify },
+    Kernel { spec: &histogram::SPEC, verify: histogram::verify },
+    Kernel { spec: &power::SPEC, verify: power::verify },
+    Kernel { spec: &error_sums::SPEC, verify: error_sums::verify },
+];

@@ -1,10 +1,27 @@
 //! From a checkpoint and its description to a [`TrainedNet`].
+//!
+//! The checkpoint is safetensors in f32, f16 or bf16, with the keys of the original repositories, timm or mmpretrain,
+//! multi-branch or fused already. Layers are named as in the original repositories whatever the keys are.
+
+mod arch;
+mod checkpoint;
+mod description;
+mod layout;
+mod naming;
+mod source;
+mod tensors;
+mod timm_config;
 
 use std::path::PathBuf;
 
 use ndarray::{Array1, Array4};
 
 use crate::model::{Linear, Preprocessing, Shape};
+
+pub use arch::architecture_names;
+pub use description::{Crop, DEFAULT_BN_EPS, Description, Family, InputDescription};
+pub(crate) use source::{FLOAT_VERSION, FloatMetadata};
+pub use source::{from_bytes, input_files, load};
 
 /// A network as it was trained: multi-branch blocks with batch norm, then global average pooling and a classifier.
 #[derive(Debug, Clone)]

@@ -1,5 +1,7 @@
 //! The one intermediate representation: a float network after fusion.
 
+use std::fmt::Write;
+
 use ndarray::{Array1, Array2, Array4};
 use sha2::{Digest, Sha256};
 
@@ -163,6 +165,11 @@ impl Graph {
                 hash.update(value.to_le_bytes());
             }
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut text = String::with_capacity(64);
+        for byte in hash.finalize() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
     }
 }

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The longest side of an input or a resized image that is taken.
+pub const MAX_SIDE: usize = 16_384;
+
 /// Resampling filter, anti-aliased as Pillow does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -7,7 +7,7 @@ mod quantized;
 mod shape;
 
 pub use graph::{Conv, Graph, Linear, Node, NodeId, Op};
-pub use input::{Interpolation, Preprocessing};
+pub use input::{Interpolation, MAX_SIDE, Preprocessing};
 pub use qparams::{Multiplier, QParams};
 pub use quantized::{Coarse, CoarseScale, QConv, QNode, QOp, QuantizedGraph, SplitReport, Support};
 pub use shape::{Shape, conv_output};

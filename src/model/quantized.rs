@@ -116,6 +116,41 @@ pub enum Support {
     Full,
 }
 
+impl Support {
+    /// The positions that the support of output channel `out_channel` holds, ascending, in that channel's kernel of
+    /// `in_per_group × kh × kw` weights: the order of [`Coarse::weights`].
+    ///
+    /// The centre tap is `(kh/2, kw/2)`; the own channel of `Diagonal` is counted within its group.
+    pub fn positions(self, out_channel: usize, in_per_group: usize, kernel: [usize; 2]) -> impl Iterator<Item = usize> {
+        let taps = kernel[0] * kernel[1];
+        let center = kernel[0] / 2 * kernel[1] + kernel[1] / 2;
+        let (first, count, step) = match self {
+            Self::Center => (center, in_per_group, taps),
+            Self::Diagonal => (out_channel % in_per_group * taps + center, 1, 1),
+            Self::Full => (0, in_per_group * taps, 1),
+        };
+        (0..count).map(move |i| first + i * step)
+    }
+
+    /// How many weights the support of one output channel holds.
+    pub fn len(self, in_per_group: usize, kernel: [usize; 2]) -> usize {
+        match self {
+            Self::Center => in_per_group,
+            Self::Diagonal => 1,
+            Self::Full => in_per_group * kernel[0] * kernel[1],
+        }
+    }
+
+    /// Shape of [`Coarse::weights`].
+    pub fn shape(self, out_channels: usize, in_per_group: usize, kernel: [usize; 2]) -> [usize; 4] {
+        match self {
+            Self::Center => [out_channels, in_per_group, 1, 1],
+            Self::Diagonal => [out_channels, 1, 1, 1],
+            Self::Full => [out_channels, in_per_group, kernel[0], kernel[1]],
+        }
+    }
+}
+
 /// The coarse part of a split kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Coarse {

@@ -1,1 +1,200 @@
-//! Stub.
+//! What a run found: one document, printed as JSON or as a table.
+
+mod table;
+
+pub use table::{columns, layer_table, result_table};
+
+use serde::Serialize;
+
+use crate::evaluate::{Evaluation, Fidelity};
+use crate::gpu::DeviceInfo;
+use crate::model::{Graph, QNode, QuantizedGraph};
+
+/// The document that `quantize`, `evaluate` and `demo` print with `--json`. Fields may be added, not renamed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Name of the model.
+    pub model: String,
+    /// Where it ran.
+    pub device: DeviceInfo,
+    /// How many images.
+    pub images: Images,
+    /// One row for each network, side by side.
+    pub results: Vec<ResultRow>,
+    /// One row for each quantized activation of the chosen network.
+    pub layers: Vec<LayerRow>,
+    /// Where the time went.
+    pub seconds: Seconds,
+    /// The same integers on a second device, where there is one (`demo`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second_device: Option<SecondDevice>,
+    /// Largest resident memory of the process so far, where the system tells (Linux).
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// How many images were seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Images {
+    /// For calibration.
+    pub calibration: u64,
+    /// For evaluation.
+    pub evaluation: u64,
+    /// Skipped as bad, by request.
+    pub skipped: u64,
+}
+
+/// One network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ResultRow {
+    /// `float32`, `unsplit`, `quantized` …
+    pub name: String,
+    /// Bit width of the weights; 32 for float.
+    pub weight_bits: u8,
+    /// Bit width of the activations; 32 for float.
+    pub activation_bits: u8,
+    /// Fraction right; null without labels.
+    pub top1: Option<f64>,
+    /// Fraction among the first five; null without labels.
+    pub top5: Option<f64>,
+    /// Fraction that agrees with the float network's first class; null without one.
+    pub agreement: Option<f64>,
+    /// SQNR of the logits in decibels; null for float.
+    pub logit_sqnr_db: Option<f64>,
+    /// Cosine between the logits and the float network's; null without one.
+    pub logit_cosine: Option<f64>,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Multiplications for one image, those of the split included.
+    pub macs: u64,
+    /// What the split adds, as a fraction of the unsplit network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<f64>,
+}
+
+/// One activation of the chosen network, and the layer that makes it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerRow {
+    /// Name of the layer.
+    pub name: String,
+    /// What was done to its kernel.
+    pub split: String,
+    /// The largest shift in the layer.
+    pub shift_max: u8,
+    /// The largest value represented; null for the classifier.
+    pub threshold: Option<f64>,
+    /// Scale of the activation.
+    pub scale: Option<f32>,
+    /// Zero point of the activation.
+    pub zero_point: Option<i32>,
+    /// SQNR against the float activation; null where it was not measured.
+    pub sqnr_db: Option<f64>,
+    /// Cosine with the float activation; null where it was not measured.
+    pub cosine: Option<f64>,
+    /// Refusals and changes, with their reasons.
+    pub notes: Vec<String>,
+}
+
+/// Wall-clock seconds of each stage.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Seconds {
+    /// Reading and fusing.
+    pub load: f64,
+    /// Histograms.
+    pub calibrate: f64,
+    /// Ranges.
+    pub threshold: f64,
+    /// Splits and weights.
+    pub quantize: f64,
+    /// Accuracy.
+    pub evaluate: f64,
+    /// All of it.
+    pub total: f64,
+}
+
+/// The int8 network repeated on another device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SecondDevice {
+    /// Where it ran.
+    pub device: DeviceInfo,
+    /// How many images.
+    pub images: u64,
+    /// Whether every logit was the same, to the bit.
+    pub identical: bool,
+}
+
+impl ResultRow {
+    /// The row of the float network.
+    pub fn float(graph: &Graph, evaluation: Option<&Evaluation>) -> Self {
+        let row = Self {
+            name: "float32".into(),
+            weight_bits: 32,
+            activation_bits: 32,
+            top1: None,
+            top5: None,
+            agreement: None,
+            logit_sqnr_db: None,
+            logit_cosine: None,
+            weight_bytes: 4 * graph.parameters(),
+            macs: graph.macs(),
+            overhead: None,
+        };
+        row.measured(evaluation)
+    }
+
+    /// The row of a quantized network with these bit widths.
+    pub fn quantized(name: &str, graph: &QuantizedGraph, bits: (u8, u8), evaluation: Option<&Evaluation>) -> Self {
+        let (plain, added) = graph.macs();
+        let row = Self {
+            name: name.to_owned(),
+            weight_bits: bits.0,
+            activation_bits: bits.1,
+            top1: None,
+            top5: None,
+            agreement: None,
+            logit_sqnr_db: None,
+            logit_cosine: None,
+            weight_bytes: graph.weight_bytes(),
+            macs: plain + added,
+            overhead: Some(added as f64 / plain.max(1) as f64),
+        };
+        row.measured(evaluation)
+    }
+
+    fn measured(mut self, evaluation: Option<&Evaluation>) -> Self {
+        if let Some(e) = evaluation {
+            self.top1 = e.accuracy.top1_fraction();
+            self.top5 = e.accuracy.top5_fraction();
+            self.agreement = e.agreement_fraction();
+            self.logit_sqnr_db = e.logits.and_then(|f| f.sqnr_db());
+            self.logit_cosine = e.logits.and_then(|f| f.cosine());
+        }
+        self
+    }
+}
+
+/// One row for each node of `graph`; `evaluation` adds what it measured.
+pub fn layer_rows(graph: &QuantizedGraph, evaluation: Option<&Evaluation>) -> Vec<LayerRow> {
+    let row = |node: &QNode| {
+        let fidelity = evaluation.and_then(|e| e.layers.iter().find(|(name, _)| *name == node.name)).map(|(_, f)| f);
+        LayerRow {
+            name: node.name.clone(),
+            split: node.split.split.clone(),
+            shift_max: node.split.shift_max,
+            threshold: node.output.map(|q| q.dequantize(q.qmax)),
+            scale: node.output.map(|q| q.scale),
+            zero_point: node.output.map(|q| q.zero_point),
+            sqnr_db: fidelity.and_then(Fidelity::sqnr_db),
+            cosine: fidelity.and_then(Fidelity::cosine),
+            notes: node.split.notes.clone(),
+        }
+    };
+    graph.nodes.iter().map(row).collect()
+}
+
+/// Largest resident memory of this process, where the system tells (Linux).
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

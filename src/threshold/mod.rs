@@ -1,41 +1,29 @@
 //! From histograms to activation ranges.
+//!
+//! | method | the largest magnitude represented | file |
+//! | --- | --- | --- |
+//! | `minmax` | the largest seen | `minmax.rs` |
+//! | `percentile:P` | the first bin edge with P % of all values below it | `percentile.rs` |
+//! | `mse` | the edge of the least squared error | `mse.rs` |
+//! | `kl` | the published entropy calibration | `kl.rs` |
+//! | `kl-reparam` | the improved metric for re-parameterized networks | `kl_reparam.rs` |
+//!
+//! A method sees one histogram and answers with the number of bins it keeps; `choose.rs` does what they share. All of
+//! them are exact integer arithmetic or f64 sums in one fixed order, so a result never depends on threads or device.
+
+mod choose;
+mod groups;
+mod kl;
+mod kl_reparam;
+mod method;
+mod minmax;
+mod mse;
+mod percentile;
+
+pub use choose::choose;
+pub use method::{ActivationMode, Method, RangeOptions};
 
 use crate::model::QParams;
-
-/// How a range is chosen.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Method {
-    /// The largest value seen.
-    MinMax,
-    /// The smallest edge with this per cent of the mass below it.
-    Percentile(f64),
-    /// Least squared error over bin centres.
-    Mse,
-    /// The published entropy calibration.
-    Kl,
-    /// The improved metric for re-parameterized networks.
-    KlReparam,
-}
-
-/// Where the levels lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ActivationMode {
-    /// z = 0, ±threshold.
-    Symmetric,
-    /// `[lo, hi]` from the data.
-    Affine,
-}
-
-/// Options of [`choose`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct RangeOptions {
-    /// How a range is chosen; default kl-reparam.
-    pub method: Method,
-    /// Bit width of activations, 2 to 8; default 8. The network input is always 8-bit and symmetric.
-    pub bits: u8,
-    /// Where the levels lie; default symmetric.
-    pub mode: ActivationMode,
-}
 
 /// The range of one activation.
 #[derive(Debug, Clone, PartialEq)]

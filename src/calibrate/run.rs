@@ -1,0 +1,47 @@
+//! Calibration: the float network over the images, a tap on each activation.
+
+use super::{Calibration, Collector};
+use crate::Result;
+use crate::exec::{FloatNet, Keep};
+use crate::gpu::Device;
+use crate::images::Batch;
+use crate::model::Graph;
+use crate::progress::{Event, Progress, Stage};
+
+/// Runs `graph` over `batches` on `device` and counts every activation but the logits. `total` is the number of images,
+/// for progress alone; `max_images` the largest batch.
+///
+/// # Errors
+/// A bad image, a NaN or infinity in an activation (named with its layer and image), or a failing device.
+pub fn calibrate(
+    device: &Device,
+    graph: &Graph,
+    batches: &mut dyn Iterator<Item = Result<Batch>>,
+    max_images: usize,
+    total: Option<u64>,
+    progress: &dyn Progress,
+) -> Result<Calibration> {
+    progress.event(Event::Begin { stage: Stage::Calibrate, total });
+    let net = FloatNet::new(device, graph, max_images, Keep::Last)?;
+    let observed = graph.nodes.len() - 1;
+    let nodes: Vec<_> =
+        graph.nodes[..observed].iter().zip(graph.shapes()).map(|(node, shape)| (node.name.clone(), shape)).collect();
+    let mut collector = Collector::new(device, &nodes)?;
+    let mut images = 0;
+    for batch in batches {
+        let batch = batch?;
+        net.upload(&batch)?;
+        let mut rec = device.recorder();
+        for node in 0..observed {
+            net.record(&mut rec, batch.count, node)?;
+            collector.record(&mut rec, node, batch.count, net.activation(node))?;
+        }
+        rec.submit()?;
+        collector.end_batch(device, &batch.names)?;
+        images += batch.count as u64;
+        progress.event(Event::Advance { stage: Stage::Calibrate, items: batch.count as u64 });
+    }
+    let activations = collector.finish(device)?;
+    progress.event(Event::End { stage: Stage::Calibrate });
+    Ok(Calibration { model_digest: graph.digest(), preprocessing: graph.input.clone(), images, activations })
+}

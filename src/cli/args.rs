@@ -1,0 +1,364 @@
+//! The command line, as clap sees it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::gpu::{Backends, DeviceChoice};
+use crate::load::{self, LoadOptions};
+use crate::model::Support;
+use crate::quantize::{Granularity, QuantizeOptions, SplitMode};
+use crate::threshold::{ActivationMode, Method, RangeOptions};
+
+/// Post-training quantization for re-parameterized CNNs (RepVGG, MobileOne) on any GPU.
+#[derive(Debug, Parser)]
+#[command(
+    name = "repquant",
+    version,
+    max_term_width = 110,
+    after_help = "Example:\n  repquant quantize repvgg.safetensors --images calib/ --eval val/ -o repvgg-int8.safetensors\n\nExit codes: 0 done; 1 the check failed; 2 wrong use; 3 bad input file; 4 no usable device; 5 could not write."
+)]
+pub(super) struct Cli {
+    /// Flags of every command.
+    #[command(flatten, next_help_heading = "Device and printing")]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(super) struct Common {
+    /// Where to run: auto (a hardware GPU, else native code), cpu (native code), software (WGSL on lavapipe or the like),
+    /// or an adapter's name or index
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE", value_parser = parse::<DeviceChoice>)]
+    pub device: DeviceChoice,
+    /// Look only at adapters of this interface
+    #[arg(long, global = true, value_enum)]
+    pub backend: Option<Backend>,
+    /// Print one JSON document on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors alone on stderr
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print the table of layers too
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Draw no progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// Graphics interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Backend {
+    /// Vulkan
+    Vulkan,
+    /// Metal
+    Metal,
+    /// Direct3D 12
+    Dx12,
+    /// OpenGL (ES)
+    Gl,
+}
+
+impl Common {
+    /// The interfaces to look at.
+    pub(super) fn backends(&self) -> Backends {
+        match self.backend {
+            None => Backends::All,
+            Some(Backend::Vulkan) => Backends::Vulkan,
+            Some(Backend::Metal) => Backends::Metal,
+            Some(Backend::Dx12) => Backends::Dx12,
+            Some(Backend::Gl) => Backends::Gl,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// The whole pipeline on an embedded network and images that the program draws
+    #[command(after_help = "Example:\n  repquant demo")]
+    Demo(DemoArgs),
+    /// Calibrate, choose ranges, split and quantize; with --eval also compare float, unsplit and chosen
+    #[command(
+        after_help = "Example:\n  repquant quantize repvgg.safetensors --images calib/ --eval val/ -o repvgg-int8.safetensors"
+    )]
+    Quantize(QuantizeArgs),
+    /// Collect histograms of the activations
+    #[command(after_help = "Example:\n  repquant calibrate repvgg.safetensors --images calib/ -o stats.safetensors")]
+    Calibrate(CalibrateArgs),
+    /// Add histograms of several runs, exactly
+    #[command(after_help = "Example:\n  repquant merge a.safetensors b.safetensors -o all.safetensors")]
+    Merge(MergeArgs),
+    /// Accuracy of a float or a quantized model
+    #[command(
+        after_help = "Example:\n  repquant evaluate repvgg-int8.safetensors --images val/ --baseline repvgg.safetensors"
+    )]
+    Evaluate(EvaluateArgs),
+    /// Fuse the branches and write the plain float network
+    #[command(after_help = "Example:\n  repquant fuse repvgg.safetensors -o repvgg-fused.safetensors")]
+    Fuse(FuseArgs),
+    /// Blocks, shapes, cost, and how much wider each kernel's centre is than its neighbours
+    #[command(after_help = "Example:\n  repquant inspect repvgg.safetensors")]
+    Inspect(InspectArgs),
+    /// The adapters of this machine, with the limits that matter here
+    #[command(after_help = "Example:\n  repquant devices")]
+    Devices,
+    /// Compare every kernel with its plain twin on each adapter
+    #[command(after_help = "Example:\n  repquant verify")]
+    Verify,
+    /// Print shell completions
+    #[command(
+        after_help = "Example:\n  repquant completions bash > ~/.local/share/bash-completion/completions/repquant"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// A checkpoint and what it does not say itself.
+#[derive(Debug, Args)]
+pub(super) struct ModelArgs {
+    /// Checkpoint (.safetensors), or a folder with model.safetensors and config.json
+    pub model: PathBuf,
+    /// Description file (default: MODEL.json beside MODEL.safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub describe: Option<PathBuf>,
+    /// A published architecture, e.g. repvgg-a1, mobileone-s0
+    #[arg(long, value_name = "NAME", conflicts_with = "describe")]
+    pub arch: Option<String>,
+}
+
+impl ModelArgs {
+    /// The files that they may read.
+    pub(super) fn inputs(&self) -> Vec<PathBuf> {
+        load::input_files(&self.model, &self.options())
+    }
+
+    /// As the loader takes them.
+    pub(super) fn options(&self) -> LoadOptions {
+        LoadOptions { describe: self.describe.clone(), arch: self.arch.clone() }
+    }
+}
+
+/// How images are read.
+#[derive(Debug, Args)]
+pub(super) struct DatasetArgs {
+    /// Classes of the evaluation images: lines `file class` or `file,class`
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Count and list bad images instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_images: bool,
+    /// Images in a batch (default: what suits the device)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub batch_size: Option<u16>,
+}
+
+/// Where an output goes.
+#[derive(Debug, Args)]
+pub(super) struct OutputArgs {
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace it if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// How to quantize.
+#[derive(Debug, Args)]
+pub(super) struct MethodArgs {
+    /// Bits of the weights, 2 to 8
+    #[arg(long, default_value_t = 8, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub weight_bits: u8,
+    /// Bits of the activations, 2 to 8
+    #[arg(long, default_value_t = 8, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub activation_bits: u8,
+    /// symmetric (zero point 0) or affine
+    #[arg(long, default_value = "symmetric", value_name = "MODE", value_parser = parse::<ActivationMode>)]
+    pub activations: ActivationMode,
+    /// One weight scale for each channel, or for the tensor
+    #[arg(long, default_value = "channel", value_name = "WHAT", value_parser = parse::<Granularity>)]
+    pub granularity: Granularity,
+    /// none, paper (as published), aligned, or auto (layers chosen under --max-overhead)
+    #[arg(long, default_value = "aligned", value_name = "MODE", value_parser = parse::<SplitMode>)]
+    pub split: SplitMode,
+    /// Weights the coarse part may touch: center, diagonal or full (default: center; pointwise kernels: all with paper, none
+    /// with aligned)
+    #[arg(long, value_name = "WHICH", value_parser = parse::<Support>)]
+    pub split_support: Option<Support>,
+    /// With --split auto: multiplications that may be added, as a fraction
+    #[arg(long, default_value_t = 0.12, value_name = "F")]
+    pub max_overhead: f64,
+    /// How activation ranges are chosen: minmax, percentile:P, mse, kl or kl-reparam
+    #[arg(long, default_value = "kl-reparam", value_name = "METHOD", value_parser = parse::<Method>)]
+    pub threshold: Method,
+    /// Bits of the first convolution's and the classifier's weights (default: those of the others)
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub first_last_bits: Option<u8>,
+    /// Keep this layer in float (repeatable)
+    #[arg(long, value_name = "LAYER")]
+    pub keep_float: Vec<String>,
+}
+
+impl MethodArgs {
+    /// How ranges are chosen.
+    pub(super) fn ranges(&self) -> RangeOptions {
+        RangeOptions { method: self.threshold, bits: self.activation_bits, mode: self.activations }
+    }
+
+    /// How weights are quantized.
+    pub(super) fn weights(&self) -> QuantizeOptions {
+        QuantizeOptions {
+            weight_bits: self.weight_bits,
+            first_last_bits: self.first_last_bits,
+            granularity: self.granularity,
+            split: self.split,
+            support: self.split_support,
+            max_overhead: self.max_overhead,
+            keep_float: self.keep_float.clone(),
+        }
+    }
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Images to calibrate on
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+    /// Images to evaluate on
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub eval_limit: u32,
+}
+
+/// `quantize`.
+#[derive(Debug, Args)]
+pub(super) struct QuantizeArgs {
+    /// The float model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder of images to calibrate on
+    #[arg(long, value_name = "DIR", required_unless_present = "stats")]
+    pub images: Option<PathBuf>,
+    /// Saved histograms instead of images
+    #[arg(long, value_name = "FILE", conflicts_with = "images")]
+    pub stats: Option<PathBuf>,
+    /// Labelled images: compare float, unsplit and chosen side by side
+    #[arg(long, value_name = "DIR")]
+    pub eval: Option<PathBuf>,
+    /// Where the quantized model goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// How to quantize.
+    #[command(flatten, next_help_heading = "Quantization")]
+    pub method: MethodArgs,
+    /// How images are read.
+    #[command(flatten, next_help_heading = "Reading images")]
+    pub dataset: DatasetArgs,
+    /// Calibrate on at most N images, spread evenly
+    #[arg(long, value_name = "N", conflicts_with = "stats", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Evaluate on at most N images, spread evenly
+    #[arg(long, value_name = "N", requires = "eval", value_parser = clap::value_parser!(u32).range(1..))]
+    pub eval_limit: Option<u32>,
+}
+
+/// `calibrate`.
+#[derive(Debug, Args)]
+pub(super) struct CalibrateArgs {
+    /// The float model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder of images
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// Where the statistics go.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Count and list bad images instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad_images: bool,
+    /// Images in a batch (default: what suits the device)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub batch_size: Option<u16>,
+    /// At most N images, spread evenly
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+}
+
+/// `merge`.
+#[derive(Debug, Args)]
+pub(super) struct MergeArgs {
+    /// Statistics files of the same model and preprocessing
+    #[arg(required = true, value_name = "STATS")]
+    pub inputs: Vec<PathBuf>,
+    /// Where the sum goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `evaluate`.
+#[derive(Debug, Args)]
+pub(super) struct EvaluateArgs {
+    /// The model, float or quantized.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Labelled images
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// The float model that a quantized one was made from: adds agreement and SQNR
+    #[arg(long, value_name = "FLOAT_MODEL")]
+    pub baseline: Option<PathBuf>,
+    /// How images are read.
+    #[command(flatten, next_help_heading = "Reading images")]
+    pub dataset: DatasetArgs,
+    /// At most N images, spread evenly
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+}
+
+/// `fuse`.
+#[derive(Debug, Args)]
+pub(super) struct FuseArgs {
+    /// The multi-branch model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Where the plain network goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// The model, float or quantized.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// A value parser from `FromStr`, so that the library's own parsers and messages serve the command line.
+fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|e: T::Err| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

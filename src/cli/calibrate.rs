@@ -1,0 +1,88 @@
+//! `repquant calibrate`.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::args::CalibrateArgs;
+use super::session::{Reading, Session, batches, calibration_set, checked_output, print, print_json};
+use crate::Result;
+use crate::calibrate::{Calibration, stats_file};
+use crate::pipeline::{Pipeline, load_and_fuse};
+use crate::report::{Seconds, columns};
+
+#[derive(Serialize)]
+struct Document {
+    images: u64,
+    skipped: usize,
+    activations: Vec<Row>,
+    output: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    exponent: i32,
+    zeros: u64,
+    min: f32,
+    max: f32,
+}
+
+/// Collects histograms and writes them.
+pub(super) fn run(session: &Session, args: &CalibrateArgs) -> Result<()> {
+    let output = checked_output(&args.output, args.model.inputs())?;
+    let mut seconds = Seconds::default();
+    let graph = load_and_fuse(&args.model.model, &args.model.options(), &mut seconds)?;
+    let dataset = calibration_set(&args.images, args.limit)?;
+    let device = session.device()?;
+    let mut pipeline = Pipeline::new(&device, &graph, args.batch_size.map(usize::from), seconds, &session.bars)?;
+    let total = dataset.items.len() as u64;
+    let reading = Reading { skip_bad: args.skip_bad_images, batch_size: pipeline.batch_size };
+    let mut batches = batches(dataset, &graph.input, &reading);
+    let calibration = pipeline.calibrate(&mut batches, Some(total))?;
+    session.list_skipped(batches.skipped());
+    output.write(&stats_file::to_bytes(&calibration)?)?;
+    summarize(session, &calibration, batches.skipped().len(), output.path())
+}
+
+/// Prints what statistics hold.
+pub(super) fn summarize(session: &Session, calibration: &Calibration, skipped: usize, path: &Path) -> Result<()> {
+    let rows = calibration.activations.iter().map(|a| Row {
+        name: a.name.clone(),
+        exponent: a.exponent,
+        zeros: a.zeros,
+        min: a.min,
+        max: a.max,
+    });
+    let document = Document {
+        images: calibration.images,
+        skipped,
+        activations: rows.collect(),
+        output: path.display().to_string(),
+    };
+    if session.common.json {
+        return print_json(&document);
+    }
+    if session.common.verbose {
+        let rows: Vec<Vec<String>> = document
+            .activations
+            .iter()
+            .map(|a| {
+                vec![
+                    a.name.clone(),
+                    format!("2^{}", a.exponent),
+                    a.zeros.to_string(),
+                    format!("{:.4}", a.min),
+                    format!("{:.4}", a.max),
+                ]
+            })
+            .collect();
+        print(&columns(&["activation", "bin width", "zeros", "min", "max"], &rows))?;
+    }
+    print(&format!(
+        "{} images, {} activations, written to {}\n",
+        document.images,
+        document.activations.len(),
+        document.output
+    ))
+}

@@ -1,0 +1,185 @@
+//! What every command needs: the common flags, the device, printing, image sets.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::args::{Common, OutputArgs};
+use super::bars::Bars;
+use crate::gpu::Device;
+use crate::images::{BatchOptions, Batches, Dataset, Skipped};
+use crate::model::{Preprocessing, Shape};
+use crate::output::Output;
+use crate::report::{self, Images, Report};
+use crate::{Error, Result};
+
+/// One run of a command.
+pub(super) struct Session {
+    /// Flags of every command.
+    pub common: Common,
+    /// Progress bars and notes.
+    pub bars: Bars,
+    start: Instant,
+}
+
+/// How a command reads its images.
+pub(super) struct Reading {
+    /// Count and list bad images instead of stopping.
+    pub skip_bad: bool,
+    /// Images in a batch.
+    pub batch_size: usize,
+}
+
+impl Session {
+    /// Takes the common flags.
+    pub(super) fn new(common: Common) -> Self {
+        let draw = !common.no_progress && !common.json && std::io::stderr().is_terminal();
+        let bars = Bars::new(draw, common.quiet);
+        Self { common, bars, start: Instant::now() }
+    }
+
+    /// Seconds since the command began.
+    pub(super) fn elapsed(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// Opens the device asked for and says which it is and why.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(super) fn device(&self) -> Result<Device> {
+        let device = Device::open(&self.common.device, self.common.backends())?;
+        let info = device.info();
+        self.bars.note(&format!("device: {} ({}): {}", info.name, info.backend, info.reason));
+        Ok(device)
+    }
+
+    /// Prints a report as the flags ask: JSON, or the table (with -v the layers too).
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub(super) fn print_report(&self, report: &Report) -> Result<()> {
+        if self.common.json {
+            return print_json(report);
+        }
+        let Images { calibration, evaluation, skipped } = report.images;
+        let layers = (self.common.verbose && !report.layers.is_empty()).then(|| report::layer_table(report));
+        print(&format!(
+            "{}{}{}\n{calibration} images calibrated on, {evaluation} evaluated, {skipped} skipped; {:.1} s\n",
+            report::result_table(report),
+            if layers.is_some() { "\n" } else { "" },
+            layers.unwrap_or_default(),
+            report.seconds.total
+        ))?;
+        let noted = || report.layers.iter().filter(|layer| !layer.notes.is_empty());
+        if self.common.verbose {
+            for layer in noted() {
+                self.bars.note(&format!("{}: {}", layer.name, layer.notes.join("; ")));
+            }
+        } else if noted().next().is_some() {
+            self.bars.note(&format!("{} layers have notes (refusals, changes): -v shows them", noted().count()));
+        }
+        Ok(())
+    }
+
+    /// Lists the images that were skipped.
+    pub(super) fn list_skipped(&self, skipped: &[Skipped]) {
+        const MOST: usize = 20;
+        if skipped.is_empty() {
+            return;
+        }
+        self.bars.note(&format!("skipped {} bad images:", skipped.len()));
+        for bad in skipped.iter().take(MOST) {
+            self.bars.note(&format!("  {}: {}", bad.path.display(), bad.reason));
+        }
+        if skipped.len() > MOST {
+            self.bars.note(&format!("  and {} more", skipped.len() - MOST));
+        }
+    }
+}
+
+/// Checks that the output can be written and is none of the files that the command reads.
+///
+/// # Errors
+/// Those of [`Output::check`].
+pub(super) fn checked_output(args: &OutputArgs, inputs: impl IntoIterator<Item = PathBuf>) -> Result<Output> {
+    let inputs: Vec<PathBuf> = inputs.into_iter().collect();
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    Output::check(&args.output, args.force, &inputs)
+}
+
+/// Number of classes of a network, from the shapes of its activations.
+pub(super) fn outputs(shapes: &[Shape]) -> usize {
+    shapes.last().map_or(0, |logits| logits.channels)
+}
+
+/// Prints text on stdout.
+///
+/// # Errors
+/// If stdout cannot be written; a reader that has gone away is no error.
+pub(super) fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::output("stdout", "could not be written").because(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints one JSON document on stdout.
+///
+/// # Errors
+/// As [`print`].
+pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(document)
+        .map_err(|e| Error::output("stdout", "the result could not be written as JSON").because(e))?;
+    print(&(text + "\n"))
+}
+
+/// Begins to decode a data set.
+pub(super) fn batches(dataset: Dataset, preprocessing: &Preprocessing, reading: &Reading) -> Batches {
+    let options = BatchOptions { batch_size: reading.batch_size, skip_bad: reading.skip_bad, threads: None };
+    Batches::new(dataset.items, preprocessing, options)
+}
+
+/// The images to calibrate on.
+///
+/// # Errors
+/// If the folder is missing or has no images.
+pub(super) fn calibration_set(folder: &Path, limit: Option<u32>) -> Result<Dataset> {
+    Ok(limited(Dataset::unlabelled(folder)?, limit))
+}
+
+/// The images to evaluate on.
+///
+/// # Errors
+/// If the folder is missing or has no images, or classes do not match.
+pub(super) fn evaluation_set(
+    folder: &Path,
+    labels: Option<&Path>,
+    classes: Option<&[String]>,
+    outputs: usize,
+    limit: Option<u32>,
+) -> Result<Dataset> {
+    let dataset = Dataset::labelled(folder, labels, classes)?;
+    // Without names of its own the network's classes are those of the folders: then the numbers must agree.
+    let (folders, known) = (dataset.classes.as_ref().map_or(outputs, Vec::len), classes.is_some() || labels.is_some());
+    if !known && folders != outputs {
+        return Err(Error::input(folder, format!("{folders} class folders for a network with {outputs} outputs"))
+            .hint("name the classes in the description, in the order of the outputs"));
+    }
+    if let Some(item) = dataset.items.iter().find(|item| item.label.is_some_and(|label| label >= outputs)) {
+        let label = item.label.unwrap_or_default();
+        return Err(Error::input(&item.path, format!("class number {label}; the network has {outputs} outputs")));
+    }
+    Ok(limited(dataset, limit))
+}
+
+fn limited(dataset: Dataset, limit: Option<u32>) -> Dataset {
+    match limit {
+        Some(n) => dataset.limit(n as usize),
+        None => dataset,
+    }
+}

@@ -1,0 +1,123 @@
+//! The metadata entry of a quantized model.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{CoarseScale, Multiplier, Op, Preprocessing, QConv, QOp, QParams, Shape, SplitReport, Support};
+use crate::{Error, Result};
+
+/// What the entry calls this kind of file.
+pub(super) const KIND: &str = "quantized";
+/// Version of the layout.
+pub(super) const VERSION: u64 = 1;
+
+/// The metadata entry.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Header {
+    pub kind: String,
+    pub version: u64,
+    /// Version of the program that wrote it.
+    pub program: String,
+    pub name: String,
+    pub input: Preprocessing,
+    pub classes: Option<Vec<String>>,
+    pub source_digest: String,
+    pub options: Value,
+    pub calibration: Value,
+    pub nodes: Vec<HeaderNode>,
+}
+
+/// A node without its tensors.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeaderNode {
+    pub name: String,
+    pub op: HeaderOp,
+    pub inputs: Vec<usize>,
+    pub relu: bool,
+    pub output: Option<QParams>,
+    pub split: SplitReport,
+}
+
+/// An operation without its tensors.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum HeaderOp {
+    Input(Shape),
+    Conv(Geometry),
+    Linear(Geometry),
+    GlobalAveragePool(Multiplier),
+    FloatConv(FloatGeometry),
+    FloatLinear,
+}
+
+/// What the tensors of a quantized layer do not say.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Geometry {
+    pub bits: u8,
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
+    pub groups: usize,
+    pub coarse: Option<CoarseForm>,
+}
+
+/// What the tensors of a float convolution do not say.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FloatGeometry {
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
+    pub groups: usize,
+}
+
+/// The coarse part.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CoarseForm {
+    pub support: Support,
+    pub scale: ScaleForm,
+}
+
+/// How the coarse part is scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ScaleForm {
+    /// `s_c = 2^k·s_f`.
+    Aligned,
+    /// A grid of its own.
+    Paper,
+}
+
+impl HeaderOp {
+    /// An operation without its tensors.
+    pub(super) fn of(op: &QOp) -> Result<Self> {
+        Ok(match op {
+            QOp::Input(shape) => Self::Input(*shape),
+            QOp::Conv(conv) => Self::Conv(Geometry::of(conv)),
+            QOp::Linear(conv) => Self::Linear(Geometry::of(conv)),
+            QOp::GlobalAveragePool(multiplier) => Self::GlobalAveragePool(*multiplier),
+            QOp::Float(Op::Conv(conv)) => {
+                Self::FloatConv(FloatGeometry { stride: conv.stride, padding: conv.padding, groups: conv.groups })
+            }
+            QOp::Float(Op::Linear(_)) => Self::FloatLinear,
+            QOp::Float(Op::Input(_) | Op::GlobalAveragePool) => {
+                return Err(Error::bad("only convolutions and classifiers are kept in float"));
+            }
+        })
+    }
+}
+
+impl Geometry {
+    fn of(conv: &QConv) -> Self {
+        let coarse = conv.coarse.as_ref().map(|coarse| CoarseForm {
+            support: coarse.support,
+            scale: match coarse.scale {
+                CoarseScale::Shift(_) => ScaleForm::Aligned,
+                CoarseScale::Own { .. } => ScaleForm::Paper,
+            },
+        });
+        Self { bits: conv.bits, stride: conv.stride, padding: conv.padding, groups: conv.groups, coarse }
+    }
+}

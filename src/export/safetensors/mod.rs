@@ -1,0 +1,25 @@
+//! A quantized model as a safetensors file, so that any tool can look into it.
+//!
+//! | tensor | type | shape |
+//! | --- | --- | --- |
+//! | `NAME.fine` | I8 | O × I/groups × kh × kw |
+//! | `NAME.coarse` | I8 | what its support holds, see [`Coarse`](crate::model::Coarse) |
+//! | `NAME.shift` | U8 | O (aligned split) |
+//! | `NAME.coarse_scale`, `NAME.coarse_multiplier`, `NAME.coarse_bias` | F32, I32, I32 | O (published split) |
+//! | `NAME.scale`, `NAME.bias` | F32, I32 | O |
+//! | `NAME.multiplier`, `NAME.right_shift` | I32, U8 | O (not the classifier) |
+//! | `NAME.weight`, `NAME.bias` | F32 | of a layer that was kept in float |
+//!
+//! One metadata entry `repquant` holds the rest as JSON: the graph, the activations' scales and zero points, the
+//! preprocessing, the options and a summary of the calibration. The same model gives the same bytes, and they load back
+//! to an equal one.
+
+#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+mod check;
+mod header;
+mod read;
+mod write;
+
+pub use read::{from_bytes, read};
+pub use write::to_bytes;

@@ -1,0 +1,175 @@
+//! A quantized model from bytes. A malformed file gives an error, whatever it claims.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use ndarray::{Array1, Array2, Array4};
+use safetensors::tensor::{Dtype, Metadata, TensorView};
+
+use super::check::check;
+use super::header::{CoarseForm, FloatGeometry, Geometry, Header, HeaderNode, HeaderOp, KIND, ScaleForm, VERSION};
+use crate::export::kind::Kind;
+use crate::model::{Coarse, CoarseScale, Conv, Linear, Op, QConv, QNode, QOp, QuantizedGraph};
+use crate::tensor_file::{self, METADATA_KEY, open};
+use crate::{Error, Result};
+
+/// What to do about a file that is not one of ours.
+const HINT: &str = "quantized models are written by `repquant quantize`";
+
+/// Reads a quantized model and checks everything that its integer arithmetic relies on: shapes, the range of every
+/// level, multiplier and shift, and that no sum can overflow.
+///
+/// # Errors
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is of another kind or contradicts itself.
+pub fn read(path: &Path) -> Result<QuantizedGraph> {
+    let bytes = tensor_file::read(path)?;
+    from_bytes(&bytes).map_err(|e| e.at(path.display()))
+}
+
+/// As [`read`], from memory.
+///
+/// # Errors
+/// As [`read`]; the path is the caller's to add.
+pub fn from_bytes(bytes: &[u8]) -> Result<QuantizedGraph> {
+    let (metadata, tensors) =
+        open(bytes).map_err(|e| Error::bad("not a whole safetensors file").because(e).hint(HINT))?;
+    let header = header(&metadata)?;
+    let mut tensors: Tensors<'_> = tensors.tensors().into_iter().collect();
+    let nodes = header.nodes.into_iter().map(|node| {
+        let name = node.name.clone();
+        read_node(node, &mut tensors).map_err(|e| e.at(name.escape_debug()))
+    });
+    let graph = QuantizedGraph {
+        name: header.name,
+        input: header.input,
+        classes: header.classes,
+        source_digest: header.source_digest,
+        options: header.options,
+        calibration: header.calibration,
+        nodes: nodes.collect::<Result<_>>()?,
+    };
+    let mut left: Vec<&str> = tensors.keys().map(String::as_str).collect();
+    left.sort_unstable();
+    if let Some(first) = left.first() {
+        let message = format!("{} tensors belong to no layer, the first is {}", left.len(), first.escape_debug());
+        return Err(Error::bad(message).hint(HINT));
+    }
+    check(&graph)?;
+    Ok(graph)
+}
+
+/// The tensors that no layer has taken yet.
+type Tensors<'a> = HashMap<String, TensorView<'a>>;
+
+fn header(metadata: &Metadata) -> Result<Header> {
+    let text = metadata.metadata().as_ref().and_then(|m| m.get(METADATA_KEY));
+    let text = text.ok_or_else(|| Error::bad("not a quantized model").hint(HINT))?;
+    let malformed = |e| Error::bad("the metadata entry is malformed").because(e).hint(HINT);
+    let Kind { kind, version } = serde_json::from_str(text).map_err(malformed)?;
+    if kind != KIND {
+        return Err(Error::bad(format!("not a quantized model but `{}`", kind.escape_debug())).hint(HINT));
+    }
+    if version != VERSION {
+        return Err(Error::bad(format!("version {version} of a quantized model; this program reads {VERSION}"))
+            .hint("quantize again, or use the version of repquant that wrote it"));
+    }
+    serde_json::from_str(text).map_err(malformed)
+}
+
+fn read_node(node: HeaderNode, tensors: &mut Tensors<'_>) -> Result<QNode> {
+    let mut layer = LayerTensors { name: &node.name, tensors };
+    let op = match node.op {
+        HeaderOp::Input(shape) => QOp::Input(shape),
+        HeaderOp::GlobalAveragePool(multiplier) => QOp::GlobalAveragePool(multiplier),
+        HeaderOp::Conv(geometry) => QOp::Conv(layer.conv(geometry, true)?),
+        HeaderOp::Linear(geometry) => QOp::Linear(layer.conv(geometry, false)?),
+        HeaderOp::FloatConv(FloatGeometry { stride, padding, groups }) => QOp::Float(Op::Conv(Conv {
+            weight: layer.array4("weight", Dtype::F32, f32::from_le_bytes)?,
+            bias: layer.array1("bias", Dtype::F32, f32::from_le_bytes)?,
+            stride,
+            padding,
+            groups,
+        })),
+        HeaderOp::FloatLinear => {
+            let (shape, values) = layer.take::<_, 4, 2>("weight", Dtype::F32, f32::from_le_bytes)?;
+            let weight = Array2::from_shape_vec(shape, values).map_err(|e| Error::bad("weight").because(e))?;
+            QOp::Float(Op::Linear(Linear { weight, bias: layer.array1("bias", Dtype::F32, f32::from_le_bytes)? }))
+        }
+    };
+    Ok(QNode { name: node.name, op, inputs: node.inputs, relu: node.relu, output: node.output, split: node.split })
+}
+
+/// The tensors of one layer.
+struct LayerTensors<'a, 'b> {
+    name: &'a str,
+    tensors: &'a mut Tensors<'b>,
+}
+
+impl LayerTensors<'_, '_> {
+    fn conv(&mut self, geometry: Geometry, requantized: bool) -> Result<QConv> {
+        let (multiplier, right_shift) = if requantized {
+            (
+                self.array1("multiplier", Dtype::I32, i32::from_le_bytes)?,
+                self.array1("right_shift", Dtype::U8, u8::from_le_bytes)?,
+            )
+        } else {
+            (Array1::default(0), Array1::default(0))
+        };
+        Ok(QConv {
+            bits: geometry.bits,
+            fine: self.array4("fine", Dtype::I8, i8::from_le_bytes)?,
+            coarse: geometry.coarse.map(|form| self.coarse(&form)).transpose()?,
+            scale: self.array1("scale", Dtype::F32, f32::from_le_bytes)?,
+            bias: self.array1("bias", Dtype::I32, i32::from_le_bytes)?,
+            multiplier,
+            right_shift,
+            stride: geometry.stride,
+            padding: geometry.padding,
+            groups: geometry.groups,
+        })
+    }
+
+    fn coarse(&mut self, form: &CoarseForm) -> Result<Coarse> {
+        let scale = match form.scale {
+            ScaleForm::Aligned => CoarseScale::Shift(self.array1("shift", Dtype::U8, u8::from_le_bytes)?),
+            ScaleForm::Paper => CoarseScale::Own {
+                scale: self.array1("coarse_scale", Dtype::F32, f32::from_le_bytes)?,
+                multiplier: self.array1("coarse_multiplier", Dtype::I32, i32::from_le_bytes)?,
+                bias: self.array1("coarse_bias", Dtype::I32, i32::from_le_bytes)?,
+            },
+        };
+        Ok(Coarse { support: form.support, weights: self.array4("coarse", Dtype::I8, i8::from_le_bytes)?, scale })
+    }
+
+    fn array1<T, const N: usize>(&mut self, part: &str, dtype: Dtype, value: fn([u8; N]) -> T) -> Result<Array1<T>> {
+        Ok(Array1::from_vec(self.take::<T, N, 1>(part, dtype, value)?.1))
+    }
+
+    fn array4<T, const N: usize>(&mut self, part: &str, dtype: Dtype, value: fn([u8; N]) -> T) -> Result<Array4<T>> {
+        let (shape, values) = self.take::<T, N, 4>(part, dtype, value)?;
+        Array4::from_shape_vec(shape, values).map_err(|e| Error::bad("shape and length differ").because(e).at(part))
+    }
+
+    /// Takes a tensor of `D` dimensions out; the file's bytes bound its length.
+    fn take<T, const N: usize, const D: usize>(
+        &mut self,
+        part: &str,
+        dtype: Dtype,
+        value: fn([u8; N]) -> T,
+    ) -> Result<([usize; D], Vec<T>)> {
+        let key = format!("{}.{part}", self.name);
+        let view = self.tensors.remove(&key).ok_or_else(|| Error::bad(format!("tensor {part} is missing")))?;
+        let shape: Option<[usize; D]> = view.shape().try_into().ok();
+        match shape {
+            Some(shape) if view.dtype() == dtype => {
+                let (words, _) = view.data().as_chunks::<N>();
+                Ok((shape, words.iter().map(|bytes| value(*bytes)).collect()))
+            }
+            _ => Err(Error::bad(format!(
+                "tensor {part} is {:?} {:?} and should be {dtype:?} with {D} dimensions",
+                view.dtype(),
+                view.shape()
+            ))),
+        }
+    }
+}

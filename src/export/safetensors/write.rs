@@ -1,0 +1,104 @@
+//! A quantized model to bytes.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype, TensorView, serialize};
+
+use super::check::check;
+use super::header::{Header, HeaderNode, HeaderOp, KIND, VERSION};
+use crate::model::{CoarseScale, Op, QConv, QOp, QuantizedGraph};
+use crate::tensor_file::METADATA_KEY;
+use crate::{Error, Result};
+
+/// A tensor on its way out.
+struct Tensor {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// The file's bytes; the same model gives the same bytes.
+///
+/// # Errors
+/// Where the model could not be read back: it contradicts itself.
+pub fn to_bytes(graph: &QuantizedGraph) -> Result<Vec<u8>> {
+    check(graph)?;
+    let nodes = graph.nodes.iter().map(|node| {
+        Ok(HeaderNode {
+            name: node.name.clone(),
+            op: HeaderOp::of(&node.op)?,
+            inputs: node.inputs.clone(),
+            relu: node.relu,
+            output: node.output,
+            split: node.split.clone(),
+        })
+    });
+    let header = Header {
+        kind: KIND.into(),
+        version: VERSION,
+        program: env!("CARGO_PKG_VERSION").into(),
+        name: graph.name.clone(),
+        input: graph.input.clone(),
+        classes: graph.classes.clone(),
+        source_digest: graph.source_digest.clone(),
+        options: graph.options.clone(),
+        calibration: graph.calibration.clone(),
+        nodes: nodes.collect::<Result<_>>()?,
+    };
+    let header = serde_json::to_string(&header).map_err(|e| Error::bad("the model cannot be written").because(e))?;
+    let mut tensors = Vec::new();
+    for node in &graph.nodes {
+        push(&mut tensors, &node.name, &node.op);
+    }
+    let failed = |e: safetensors::SafeTensorError| Error::bad("the model cannot be written").because(e);
+    let views = tensors.iter().map(|t| Ok((t.name.as_str(), TensorView::new(t.dtype, t.shape.clone(), &t.bytes)?)));
+    let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(failed)?;
+    serialize(views, Some(HashMap::from([(METADATA_KEY.to_owned(), header)]))).map_err(failed)
+}
+
+/// The tensors of one operation.
+fn push(tensors: &mut Vec<Tensor>, name: &str, op: &QOp) {
+    let mut add = |part: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>| {
+        tensors.push(Tensor { name: format!("{name}.{part}"), dtype, shape: shape.to_vec(), bytes });
+    };
+    match op {
+        QOp::Conv(conv) | QOp::Linear(conv) => push_layer(&mut add, conv),
+        QOp::Float(Op::Conv(conv)) => {
+            add("weight", Dtype::F32, conv.weight.shape(), le(&conv.weight, f32::to_le_bytes));
+            add("bias", Dtype::F32, conv.bias.shape(), le(&conv.bias, f32::to_le_bytes));
+        }
+        QOp::Float(Op::Linear(linear)) => {
+            add("weight", Dtype::F32, linear.weight.shape(), le(&linear.weight, f32::to_le_bytes));
+            add("bias", Dtype::F32, linear.bias.shape(), le(&linear.bias, f32::to_le_bytes));
+        }
+        QOp::Input(_) | QOp::GlobalAveragePool(_) | QOp::Float(Op::Input(_) | Op::GlobalAveragePool) => {}
+    }
+}
+
+/// The tensors of a quantized layer.
+fn push_layer(add: &mut impl FnMut(&str, Dtype, &[usize], Vec<u8>), conv: &QConv) {
+    let channels = [conv.out_channels()];
+    add("fine", Dtype::I8, conv.fine.shape(), le(&conv.fine, i8::to_le_bytes));
+    add("scale", Dtype::F32, &channels, le(&conv.scale, f32::to_le_bytes));
+    add("bias", Dtype::I32, &channels, le(&conv.bias, i32::to_le_bytes));
+    if !conv.multiplier.is_empty() {
+        add("multiplier", Dtype::I32, &channels, le(&conv.multiplier, i32::to_le_bytes));
+        add("right_shift", Dtype::U8, &channels, conv.right_shift.to_vec());
+    }
+    let Some(coarse) = &conv.coarse else { return };
+    add("coarse", Dtype::I8, coarse.weights.shape(), le(&coarse.weights, i8::to_le_bytes));
+    match &coarse.scale {
+        CoarseScale::Shift(shift) => add("shift", Dtype::U8, &channels, shift.to_vec()),
+        CoarseScale::Own { scale, multiplier, bias } => {
+            add("coarse_scale", Dtype::F32, &channels, le(scale, f32::to_le_bytes));
+            add("coarse_multiplier", Dtype::I32, &channels, le(multiplier, i32::to_le_bytes));
+            add("coarse_bias", Dtype::I32, &channels, le(bias, i32::to_le_bytes));
+        }
+    }
+}
+
+/// The values in logical order, lowest byte first.
+fn le<'a, T: 'a + Copy, const N: usize>(values: impl IntoIterator<Item = &'a T>, bytes: fn(T) -> [u8; N]) -> Vec<u8> {
+    values.into_iter().flat_map(|&value| bytes(value)).collect()
+}

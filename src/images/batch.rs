@@ -1,0 +1,88 @@
+//! A batch of images.
+
+use crate::{Error, Result};
+
+/// A batch of preprocessed images, still 8-bit: normalization is a table that the device looks up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Number of images.
+    pub count: usize,
+    /// Height and width.
+    pub size: [usize; 2],
+    /// `count × height × width` pixels, `R | G << 8 | B << 16`.
+    pub pixels: Vec<u32>,
+    /// The class of each image, where it is known.
+    pub labels: Vec<Option<usize>>,
+    /// What each image is called in messages (its path).
+    pub names: Vec<String>,
+}
+
+impl Batch {
+    /// No images yet.
+    pub fn empty(size: [usize; 2]) -> Self {
+        Self { count: 0, size, pixels: Vec::new(), labels: Vec::new(), names: Vec::new() }
+    }
+
+    /// Appends an image: `height × width` pixels, `R | G << 8 | B << 16`.
+    ///
+    /// # Errors
+    /// Another number of pixels than the size has.
+    pub fn push(&mut self, name: impl Into<String>, label: Option<usize>, pixels: &[u32]) -> Result<()> {
+        let [height, width] = self.size;
+        if pixels.len() != height * width {
+            let what = format!("the image has {} pixels, not {width}×{height}", pixels.len());
+            return Err(Error::bad(what).at(name.into()));
+        }
+        self.pixels.extend_from_slice(pixels);
+        self.labels.push(label);
+        self.names.push(name.into());
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The images of this batch in batches of at most `batch_size` (at least 1): a set that lies in memory whole is fed
+    /// to the same code as one that is read from disk.
+    pub fn split(&self, batch_size: usize) -> impl Iterator<Item = Batch> + '_ {
+        let batch_size = batch_size.max(1);
+        let pixels = self.size[0] * self.size[1];
+        (0..self.count).step_by(batch_size).map(move |start| {
+            let end = self.count.min(start + batch_size);
+            Batch {
+                count: end - start,
+                size: self.size,
+                pixels: self.pixels[start * pixels..end * pixels].to_vec(),
+                labels: self.labels[start..end].to_vec(),
+                names: self.names[start..end].to_vec(),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_keeps_the_order_and_every_image() {
+        let mut all = Batch::empty([1, 2]);
+        for i in 0..5 {
+            all.push(format!("image {i}"), Some(i as usize), &[i, i + 100]).expect("2 pixels");
+        }
+        let parts: Vec<Batch> = all.split(2).collect();
+        assert_eq!(parts.iter().map(|b| b.count).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(parts[2].pixels, [4, 104]);
+        assert_eq!(parts[1].labels, [Some(2), Some(3)]);
+        assert_eq!(parts.iter().flat_map(|b| b.names.clone()).collect::<Vec<_>>(), all.names);
+        assert_eq!(all.split(0).count(), 5);
+    }
+
+    #[test]
+    fn an_image_of_another_size_is_refused() {
+        let mut batch = Batch::empty([2, 2]);
+        assert_eq!(
+            batch.push("a", None, &[0; 3]).expect_err("3 pixels").to_string(),
+            "a: the image has 3 pixels, not 2×2"
+        );
+        assert_eq!(batch, Batch::empty([2, 2]));
+    }
+}

@@ -1,0 +1,205 @@
+//! Batches in the order of the images, decoded on all cores ahead of whoever takes them.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::{Batch, Item, decode, preprocess};
+use crate::model::Preprocessing;
+use crate::{Error, Result};
+
+/// How many batches are decoded ahead of the one being taken.
+const BATCHES_AHEAD: usize = 2;
+
+/// How to read a set of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// Images in a batch, at least 1; the last batch may have fewer.
+    pub batch_size: usize,
+    /// Leave out images that cannot be read, and list them; otherwise the first one is an error.
+    pub skip_bad: bool,
+    /// Decoding threads; none: one for each core.
+    pub threads: Option<usize>,
+}
+
+/// An image that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The number of an image in the set, and its pixels.
+type Decoded = (usize, Result<Vec<u32>>);
+
+/// Reads images batch by batch: an iterator over `Result<Batch>`.
+///
+/// Batches hold the images in the order of the set, whatever the number of threads. At any time at most two batches
+/// and one image for each thread are decoded or waiting, so memory does not grow with the number of images. After an
+/// error the iterator ends; dropping it stops its threads.
+#[derive(Debug)]
+pub struct Batches {
+    items: VecDeque<Item>,
+    size: [usize; 2],
+    options: BatchOptions,
+    /// Numbers of the next image to hand out and to request.
+    next: usize,
+    requested: usize,
+    total: usize,
+    /// Decoded out of turn.
+    early: HashMap<usize, Result<Vec<u32>>>,
+    jobs: Option<Sender<(usize, PathBuf)>>,
+    /// The other end of `jobs`, to take back what no thread has begun.
+    pending: Receiver<(usize, PathBuf)>,
+    results: Receiver<Decoded>,
+    workers: Vec<JoinHandle<()>>,
+    skipped: Vec<Skipped>,
+    done: bool,
+}
+
+impl Batches {
+    /// Starts reading `items`.
+    pub fn new(items: Vec<Item>, preprocessing: &Preprocessing, options: BatchOptions) -> Self {
+        let options = BatchOptions { batch_size: options.batch_size.max(1), ..options };
+        let wanted = options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+        let threads = wanted.clamp(1, items.len().max(1));
+        let (jobs, pending) = unbounded();
+        let (decoded, results) = unbounded();
+        let preprocessing = Arc::new(preprocessing.clone());
+        let workers = (0..threads)
+            .map_while(|_| {
+                let (jobs, decoded, preprocessing) = (pending.clone(), decoded.clone(), Arc::clone(&preprocessing));
+                // With fewer threads than wanted it is slower, and without any `take` says so.
+                let thread = thread::Builder::new().name("decode".to_owned());
+                thread.spawn(move || work(&jobs, &decoded, &preprocessing)).ok()
+            })
+            .collect();
+        let total = items.len();
+        let mut batches = Self {
+            items: items.into(),
+            size: preprocessing.size,
+            options,
+            next: 0,
+            requested: 0,
+            total,
+            early: HashMap::new(),
+            jobs: Some(jobs),
+            pending,
+            results,
+            workers,
+            skipped: Vec::new(),
+            done: false,
+        };
+        let ahead = batches.options.batch_size.saturating_mul(BATCHES_AHEAD).saturating_add(threads);
+        (0..ahead.min(total)).for_each(|_| batches.request());
+        batches
+    }
+
+    /// The images left out so far, in the order of the set.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// Asks for one more image, if there is one.
+    fn request(&mut self) {
+        // `items` holds those not yet handed out: the first is number `next`.
+        let (Some(item), Some(jobs)) = (self.items.get(self.requested - self.next), &self.jobs) else { return };
+        // `pending` keeps the channel open, so this cannot fail.
+        if jobs.send((self.requested, item.path.clone())).is_ok() {
+            self.requested += 1;
+        }
+    }
+
+    /// The next image of the set; requests another one in its place.
+    fn take(&mut self) -> Result<Option<(Item, Result<Vec<u32>>)>> {
+        if self.next == self.total {
+            return Ok(None);
+        }
+        let image = loop {
+            if let Some(image) = self.early.remove(&self.next) {
+                break image;
+            }
+            let (number, image) =
+                self.results.recv().map_err(|e| Error::device("no thread decodes images").because(e))?;
+            self.early.insert(number, image);
+        };
+        self.request();
+        self.next += 1;
+        Ok(self.items.pop_front().map(|item| (item, image)))
+    }
+
+    fn fill(&mut self) -> Result<Option<Batch>> {
+        let mut batch = Batch::empty(self.size);
+        while batch.count < self.options.batch_size {
+            let Some((Item { path, label }, image)) = self.take()? else { break };
+            match image {
+                Ok(pixels) => batch.push(path.display().to_string(), label, &pixels)?,
+                Err(reason) if self.options.skip_bad => {
+                    self.skipped.push(Skipped { path, reason: reason.to_string() });
+                }
+                Err(error) => {
+                    return Err(error
+                        .at(path.display())
+                        .hint("--skip-bad-images leaves out the images that cannot be read"));
+                }
+            }
+        }
+        if self.skipped.len() == self.total
+            && let Some(first) = self.skipped.first()
+        {
+            let what = format!("none of the {} images can be read; the first: {}", self.total, first.reason);
+            return Err(Error::input(&first.path, what));
+        }
+        Ok((batch.count > 0).then_some(batch))
+    }
+
+    fn stop(&mut self) {
+        self.done = true;
+        self.jobs = None;
+        while self.pending.try_recv().is_ok() {}
+        for worker in self.workers.drain(..) {
+            // A worker catches what panics in it; there is nothing to learn from how it ended.
+            drop(worker.join());
+        }
+        self.early.clear();
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let batch = self.fill().transpose();
+        if !matches!(batch, Some(Ok(_))) {
+            self.stop();
+        }
+        batch
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Decodes what is asked for until nobody asks any more.
+fn work(jobs: &Receiver<(usize, PathBuf)>, decoded: &Sender<Decoded>, preprocessing: &Preprocessing) {
+    while let Ok((number, path)) = jobs.recv() {
+        let image = catch_unwind(AssertUnwindSafe(|| preprocess(&decode::read(&path)?, preprocessing)))
+            // A decoder's bug must cost one image, not the run: nobody would answer for its number.
+            .unwrap_or_else(|_| Err(Error::bad("the image cannot be decoded")));
+        if decoded.send((number, image)).is_err() {
+            break;
+        }
+    }
+}

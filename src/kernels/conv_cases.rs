@@ -1,0 +1,115 @@
+//! Cases of the float convolutions, and how they are compared with the twin.
+//!
+//! The bound: a sum of n + 1 terms (n products of two floats, one bias), in whatever order, rounds each product once and
+//! each partial sum once, so a term is rounded at most n + 1 times and `|error| ≤ γ · (|bias| + Σ|w·x|)` with
+//! `γ = (n + 1)·u / (1 − (n + 1)·u)` and `u = 2^−24` (Higham, *Accuracy and Stability of Numerical Algorithms*, 3.1 and
+//! 4.2). `γ ≤ (n + 2)·u` while `(n + 1)·(n + 2) ≤ 2^24`. A fused multiply-add rounds less; terms that are 0 (padding)
+//! do not round at all. Devices may flush results below `2^−126` to 0: one more such amount for each operation. `ReLU`
+//! enlarges no error.
+
+use ndarray::{Array1, Array4};
+
+use super::conv_f32::reference;
+use super::{Check, Random};
+use crate::Result;
+use crate::gpu::{Buffer, Device, Recorder};
+use crate::model::{Conv, Shape, conv_output};
+
+/// A convolution to compare.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case {
+    pub(super) images: usize,
+    pub(super) x: Shape,
+    pub(super) out: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) padding: [usize; 2],
+    pub(super) groups: usize,
+    pub(super) relu: bool,
+}
+
+/// A case; the input is rows, columns, channels.
+#[allow(clippy::too_many_arguments)] // one line of a table
+pub(super) const fn case(
+    images: usize,
+    [height, width, channels]: [usize; 3],
+    out: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    groups: usize,
+    relu: bool,
+) -> Case {
+    Case { images, x: Shape { channels, height, width }, out, kernel, stride, padding, groups, relu }
+}
+
+impl Case {
+    fn name(&self) -> String {
+        let Self { images, x, out, kernel: [kh, kw], stride: [sy, sx], padding: [py, px], groups, relu } = self;
+        let act = if *relu { ", relu" } else { "" };
+        format!("{images}×{x} to {out}, kernel {kh}×{kw}, stride {sy}×{sx}, padding {py}×{px}, groups {groups}{act}")
+    }
+
+    /// Runs the case on uneven inputs and compares with the twin; where it has several images, also runs each of them
+    /// alone and compares the bits. `record` records the kernel for a convolution, a number of images, x and y.
+    pub(super) fn check(
+        &self,
+        device: &Device,
+        random: &mut Random,
+        checks: &mut Vec<Check>,
+        record: impl Fn(&mut Recorder<'_>, &Conv, usize, &Buffer, &Buffer) -> Result<()>,
+    ) -> Result<()> {
+        let shape = (self.out, self.x.channels / self.groups, self.kernel[0], self.kernel[1]);
+        let conv = Conv {
+            weight: Array4::from_shape_simple_fn(shape, || random.float()),
+            bias: Array1::from_shape_simple_fn(self.out, || random.float()),
+            stride: self.stride,
+            padding: self.padding,
+            groups: self.groups,
+        };
+        let x = activation(random, self.images, self.x);
+        let y_shape = conv_output(self.x, self.out, self.kernel, self.stride, self.padding);
+        let y_image = y_shape.pixels() * y_shape.padded_channels();
+        let run = |images: usize, x: &[f32]| -> Result<Vec<u32>> {
+            let x = device.upload(bytemuck::cast_slice(x), "x")?;
+            // What is not written shows.
+            let y = device.upload(&vec![f32::NAN.to_bits(); images * y_image], "y")?;
+            let mut rec = device.recorder();
+            record(&mut rec, &conv, images, &x, &y)?;
+            rec.submit()?;
+            device.read(&y, images * y_image)
+        };
+        let got = run(self.images, &x)?;
+        let (expected, magnitudes) = reference(&conv, self.images, self.x, self.relu, &x);
+        let terms = conv.weight.len() / self.out;
+        let bounds: Vec<f64> = magnitudes.iter().map(|m| bound(terms, *m)).collect();
+        checks.push(Check::close(self.name(), &expected, &bounds, bytemuck::cast_slice(&got)));
+        if self.images > 1 {
+            let mut alone = Vec::with_capacity(got.len());
+            for x in x.chunks_exact(x.len() / self.images) {
+                alone.extend(run(1, x)?);
+            }
+            checks.push(Check::exact(format!("{}: each image alone", self.name()), &alone, &got));
+        }
+        Ok(())
+    }
+}
+
+/// The bound for `terms` products whose magnitudes add up to `magnitude`, bias included; 0 for padded channels.
+fn bound(terms: usize, magnitude: f64) -> f64 {
+    assert!((terms + 1) * (terms + 2) <= 1 << 24, "the bound holds for shorter sums");
+    if magnitude == 0.0 {
+        return 0.0;
+    }
+    let n = terms as f64;
+    (n + 2.0) * f64::from(f32::EPSILON) / 2.0 * magnitude + (2.0 * n + 1.0) * f64::from(f32::MIN_POSITIVE)
+}
+
+/// Random activations, NHWC, padded channels 0.
+pub(super) fn activation(random: &mut Random, images: usize, shape: Shape) -> Vec<f32> {
+    let mut x = vec![0.0; images * shape.pixels() * shape.padded_channels()];
+    for pixel in x.chunks_exact_mut(shape.padded_channels()) {
+        pixel[..shape.channels].fill_with(|| random.float());
+    }
+    x
+}

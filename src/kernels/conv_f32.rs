@@ -1,0 +1,408 @@
+//! Convolution in f32: `y[n, p, o] = act(bias[o] + Σ w[o, ky, kx, i] · x[n, p·stride + k − padding, i])`, zero padding,
+//! act the identity or `ReLU`.
+//!
+//! Activations are NHWC with channels in fours. A linear layer is a 1×1 convolution of 1×1 images.
+//!
+//! GPU: an invocation computes 4 consecutive pixels of the flattened batch × 8 channels; a workgroup's 64 lanes have the
+//! same channels, so that weights are read at an address that is the same for all of them. Weights on the device are
+//! `O/8, kh, kw, I/4, 4 (input), 8 (output)`, per group, I and O padded with 0: the eight `vec4` that one step of the
+//! innermost loop multiplies lie together, each over output channels, so a product needs no horizontal sum.
+//!
+//! Cpu: im2col of blocks of rows, then a product with the prepacked `K × O` matrix by `rten-gemm`. Blocks never cross
+//! images and their size depends on the layer alone, so a result does not depend on the batch.
+
+use std::cell::Cell;
+
+use bytemuck::{cast_slice, cast_slice_mut};
+use rayon::prelude::*;
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
+use rten_tensor::NdTensorView;
+
+use super::conv_cases::{Case, case};
+use super::{Check, Geometry, Random, ungrouped};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::model::{Conv, Shape, conv_output};
+use crate::{Error, Result};
+
+/// What the host knows of `conv_f32.wgsl`.
+pub static SPEC: KernelSpec = KernelSpec {
+    name: "conv_f32",
+    source: include_str!("../../shaders/conv_f32.wgsl"),
+    bindings: &[Binding::Params, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite],
+    workgroup_size: [64, 1, 1],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Parameters of the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Sizes of the convolution.
+    pub geometry: Geometry,
+    /// The first output pixel of this dispatch, a multiple of 256.
+    pub first_pixel: u32,
+    /// The end of its output pixels.
+    pub end_pixel: u32,
+    /// Whether a `ReLU` follows.
+    pub relu: u32,
+    /// Fills the struct to a multiple of 16 bytes.
+    pub unused: u32,
+}
+
+/// Output pixels of a workgroup: 64 lanes of 4.
+const PIXELS: usize = 256;
+
+/// Multiplications of one dispatch: 0.2 s on a GPU of 200 GFLOP/s. Systems kill a dispatch of several seconds.
+const MOST_MACS: usize = 20_000_000_000;
+
+/// Values of one im2col block, 1 MiB: it stays in a core's cache beside the weights it meets.
+const BLOCK_VALUES: usize = 1 << 18;
+
+/// Most output pixels of one im2col block.
+const BLOCK_PIXELS: usize = 256;
+
+/// Weights and bias of one convolution, prepared for one device.
+pub struct Weights {
+    groups: usize,
+    /// Input and output quads of a group, kernel rows and columns.
+    sizes: [u32; 4],
+    store: Store,
+}
+
+enum Store {
+    Gpu { weights: Buffer, bias: Buffer },
+    Native { matrices: Vec<PackedBMatrix<f32>>, bias: Vec<f32> },
+}
+
+impl Weights {
+    /// Lays the weights out for `device`.
+    ///
+    /// # Errors
+    /// If the device has no memory left.
+    pub fn new(device: &Device, conv: &Conv) -> Result<Self> {
+        let (weight, groups) = ungrouped(&conv.weight, conv.groups)?;
+        let (o, i, kh, kw) = weight.dim();
+        let group_out = o / groups;
+        let (in_quads, out_quads) = (i.div_ceil(4), group_out.div_ceil(4));
+        let at = |group: usize, o: usize, y: usize, x: usize, i: usize| {
+            if o < group_out { weight.get([group * group_out + o, i, y, x]).copied().unwrap_or(0.0) } else { 0.0 }
+        };
+        // The flat order of (ky, kx, input quad, lane of the quad) is that of K in both layouts.
+        let k_index = |k: usize| (k / (4 * in_quads) / kw, k / (4 * in_quads) % kw, k % (4 * in_quads));
+        let depth = 4 * in_quads * kh * kw;
+        let outputs = |step: usize| (0..groups).flat_map(move |g| (0..group_out.div_ceil(step)).map(move |c| (g, c)));
+        let bias_of = |g: usize, o: usize| if o < group_out { conv.bias[g * group_out + o] } else { 0.0 };
+        let store = if device.is_native() {
+            let gemm = GemmExecutor::<f32>::default();
+            let columns = 4 * out_quads;
+            let matrices = (0..groups).map(|g| {
+                let values: Vec<f32> = (0..depth * columns)
+                    .map(|n| {
+                        let (y, x, i) = k_index(n / columns);
+                        at(g, n % columns, y, x, i)
+                    })
+                    .collect();
+                gemm.prepack_b(NdTensorView::from_data([depth, columns], values.as_slice()))
+            });
+            let bias = (0..groups).flat_map(|g| (0..columns).map(move |o| bias_of(g, o))).collect();
+            Store::Native { matrices: matrices.collect(), bias }
+        } else {
+            let mut words = Vec::with_capacity(depth * 8 * groups * out_quads.div_ceil(2));
+            let mut bias = Vec::with_capacity(8 * groups * out_quads.div_ceil(2));
+            for (g, column) in outputs(8) {
+                for k in 0..depth {
+                    let (y, x, i) = k_index(k);
+                    words.extend((8 * column..8 * column + 8).map(|o| at(g, o, y, x, i).to_bits()));
+                }
+                bias.extend((8 * column..8 * column + 8).map(|o| bias_of(g, o).to_bits()));
+            }
+            Store::Gpu { weights: device.upload(&words, "weights")?, bias: device.upload(&bias, "bias")? }
+        };
+        Ok(Self { groups, sizes: [in_quads as u32, out_quads as u32, kh as u32, kw as u32], store })
+    }
+
+    /// Groups on the device, for [`Geometry::new`]: narrow groups have become one.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+}
+
+/// Records `y = act(conv(x, w))`. Every channel of y is written, padded ones with 0.
+///
+/// # Errors
+/// If the device failed.
+///
+/// # Panics
+/// If a buffer is too small for these sizes: an error of the caller, not of the input.
+pub fn dispatch(rec: &mut Recorder<'_>, g: &Geometry, relu: bool, x: &Buffer, w: &Weights, y: &Buffer) -> Result<()> {
+    dispatch_in_steps(rec, g, relu, x, w, y, MOST_MACS)
+}
+
+/// [`dispatch`] in steps of at most `most_macs` multiplications, or of one workgroup's pixels.
+fn dispatch_in_steps(
+    rec: &mut Recorder<'_>,
+    g: &Geometry,
+    relu: bool,
+    x: &Buffer,
+    w: &Weights,
+    y: &Buffer,
+    most_macs: usize,
+) -> Result<()> {
+    assert_eq!([g.group_in_quads, g.group_out_quads, g.kernel_height, g.kernel_width], w.sizes, "conv_f32: weights");
+    let groups = w.groups as u32;
+    assert!(g.in_quads == groups * g.group_in_quads && g.out_quads == groups * g.group_out_quads, "conv_f32: groups");
+    assert!(x.len() >= g.in_words(4) && y.len() >= g.out_words(4), "conv_f32: buffer sizes");
+    let pixels = g.out_pixels();
+    if pixels == 0 {
+        return Ok(());
+    }
+    assert!(g.in_words(4) > 0, "conv_f32: an output without input");
+    match &w.store {
+        Store::Native { matrices, bias } => {
+            native(g, relu, cast_slice(&x.host()), matrices, bias, cast_slice_mut(&mut y.host_mut()))
+        }
+        Store::Gpu { weights, bias } => {
+            let columns = w.groups * (g.group_out_quads as usize).div_ceil(2);
+            let depth = 4 * g.group_in_quads as usize * g.kernel_height as usize * g.kernel_width as usize;
+            let step = (most_macs / (depth * 8 * columns) / PIXELS).max(1) * PIXELS;
+            for first in (0..pixels).step_by(step) {
+                let end = pixels.min(first + step);
+                let params = Params {
+                    geometry: *g,
+                    first_pixel: first as u32,
+                    end_pixel: end as u32,
+                    relu: u32::from(relu),
+                    unused: 0,
+                };
+                let workgroups = (end - first).div_ceil(PIXELS) * columns;
+                rec.run(&SPEC, &params, &[x, weights, bias, y], groups_for(workgroups, 1))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+thread_local! {
+    // Taken while in use, never borrowed: the product may run another block on this thread while it waits.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// im2col and product, parallel over images and blocks of rows.
+fn native(
+    g: &Geometry,
+    relu: bool,
+    x: &[f32],
+    matrices: &[PackedBMatrix<f32>],
+    bias: &[f32],
+    y: &mut [f32],
+) -> Result<()> {
+    let gemm = GemmExecutor::<f32>::default();
+    let width = g.out_width as usize;
+    let out_channels = 4 * g.out_quads as usize;
+    let x_image = g.in_words(4) / g.images as usize;
+    let y_image = g.out_words(4) / g.images as usize;
+    let depth = matrices[0].rows();
+    let block_rows = ((BLOCK_VALUES / depth).min(BLOCK_PIXELS) / width).max(1);
+    let block = block_rows * width * out_channels;
+    x.par_chunks_exact(x_image).zip(y.par_chunks_exact_mut(y_image)).take(g.images as usize).try_for_each(
+        |(x, y)| {
+            y.par_chunks_mut(block)
+                .enumerate()
+                .try_for_each(|(i, y)| rows(g, &gemm, i * block_rows, x, matrices, bias, y))
+        },
+    )?;
+    if relu {
+        // Not max(): it would turn a NaN into 0 and hide it.
+        y[..g.out_words(4)].par_iter_mut().with_min_len(1 << 14).for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v });
+    }
+    Ok(())
+}
+
+/// The output rows of one image from `first` on, as many as `y` holds.
+fn rows(
+    g: &Geometry,
+    gemm: &GemmExecutor<f32>,
+    first: usize,
+    x: &[f32],
+    matrices: &[PackedBMatrix<f32>],
+    bias: &[f32],
+    y: &mut [f32],
+) -> Result<()> {
+    let (in_channels, out_channels) = (4 * g.in_quads as usize, 4 * g.out_quads as usize);
+    let (group_in, group_out) = (4 * g.group_in_quads as usize, 4 * g.group_out_quads as usize);
+    let pixels = y.len() / out_channels;
+    let depth = matrices[0].rows();
+    let is_matrix = (g.kernel_height, g.kernel_width, g.stride_y, g.stride_x, g.pad_y, g.pad_x) == (1, 1, 1, 1, 0, 0);
+    let mut scratch = SCRATCH.take();
+    let columns = if is_matrix { 0 } else { pixels * depth };
+    scratch.resize(columns + if matrices.len() == 1 { 0 } else { pixels * group_out }, 0.0);
+    let (columns, part) = scratch.split_at_mut(columns);
+    for (group, matrix) in matrices.iter().enumerate() {
+        let a = if is_matrix {
+            let from = first * g.out_width as usize * in_channels;
+            let all = NdTensorView::from_data([pixels, in_channels], &x[from..from + pixels * in_channels]);
+            all.slice((.., group * group_in..(group + 1) * group_in))
+        } else {
+            im2col(g, first, group * group_in, x, columns);
+            NdTensorView::from_data([pixels, depth], &*columns)
+        };
+        let options = GemmOptions {
+            bias: Some(BiasVector::Row(&bias[group * group_out..(group + 1) * group_out])),
+            ..GemmOptions::default()
+        };
+        let out = if matrices.len() == 1 { &mut *y } else { &mut *part };
+        gemm.gemm(out, GemmInputA::Unpacked(a), GemmInputB::Packed(matrix), options)
+            .map_err(|e| Error::device("a matrix product failed").because(e.to_string()))?;
+        if matrices.len() > 1 {
+            for (to, from) in y.chunks_exact_mut(out_channels).zip(part.chunks_exact(group_out)) {
+                to[group * group_out..(group + 1) * group_out].copy_from_slice(from);
+            }
+        }
+    }
+    SCRATCH.set(scratch);
+    Ok(())
+}
+
+/// One row of `ky, kx, I` for each output pixel from row `first` on; taps outside the image are 0.
+fn im2col(g: &Geometry, first: usize, channel: usize, x: &[f32], columns: &mut [f32]) {
+    let (in_channels, group_in) = (4 * g.in_quads as usize, 4 * g.group_in_quads as usize);
+    let (height, width) = (g.in_height as usize, g.in_width as usize);
+    let (kh, kw) = (g.kernel_height as usize, g.kernel_width as usize);
+    for (pixel, row) in columns.chunks_exact_mut(kh * kw * group_in).enumerate() {
+        let top = (first + pixel / g.out_width as usize) * g.stride_y as usize;
+        let left = pixel % g.out_width as usize * g.stride_x as usize;
+        for (tap, to) in row.chunks_exact_mut(group_in).enumerate() {
+            // Below the padding the subtraction wraps around, beyond any size.
+            let y = (top + tap / kw).wrapping_sub(g.pad_y as usize);
+            let x_at = (left + tap % kw).wrapping_sub(g.pad_x as usize);
+            if y < height && x_at < width {
+                let from = (y * width + x_at) * in_channels + channel;
+                to.copy_from_slice(&x[from..from + group_in]);
+            } else {
+                to.fill(0.0);
+            }
+        }
+    }
+}
+
+/// The twin: for each output (NHWC, padded channels 0) its value in f64 and `|bias| + Σ|w·x|`, from the model's own
+/// weights and groups.
+pub fn reference(conv: &Conv, images: usize, x_shape: Shape, relu: bool, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let y_shape = conv_output(x_shape, conv.out_channels(), conv.kernel(), conv.stride, conv.padding);
+    let (o, group_in, kh, kw) = conv.weight.dim();
+    let (in_channels, out_channels) = (x_shape.padded_channels(), y_shape.padded_channels());
+    let mut values = vec![0.0; images * y_shape.pixels() * out_channels];
+    let mut magnitudes = values.clone();
+    for at in 0..values.len() {
+        let (pixel, oc) = (at / out_channels, at % out_channels);
+        let (row, column) = (pixel / y_shape.width, pixel % y_shape.width);
+        let (image, row) = (row / y_shape.height, row % y_shape.height);
+        if oc >= o {
+            continue;
+        }
+        let (mut sum, mut magnitude) = (f64::from(conv.bias[oc]), f64::from(conv.bias[oc].abs()));
+        for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+            let iy = (row * conv.stride[0] + ky).wrapping_sub(conv.padding[0]);
+            let ix = (column * conv.stride[1] + kx).wrapping_sub(conv.padding[1]);
+            if iy >= x_shape.height || ix >= x_shape.width {
+                continue;
+            }
+            let first = ((image * x_shape.height + iy) * x_shape.width + ix) * in_channels;
+            for i in 0..group_in {
+                let input = x[first + oc / (o / conv.groups) * group_in + i];
+                let product = f64::from(conv.weight[[oc, i, ky, kx]]) * f64::from(input);
+                sum += product;
+                magnitude += product.abs();
+            }
+        }
+        values[at] = if relu && sum < 0.0 { 0.0 } else { sum };
+        magnitudes[at] = magnitude;
+    }
+    (values, magnitudes)
+}
+
+/// Compares with the twin within the bound of `conv_cases.rs`; and each image of a batch with the same image
+/// alone, to the bit.
+///
+/// # Errors
+/// If the device failed.
+pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    let mut random = Random::new(2);
+    let mut checks = Vec::new();
+    for case in CASES {
+        case.check(device, &mut random, &mut checks, |rec, conv, images, x, y| {
+            let w = Weights::new(device, conv)?;
+            let g = Geometry::new(images, case.x, case.out, case.kernel, case.stride, case.padding, w.groups());
+            // A batch is done in steps, as a huge layer would be; an image alone at once.
+            let most_macs = if images > 1 { 1 } else { MOST_MACS };
+            dispatch_in_steps(rec, &g, case.relu, x, &w, y, most_macs)
+        })?;
+    }
+    Ok(checks)
+}
+
+/// Images, input, output channels, kernel, stride, padding, groups, `ReLU`.
+const CASES: &[Case] = &[
+    case(1, [1, 1, 1], 1, [1, 1], [1, 1], [0, 0], 1, false),
+    case(3, [1, 1, 5], 2, [3, 3], [1, 1], [1, 1], 1, true),
+    case(3, [5, 7, 2], 3, [1, 1], [2, 2], [0, 0], 1, false),
+    case(1, [9, 6, 3], 4, [3, 3], [2, 2], [1, 1], 1, true),
+    case(3, [4, 11, 4], 5, [5, 5], [1, 1], [2, 2], 1, false),
+    case(1, [8, 5, 5], 6, [3, 1], [1, 2], [1, 0], 1, true),
+    case(3, [3, 6, 6], 7, [1, 5], [2, 1], [0, 2], 1, false),
+    case(1, [2, 2, 7], 9, [3, 3], [1, 1], [2, 2], 1, true),
+    // A linear layer; K over several depth blocks of the product.
+    case(3, [1, 1, 600], 13, [1, 1], [1, 1], [0, 0], 1, false),
+    case(3, [7, 7, 12], 20, [1, 1], [1, 1], [0, 0], 1, true),
+    // Groups that stay, with one, two and three quads each, and groups that are merged.
+    case(3, [6, 5, 8], 8, [3, 3], [1, 1], [1, 1], 2, true),
+    case(1, [5, 5, 16], 32, [3, 3], [2, 2], [1, 1], 4, false),
+    case(3, [4, 4, 24], 24, [1, 1], [1, 1], [0, 0], 2, false),
+    case(1, [5, 4, 6], 4, [3, 3], [1, 1], [1, 1], 2, true),
+    case(3, [5, 4, 3], 6, [3, 3], [1, 1], [1, 1], 3, false),
+    // More than one workgroup and more than one block of rows.
+    case(3, [21, 23, 4], 8, [3, 3], [1, 1], [1, 1], 1, true),
+];
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array4, array};
+
+    use super::*;
+
+    #[test]
+    fn the_twin_does_a_convolution_by_hand() {
+        // 1 channel, 2×3 image, 1×2 kernel, padding 1 in the width: rows of [0 a b c 0].
+        let conv = Conv {
+            weight: Array4::from_shape_vec((1, 1, 1, 2), vec![2.0, -1.0]).unwrap(),
+            bias: array![0.5],
+            stride: [1, 2],
+            padding: [0, 1],
+            groups: 1,
+        };
+        let x: Vec<f32> = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|&v| [v, 0.0, 0.0, 0.0]).collect();
+        let (values, magnitudes) = reference(&conv, 1, Shape::new(1, 2, 3), true, &x);
+        let first = |v: &[f64]| v.chunks(4).map(|c| c[0]).collect::<Vec<_>>();
+        assert_eq!(first(&values), [0.0, 1.5, 0.0, 4.5]);
+        assert_eq!(first(&magnitudes), [1.5, 7.5, 4.5, 16.5]);
+    }
+
+    #[test]
+    fn a_nan_survives_the_relu() {
+        let conv = Conv {
+            weight: Array4::from_elem((4, 4, 1, 1), 1.0),
+            bias: Array1::zeros(4),
+            stride: [1, 1],
+            padding: [0, 0],
+            groups: 1,
+        };
+        let device = Device::cpu();
+        let w = Weights::new(&device, &conv).unwrap();
+        let g = Geometry::new(1, Shape::new(4, 1, 1), 4, [1, 1], [1, 1], [0, 0], w.groups());
+        let x = device.upload(&[f32::NAN.to_bits(); 4], "x").unwrap();
+        let y = device.alloc(4, "y").unwrap();
+        let mut rec = device.recorder();
+        dispatch(&mut rec, &g, true, &x, &w, &y).unwrap();
+        assert!(device.read(&y, 4).unwrap().iter().all(|v| f32::from_bits(*v).is_nan()));
+    }
+}

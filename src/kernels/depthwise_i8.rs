@@ -1,0 +1,257 @@
+//! Depthwise convolution in integers, one filter for each channel, its weights in one part (fine) or two (fine and coarse):
+//! see [`QConv`] for the arithmetic and [`conv_i8`](super::conv_i8) for padding and layout.
+//!
+//! Weights are `kh, kw, C/4` words of four channels. The coarse supports center and diagonal are the same here.
+
+use rayon::prelude::*;
+
+use super::cases::{Case, Plan, SPLITS, compare};
+use super::conv_i8::reference;
+use super::int8::{CoarseMode, Constants};
+use super::{Check, Geometry, Random};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::model::QConv;
+use crate::{Error, Result};
+
+pub use super::int8::{Output, Params};
+
+/// What the host knows of `depthwise_i8.wgsl`.
+pub static SPEC: KernelSpec = KernelSpec {
+    name: "depthwise_i8",
+    source: include_str!("../../shaders/depthwise_i8.wgsl"),
+    bindings: &[Binding::Params, Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite],
+    workgroup_size: [64, 1, 1],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Output pixels of one invocation.
+const TILE: usize = 4;
+
+/// The weights of a layer on a device.
+pub struct Weights {
+    constants: Constants,
+    groups: usize,
+    kernel: [usize; 2],
+    storage: Storage,
+}
+
+enum Storage {
+    Gpu {
+        fine: Buffer,
+        coarse: Buffer,
+        channels: Buffer,
+    },
+    /// Taps × padded channels. A product of two int8 fits in i16, which processors multiply faster than i32.
+    Native {
+        fine: Vec<i16>,
+        coarse: Vec<i16>,
+    },
+}
+
+impl Weights {
+    /// Packs and uploads a layer's weights.
+    ///
+    /// # Errors
+    /// If the layer is not depthwise, its parts contradict each other, or the device has no memory left.
+    pub fn new(device: &Device, conv: &QConv) -> Result<Self> {
+        if !conv.is_depthwise() {
+            return Err(Error::bad(format!(
+                "{} input and {} output channels in {} groups are not depthwise",
+                conv.in_channels(),
+                conv.out_channels(),
+                conv.groups
+            )));
+        }
+        let mut constants = Constants::new(conv)?;
+        if !constants.requantizes {
+            return Err(Error::bad("a depthwise layer needs multipliers"));
+        }
+        if constants.coarse == CoarseMode::Diagonal {
+            constants.coarse = CoarseMode::Center;
+        }
+        let channels = constants.channels.len();
+        let by_tap = |weights: &ndarray::Array4<i8>| {
+            let (_, _, kh, kw) = weights.dim();
+            let mut flat = vec![0i8; kh * kw * channels];
+            for ((c, _, dy, dx), &w) in weights.indexed_iter() {
+                flat[(dy * kw + dx) * channels + c] = w;
+            }
+            flat
+        };
+        let fine = by_tap(&conv.fine);
+        // A binding cannot be empty.
+        let coarse = conv.coarse.as_ref().map_or(vec![0; 4], |part| by_tap(&part.weights));
+        let storage = if device.is_native() {
+            let widen = |weights: &[i8]| weights.iter().map(|w| i16::from(*w)).collect();
+            Storage::Native { fine: widen(&fine), coarse: widen(&coarse) }
+        } else {
+            Storage::Gpu {
+                fine: device.upload(&bytemuck::pod_collect_to_vec(&fine), "fine weights")?,
+                coarse: device.upload(&bytemuck::pod_collect_to_vec(&coarse), "coarse weights")?,
+                channels: device.upload(bytemuck::cast_slice(&constants.channels), "channels")?,
+            }
+        };
+        Ok(Self { constants, groups: conv.groups, kernel: conv.kernel(), storage })
+    }
+
+    /// The groups of the [`Geometry`] to dispatch with.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+}
+
+/// Records the convolution of `x`, packed int8, to `y`, packed int8.
+///
+/// # Errors
+/// If the device failed.
+///
+/// # Panics
+/// If `g`, the weights and the buffers do not fit together: errors of the caller.
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    g: &Geometry,
+    x_zero_point: i32,
+    output: &Output,
+    x: &Buffer,
+    w: &Weights,
+    y: &Buffer,
+) -> Result<()> {
+    let quads = (w.constants.channels.len() / 4) as u32;
+    let shape = [g.in_quads, g.out_quads, g.kernel_height, g.kernel_width];
+    let expected = [quads, quads, w.kernel[0] as u32, w.kernel[1] as u32];
+    assert_eq!(shape, expected, "depthwise_i8: quads and kernel of the geometry and of the weights");
+    assert!(x.len() >= g.in_words(1) && y.len() >= g.out_words(1), "depthwise_i8: buffer sizes");
+    assert!((-128..=127).contains(&x_zero_point), "depthwise_i8: zero point {x_zero_point}");
+    output.check("depthwise_i8");
+    if g.out_words(1) == 0 {
+        return Ok(());
+    }
+    match &w.storage {
+        Storage::Native { fine, coarse } => {
+            let layer = Native { g, x_zero_point, output, constants: &w.constants, fine, coarse };
+            layer.run(&x.host()[..g.in_words(1)], &mut y.host_mut()[..g.out_words(1)]);
+            Ok(())
+        }
+        Storage::Gpu { fine, coarse, channels } => {
+            for params in Params::steps(g, x_zero_point, Some(output), &w.constants, TILE) {
+                let pixels = (params.end_pixel - params.first_pixel) as usize;
+                let groups = groups_for(pixels.div_ceil(TILE) * g.out_quads as usize, SPEC.workgroup_size[0]);
+                rec.run(&SPEC, &params, &[x, fine, coarse, channels, y], groups)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A layer on the Cpu device: output rows in parallel, all channels of a tap at once.
+struct Native<'a> {
+    g: &'a Geometry,
+    x_zero_point: i32,
+    output: &'a Output,
+    constants: &'a Constants,
+    fine: &'a [i16],
+    coarse: &'a [i16],
+}
+
+impl Native<'_> {
+    fn run(&self, x: &[u32], y: &mut [u32]) {
+        let x: &[i8] = bytemuck::cast_slice(x);
+        let g = self.g;
+        let channels = self.constants.channels.len();
+        let outside = vec![self.x_zero_point as i8; channels];
+        let row_words = (g.out_width * g.out_quads) as usize;
+        let totals = || (vec![0i32; channels], vec![0i32; channels]);
+        y.par_chunks_mut(row_words).enumerate().for_each_init(totals, |(fine, coarse), (row, y)| {
+            let y: &mut [i8] = bytemuck::cast_slice_mut(y);
+            for (column, y) in y.chunks_exact_mut(channels).enumerate() {
+                fine.fill(0);
+                coarse.fill(0);
+                self.sum(row, column, x, &outside, fine, coarse);
+                let totals = fine.iter().zip(&*coarse).zip(&self.constants.channels);
+                if self.constants.own_grid {
+                    for (level, ((f, c), channel)) in y.iter_mut().zip(totals) {
+                        *level = channel.level_of_two(*f, *c, self.output);
+                    }
+                } else {
+                    for (level, ((f, c), channel)) in y.iter_mut().zip(totals) {
+                        *level = channel.level(*f, *c, self.output);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Adds up all taps of the pixel in `column` of `row`, counted over all images.
+    fn sum(&self, row: usize, column: usize, x: &[i8], outside: &[i8], fine: &mut [i32], coarse: &mut [i32]) {
+        let g = self.g;
+        let channels = fine.len();
+        let (image, row) = (row / g.out_height as usize, row % g.out_height as usize);
+        let (height, width) = (g.in_height as usize, g.in_width as usize);
+        let centre = (g.kernel_height / 2 * g.kernel_width + g.kernel_width / 2) as usize;
+        for tap in 0..(g.kernel_height * g.kernel_width) as usize {
+            let (dy, dx) = (tap / g.kernel_width as usize, tap % g.kernel_width as usize);
+            let iy = (row * g.stride_y as usize + dy).checked_sub(g.pad_y as usize).filter(|iy| *iy < height);
+            let ix = (column * g.stride_x as usize + dx).checked_sub(g.pad_x as usize).filter(|ix| *ix < width);
+            let q = match iy.zip(ix) {
+                Some((iy, ix)) => &x[((image * height + iy) * width + ix) * channels..][..channels],
+                None => outside,
+            };
+            add_products(fine, q, &self.fine[tap * channels..][..channels]);
+            match self.constants.coarse {
+                CoarseMode::Full => add_products(coarse, q, &self.coarse[tap * channels..][..channels]),
+                CoarseMode::Center | CoarseMode::Diagonal if tap == centre => add_products(coarse, q, self.coarse),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn add_products(totals: &mut [i32], q: &[i8], weights: &[i16]) {
+    for ((total, q), w) in totals.iter_mut().zip(q).zip(weights) {
+        *total = total.wrapping_add(i32::from(i16::from(*q).wrapping_mul(*w)));
+    }
+}
+
+/// Compares with the twin of [`conv_i8`](super::conv_i8), to the bit.
+///
+/// # Errors
+/// If the device failed.
+pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    let mut random = Random::new(9);
+    let mut checks = Vec::new();
+    let shapes = [
+        ([2, 1, 1], [3, 3], [1, 1], [1, 1]),
+        ([3, 5, 6], [3, 3], [1, 1], [1, 1]),
+        ([5, 7, 4], [3, 3], [2, 2], [1, 1]),
+        ([6, 4, 9], [1, 1], [1, 1], [0, 0]),
+        ([7, 6, 6], [5, 5], [2, 1], [2, 2]),
+        ([20, 8, 5], [3, 3], [1, 1], [0, 0]),
+        ([64, 3, 3], [3, 5], [1, 1], [1, 2]),
+    ];
+    for (i, (x, kernel, stride, padding)) in shapes.into_iter().enumerate() {
+        for split in SPLITS {
+            let plan = Plan {
+                images: [1, 3][i % 2],
+                x,
+                out_channels: x[0],
+                kernel,
+                stride,
+                padding,
+                groups: x[0],
+                split,
+                extreme: i == 4,
+            };
+            let case = Case::random(&plan, &mut random);
+            let weights = Weights::new(device, &case.conv)?;
+            let g = Geometry::new(case.images, case.x_shape, x[0], kernel, stride, padding, weights.groups());
+            let y = device.alloc(g.out_words(1), "y")?;
+            let mut rec = device.recorder();
+            let x = device.upload(&case.words(), "x")?;
+            dispatch(&mut rec, &g, case.x_zero_point, &case.output, &x, &weights, &y)?;
+            rec.submit()?;
+            let expected = reference(&case.conv, case.images, case.x_shape, case.x_zero_point, &case.output, &case.x);
+            checks.push(compare(case.name, &expected, &device.read(&y, g.out_words(1))?));
+        }
+    }
+    Ok(checks)
+}

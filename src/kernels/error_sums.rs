@@ -1,0 +1,225 @@
+//! Sums that compare a float activation y with another ŷ of the same shape: Σy², Σ(y−ŷ)², Σy·ŷ, Σŷ².
+//!
+//! From these follow SQNR = 10·log10(Σy² / Σ(y−ŷ)²) and the cosine Σy·ŷ / √(Σy²·Σŷ²). y is f32, NHWC; ŷ is either f32 too
+//! or int8, `ŷ = (q − zero_point)·scale`. Padded channels are left out. [`SLOTS`] partial sums of four f32 each are
+//! overwritten; the host adds them in f64 ([`total`]), so chains of f32 additions stay short.
+
+use rayon::prelude::*;
+
+use super::state::Extent;
+use super::{Check, Random};
+use crate::Result;
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
+use crate::model::Shape;
+
+/// What the host knows of `error_sums.wgsl`.
+pub static SPEC: KernelSpec = KernelSpec {
+    name: "error_sums",
+    source: include_str!("../../shaders/error_sums.wgsl"),
+    bindings: &[Binding::Params, Binding::Read, Binding::Read, Binding::ReadWrite],
+    workgroup_size: [256, 1, 1],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Partial sums: one for each workgroup.
+pub const SLOTS: usize = 64;
+
+/// Words of the `sums` buffer.
+pub const SUM_WORDS: usize = 4 * SLOTS;
+
+/// Parameters of the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Fours of channels in the batch.
+    pub quads: u32,
+    /// Fours of channels in a pixel.
+    pub quads_per_pixel: u32,
+    /// Real channels in the last four of a pixel.
+    pub last_real: u32,
+    /// Whether ŷ is int8 (1) or f32 (0).
+    pub packed: u32,
+    /// Scale of ŷ.
+    pub scale: f32,
+    /// Zero point of ŷ.
+    pub zero_point: i32,
+    /// Fills the struct to 32 bytes.
+    pub unused: [u32; 2],
+}
+
+/// Records the comparison of y with `other`: int8 of this scale and zero point, or f32 where `qparams` is none. `sums`
+/// ([`SUM_WORDS`] words) is overwritten.
+///
+/// # Errors
+/// If the device failed.
+///
+/// # Panics
+/// If a buffer is smaller than the extent, or `sums` has another size: errors of the caller.
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    extent: &Extent,
+    qparams: Option<(f32, i32)>,
+    y: &Buffer,
+    other: &Buffer,
+    sums: &Buffer,
+) -> Result<()> {
+    let other_words = if qparams.is_some() { extent.quads() } else { extent.words() };
+    assert!(
+        y.len() >= extent.words() && other.len() >= other_words && sums.len() == SUM_WORDS,
+        "error_sums: buffer sizes"
+    );
+    if rec.is_native() {
+        let (y, other, mut sums) = (y.host(), other.host(), sums.host_mut());
+        let y = bytemuck::cast_slice(&y[..extent.words()]);
+        native(extent, qparams, y, &other[..other_words], bytemuck::cast_slice_mut(&mut sums));
+        return Ok(());
+    }
+    let (scale, zero_point) = qparams.unwrap_or((1.0, 0));
+    let params = Params {
+        quads: extent.quads() as u32,
+        quads_per_pixel: extent.quads_per_pixel() as u32,
+        last_real: extent.last_real() as u32,
+        packed: qparams.is_some().into(),
+        scale,
+        zero_point,
+        unused: [0; 2],
+    };
+    rec.run(&SPEC, &params, &[y, other, sums], [SLOTS as u32, 1, 1])
+}
+
+/// Adds the partial sums of one batch: Σy², Σ(y−ŷ)², Σy·ŷ, Σŷ².
+pub fn total(words: &[u32]) -> [f64; 4] {
+    let mut sums = [0.0; 4];
+    for slot in words.chunks_exact(4) {
+        for (sum, word) in sums.iter_mut().zip(slot) {
+            *sum += f64::from(f32::from_bits(*word));
+        }
+    }
+    sums
+}
+
+/// The twin on as many slices as there are slots, each rounded once.
+fn native(extent: &Extent, qparams: Option<(f32, i32)>, y: &[f32], other: &[u32], sums: &mut [f32]) {
+    let pixel = 4 * extent.quads_per_pixel();
+    let slice = pixel * extent.pixels().div_ceil(SLOTS).max(1);
+    let other_slice = if qparams.is_some() { slice / 4 } else { slice };
+    sums.par_chunks_exact_mut(4).enumerate().for_each(|(slot, sums)| {
+        let part = |len: usize, step: usize| (slot * step).min(len)..((slot + 1) * step).min(len);
+        let found = reference(extent, qparams, &y[part(y.len(), slice)], &other[part(other.len(), other_slice)]);
+        for (sum, found) in sums.iter_mut().zip(found) {
+            *sum = found as f32;
+        }
+    });
+}
+
+/// The twin: Σy², Σ(y−ŷ)², Σy·ŷ, Σŷ² in f64.
+pub fn reference(extent: &Extent, qparams: Option<(f32, i32)>, y: &[f32], other: &[u32]) -> [f64; 4] {
+    let mut sums = [0.0; 4];
+    each(extent, qparams, y, other, |y, z| {
+        for (sum, term) in sums.iter_mut().zip([y * y, (y - z) * (y - z), y * z, z * z]) {
+            *sum += term;
+        }
+    });
+    sums
+}
+
+/// Calls `f` with y and ŷ of every real channel of whole pixels.
+fn each(extent: &Extent, qparams: Option<(f32, i32)>, y: &[f32], other: &[u32], mut f: impl FnMut(f64, f64)) {
+    let channels = extent.shape.channels;
+    for (pixel, y) in y.chunks_exact(4 * extent.quads_per_pixel().max(1)).enumerate() {
+        for (c, &v) in y[..channels].iter().enumerate() {
+            let i = pixel * y.len() + c;
+            let z = match qparams {
+                Some((scale, zero_point)) => {
+                    let q = i32::from((other[i / 4] >> (8 * (i % 4))) as u8 as i8);
+                    f64::from(q - zero_point) * f64::from(scale)
+                }
+                None => f64::from(f32::from_bits(other[i])),
+            };
+            f(f64::from(v), z);
+        }
+    }
+}
+
+/// Compares with the twin within the rounding of f32.
+///
+/// # Errors
+/// If the device failed.
+pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    let mut random = Random::new(6);
+    let mut checks = Vec::new();
+    for (images, shape) in
+        [(1, Shape::new(1, 1, 1)), (3, Shape::new(3, 5, 7)), (2, Shape::new(64, 9, 4)), (5, Shape::new(7, 83, 61))]
+    {
+        for qparams in [None, Some((0.0078125, 0)), Some((0.011, -17))] {
+            let extent = Extent { images, shape };
+            let mut y = random.floats(extent.words());
+            let other = match qparams {
+                // Close to y, as an activation and its quantized form are.
+                None => y.iter().map(|v| (v + random.float() * 0.01).to_bits()).collect(),
+                Some(_) => (0..extent.quads()).map(|_| random.next_u64() as u32).collect::<Vec<_>>(),
+            };
+            let stored = shape.padded_channels();
+            y.iter_mut().enumerate().filter(|(i, _)| i % stored >= shape.channels).for_each(|(_, v)| *v = f32::NAN);
+            let words: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
+            // What a batch before left there must not count.
+            let sums = device.upload(&[1f32.to_bits(); SUM_WORDS], "sums")?;
+            let mut rec = device.recorder();
+            dispatch(
+                &mut rec,
+                &extent,
+                qparams,
+                &device.upload(&words, "y")?,
+                &device.upload(&other, "other")?,
+                &sums,
+            )?;
+            rec.submit()?;
+            let got = total(&device.read(&sums, SUM_WORDS)?).map(|v| v as f32);
+            let expected = reference(&extent, qparams, &y, &other);
+            let case = format!("{images} of {shape}, {}", if qparams.is_some() { "int8" } else { "f32" });
+            checks.push(Check::close(case, &expected, &bounds(&extent, qparams, &y, &other), &got));
+        }
+    }
+    Ok(checks)
+}
+
+/// Bounds of the error of the shader's f32 sums, with u = 2^−24.
+///
+/// A term passes through two roundings of its own and the additions of the longest chain: those of one invocation, 4
+/// channels, 8 levels of the tree, and the rounding of the total: `|error| ≤ k·u/(1 − k·u) · Σ|term|`. Where ŷ is a product
+/// it may be rounded (or be fused into the difference): it and the difference d are off by at most `u·|ŷ|` and
+/// `δ = u·(|ŷ| + |d|)`, d² by `2|d|·δ + δ²`.
+fn bounds(extent: &Extent, qparams: Option<(f32, i32)>, y: &[f32], other: &[u32]) -> [f64; 4] {
+    let unit = 2f64.powi(-24);
+    let chain = extent.quads().div_ceil(SLOTS * SPEC.workgroup_size[0] as usize) + 4 + 8 + 4;
+    let relative = chain as f64 * unit / (1.0 - chain as f64 * unit);
+    let mut bounds = [0.0; 4];
+    each(extent, qparams, y, other, |y, z| {
+        let d = (y - z).abs();
+        let delta = unit * (z.abs() + d);
+        bounds[0] += relative * y * y;
+        bounds[1] += (relative * d * d + 2.0 * d * delta + delta * delta) * (1.0 + relative);
+        bounds[2] += relative * (y * z).abs();
+        bounds[3] += relative * z * z;
+        // A product that falls below the normal numbers may be flushed to zero.
+        for bound in &mut bounds {
+            *bound += f64::from(f32::MIN_POSITIVE);
+        }
+    });
+    bounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twin_sums_real_channels_only() {
+        let extent = Extent { images: 1, shape: Shape::new(2, 1, 1) };
+        let y = [3.0, -1.0, f32::NAN, f32::NAN];
+        let packed = u32::from_le_bytes([4, 0xFE, 99, 99]);
+        assert_eq!(reference(&extent, Some((0.5, 2)), &y, &[packed]), [10.0, 5.0, 5.0, 5.0]);
+        let other = [2.0f32, -1.0, 7.0, 7.0].map(f32::to_bits);
+        assert_eq!(reference(&extent, None, &y, &other), [10.0, 1.0, 7.0, 5.0]);
+    }
+}

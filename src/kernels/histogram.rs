@@ -1,0 +1,233 @@
+//! Counts the values of an activation: bin `floor(|x|·2^−e)` of [`BINS`] for each sign, exact zeros apart.
+//!
+//! e is the exponent in the row of `states`, which `range` and `coarsen` have made large enough before. The bin is found by
+//! shifting the mantissa, so it is exact everywhere, where a GPU's product might flush subnormal numbers. x is f32, NHWC;
+//! padded channels and values that are not finite are left out. `counts` and the row's zeros are added to; the caller
+//! reads them before any can reach 2^32.
+
+use rayon::prelude::*;
+
+use super::state::{BINS, COUNT_WORDS, Extent, INFINITY_BITS, State, magnitude, uneven};
+use super::{Check, Random, coarsen, range};
+use crate::Result;
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
+use crate::model::Shape;
+
+/// What the host knows of `histogram.wgsl`.
+pub static SPEC: KernelSpec = KernelSpec {
+    name: "histogram",
+    source: include_str!("../../shaders/histogram.wgsl"),
+    bindings: &[Binding::Params, Binding::Read, Binding::ReadWrite, Binding::ReadWrite],
+    workgroup_size: [256, 1, 1],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Invocations of a workgroup.
+const LANES: usize = 256;
+
+/// Fours of channels for one invocation, at most: a workgroup's counters have 16 bits, and 256·63·4 is below 2^16.
+const MOST_QUADS_PER_LANE: usize = 63;
+
+/// And at least, or writing out the bins would cost more than counting.
+const LEAST_QUADS_PER_LANE: usize = 8;
+
+/// Workgroups that keep any adapter busy.
+const GROUPS: usize = 1024;
+
+/// Parameters of the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Fours of channels in the batch.
+    pub quads: u32,
+    /// Fours of channels in a pixel.
+    pub quads_per_pixel: u32,
+    /// Real channels in the last four of a pixel.
+    pub last_real: u32,
+    /// Fours of channels that a workgroup counts.
+    pub quads_per_group: u32,
+    /// Row of `states`.
+    pub row: u32,
+    /// Fills the struct to 32 bytes.
+    pub unused: [u32; 3],
+}
+
+/// Records the counting of x into `counts` ([`COUNT_WORDS`] words: positive values, then negative) and into the zeros
+/// of row `row` of `states`.
+///
+/// # Errors
+/// If the device failed.
+///
+/// # Panics
+/// If a buffer is smaller than the extent, `counts` has another size, or `states` has no such row: errors of the caller.
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    extent: &Extent,
+    x: &Buffer,
+    states: &Buffer,
+    row: usize,
+    counts: &Buffer,
+) -> Result<()> {
+    assert!(
+        x.len() >= extent.words() && states.len() >= State::WORDS * (row + 1) && counts.len() == COUNT_WORDS,
+        "histogram: buffer sizes"
+    );
+    if rec.is_native() {
+        let mut states = states.host_mut();
+        let rows: &mut [State] = bytemuck::cast_slice_mut(&mut states);
+        native(extent, &x.host()[..extent.words()], &mut rows[row], &mut counts.host_mut());
+        return Ok(());
+    }
+    let quads_per_lane = extent.quads().div_ceil(LANES * GROUPS).clamp(LEAST_QUADS_PER_LANE, MOST_QUADS_PER_LANE);
+    run(rec, extent, x, states, row, counts, quads_per_lane)
+}
+
+/// Records the shader.
+fn run(
+    rec: &mut Recorder<'_>,
+    extent: &Extent,
+    x: &Buffer,
+    states: &Buffer,
+    row: usize,
+    counts: &Buffer,
+    quads_per_lane: usize,
+) -> Result<()> {
+    let params = Params {
+        quads: extent.quads() as u32,
+        quads_per_pixel: extent.quads_per_pixel() as u32,
+        last_real: extent.last_real() as u32,
+        quads_per_group: (LANES * quads_per_lane) as u32,
+        row: row as u32,
+        unused: [0; 3],
+    };
+    // Fewer than the 65,535 of one dimension for any buffer of up to 2^32 words.
+    let groups = extent.quads().div_ceil(LANES * quads_per_lane).max(1);
+    assert!(groups < 1 << 16, "histogram: {groups} workgroups");
+    rec.run(&SPEC, &params, &[x, states, counts], [groups as u32, 1, 1])
+}
+
+/// The bin of a finite magnitude: its mantissa shifted. A subnormal number is taken for a larger one, and still is below
+/// 2^−100.
+fn bin(magnitude: u32, exponent: i32) -> usize {
+    let mantissa = magnitude & 0x7F_FFFF | 0x80_0000;
+    let shift = 150 + exponent - (magnitude >> 23) as i32;
+    mantissa as usize >> shift.clamp(12, 31)
+}
+
+/// In parallel, with counters of their own.
+fn native(extent: &Extent, x: &[u32], state: &mut State, counts: &mut [u32]) {
+    let exponent = state.exponent;
+    let (zeros, found) = x
+        .par_chunks(extent.chunk(1 << 16))
+        .fold(
+            || (0, vec![0u32; COUNT_WORDS]),
+            |(mut zeros, mut counts): (u32, Vec<u32>), words| {
+                for &bits in extent.real(words).flatten() {
+                    let magnitude = magnitude(bits);
+                    if magnitude == 0 {
+                        zeros += 1;
+                    } else if magnitude < INFINITY_BITS {
+                        counts[BINS * (bits >> 31) as usize + bin(magnitude, exponent)] += 1;
+                    }
+                }
+                (zeros, counts)
+            },
+        )
+        .reduce(
+            || (0, vec![0; COUNT_WORDS]),
+            |(a, mut sum), (b, more)| {
+                sum.iter_mut().zip(&more).for_each(|(s, m)| *s += m);
+                (a + b, sum)
+            },
+        );
+    state.zeros += zeros;
+    counts.iter_mut().zip(&found).for_each(|(s, m)| *s += m);
+}
+
+/// The twin. The product is exact: f64 holds every f32 times a power of two from 2^−116 to 2^100.
+pub fn reference(extent: &Extent, x: &[u32], state: &mut State, counts: &mut [u32]) {
+    for &bits in extent.real(x).flatten() {
+        let value = f64::from(f32::from_bits(bits));
+        if value == 0.0 {
+            state.zeros += 1;
+        } else if value.is_finite() {
+            let side = if value > 0.0 { 0 } else { BINS };
+            counts[side + (value.abs() * 2f64.powi(-state.exponent)).floor() as usize] += 1;
+        }
+    }
+}
+
+/// Compares with the twin, to the bit.
+///
+/// # Errors
+/// If the device failed.
+pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    let mut random = Random::new(4);
+    let mut checks = Vec::new();
+    for (images, shape, octaves) in [
+        (1, Shape::new(1, 1, 1), 3),
+        (3, Shape::new(3, 5, 7), 12),
+        (2, Shape::new(64, 9, 4), 126),
+        (5, Shape::new(7, 83, 61), 6),
+        (5, Shape::new(6, 83, 61), 110),
+    ] {
+        let extent = Extent { images, shape };
+        for only_zeros in [false, true] {
+            let mut x = uneven(&mut random, &extent, octaves);
+            if only_zeros {
+                for bits in &mut x {
+                    *bits &= 1 << 31;
+                }
+            }
+            let mut states = [State { zeros: 7, ..State::EMPTY }; 2];
+            let mut counts: Vec<u32> = (0..COUNT_WORDS).map(|_| random.integer(0, 9) as u32).collect();
+            range::reference(&extent, &x, &mut states[1]);
+            coarsen::reference(&mut states[1], &mut counts);
+            // A value that is not finite is an error elsewhere; here it must do no harm.
+            x[0] = if only_zeros { x[0] } else { 0xFF80_0000 };
+            let (state_buffer, count_buffer) =
+                (device.upload(bytemuck::cast_slice(&states), "states")?, device.upload(&counts, "counts")?);
+            reference(&extent, &x, &mut states[1], &mut counts);
+            let mut rec = device.recorder();
+            dispatch(&mut rec, &extent, &device.upload(&x, "x")?, &state_buffer, 1, &count_buffer)?;
+            rec.submit()?;
+            let case = format!("{images} of {shape}, {}", if only_zeros { "zeros" } else { "uneven" });
+            let got = device.read(&state_buffer, state_buffer.len())?;
+            checks.push(Check::exact(format!("{case}: state"), bytemuck::cast_slice(&states), &got));
+            checks.push(Check::exact(format!("{case}: counts"), &counts, &device.read(&count_buffer, COUNT_WORDS)?));
+        }
+    }
+    checks.push(crowded(device)?);
+    Ok(checks)
+}
+
+/// As many values in one bin as the 16-bit counters of a workgroup must hold.
+fn crowded(device: &Device) -> Result<Check> {
+    let extent = Extent { images: 1, shape: Shape::new(4, 3, LANES * MOST_QUADS_PER_LANE) };
+    let x = device.upload(&vec![1f32.to_bits(); extent.words()], "x")?;
+    let states = device.upload(bytemuck::cast_slice(&[State { exponent: 0, ..State::EMPTY }]), "states")?;
+    let counts = device.alloc(COUNT_WORDS, "counts")?;
+    let mut expected = vec![0; COUNT_WORDS];
+    expected[1] = extent.values() as u32;
+    let mut rec = device.recorder();
+    if rec.is_native() {
+        dispatch(&mut rec, &extent, &x, &states, 0, &counts)?;
+    } else {
+        run(&mut rec, &extent, &x, &states, 0, &counts, MOST_QUADS_PER_LANE)?;
+    }
+    rec.submit()?;
+    Ok(Check::exact("one crowded bin", &expected, &device.read(&counts, COUNT_WORDS)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shifted_mantissa_is_the_floor_of_the_product() {
+        let of = |value: f32, exponent| bin(value.to_bits(), exponent);
+        assert_eq!((of(4095.999, 0), of(1.0, 0), of(0.99999994, 0), of(3.5, -1)), (4095, 1, 0, 7));
+        assert_eq!((of(f32::MAX, 116), of(f32::MIN_POSITIVE, -100), of(f32::from_bits(1), 116)), (4095, 0, 0));
+        assert_eq!((of(2f32.powi(-89), -100), of(2f32.powi(-100), -100), of(2f32.powi(-101), -100)), (2048, 1, 0));
+    }
+}

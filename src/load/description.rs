@@ -1,0 +1,218 @@
+//! The description: what a checkpoint does not say of its network. Read strictly and checked for sense.
+#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Interpolation, MAX_SIDE, Preprocessing};
+use crate::{Error, Result};
+
+/// ε of `PyTorch`'s batch norm, where nothing else is said.
+pub const DEFAULT_BN_EPS: f64 = 1e-5;
+
+/// The kind of blocks a network is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// `BN(conv3x3) + BN(conv1x1) + BN(identity)`, arXiv 2101.03697.
+    RepVgg,
+    /// Depthwise, then pointwise blocks of several branches, arXiv 2206.04040.
+    MobileOne,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RepVgg => "RepVGG",
+            Self::MobileOne => "MobileOne",
+        })
+    }
+}
+
+/// The largest stride that is taken for one.
+const MAX_STRIDE: usize = 64;
+
+/// What a checkpoint does not say. The JSON form is strict: an unknown key is an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// The kind of blocks.
+    pub family: Family,
+    /// Stride of each stage's first block, the stem first.
+    pub strides: Vec<usize>,
+    /// Groups of a `RepVGG`'s grouped layers (4 in the g4 models, 1: none is grouped); none: whatever the weight
+    /// shapes say.
+    #[serde(default)]
+    pub groups: Option<usize>,
+    /// ε of every batch norm; 1e-5 where it is not said.
+    #[serde(default = "default_bn_eps")]
+    pub bn_eps: f64,
+    /// How an image becomes the input.
+    pub input: InputDescription,
+    /// Class names in the order of the logits.
+    #[serde(default)]
+    pub classes: Option<Vec<String>>,
+}
+
+/// Preprocessing as a description states it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputDescription {
+    /// Height and width of the input.
+    pub size: [usize; 2],
+    /// Length of the shorter side before the crop; null: no resize.
+    #[serde(default)]
+    pub resize: Option<usize>,
+    /// Where the crop is taken.
+    #[serde(default)]
+    pub crop: Crop,
+    /// The filter of the resize; bilinear where it is not said.
+    #[serde(default = "default_interpolation")]
+    pub interpolation: Interpolation,
+    /// Mean of each colour, on 0 … 1.
+    pub mean: [f64; 3],
+    /// Standard deviation of each colour, on 0 … 1.
+    pub std: [f64; 3],
+}
+
+/// Where the crop is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Crop {
+    /// From the middle of the image.
+    #[default]
+    Center,
+}
+
+fn default_bn_eps() -> f64 {
+    DEFAULT_BN_EPS
+}
+
+fn default_interpolation() -> Interpolation {
+    Interpolation::Bilinear
+}
+
+impl InputDescription {
+    /// `ImageNet`'s usual preprocessing: shorter side to 256, centre 224×224, `ImageNet`'s mean and deviation.
+    pub fn imagenet() -> Self {
+        Self {
+            size: [224, 224],
+            resize: Some(256),
+            crop: Crop::Center,
+            interpolation: Interpolation::Bilinear,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    }
+
+    /// The same as the model's type.
+    pub fn preprocessing(&self) -> Preprocessing {
+        let Self { size, resize, crop: Crop::Center, interpolation, mean, std } = *self;
+        Preprocessing { size, resize, interpolation, mean, std }
+    }
+}
+
+impl From<&Preprocessing> for InputDescription {
+    fn from(input: &Preprocessing) -> Self {
+        let Preprocessing { size, resize, interpolation, mean, std } = *input;
+        Self { size, resize, crop: Crop::Center, interpolation, mean, std }
+    }
+}
+
+impl Description {
+    /// Reads and checks the JSON form.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it is not such JSON, has an unknown key, or makes no sense.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let description: Self =
+            serde_json::from_str(text).map_err(|e| Error::bad("the description cannot be read").because(e))?;
+        description.check()?;
+        Ok(description)
+    }
+
+    /// Checks what can be checked without the weights.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the key that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let bad = |key: &str, what: String| Err(Error::bad(what).at(format!("description, key \"{key}\"")));
+        if self.strides.is_empty() || !self.strides.iter().all(|stride| (1..=MAX_STRIDE).contains(stride)) {
+            let what = format!("one stride from 1 to {MAX_STRIDE} for each stage is expected; got {:?}", self.strides);
+            return bad("strides", what);
+        }
+        if self.groups == Some(0) {
+            return bad("groups", "must be 1 or more, or null".into());
+        }
+        if !(self.bn_eps.is_finite() && self.bn_eps > 0.0) {
+            return bad("bn_eps", format!("must be a positive number; got {}", self.bn_eps));
+        }
+        let InputDescription { size, resize, mean, std, .. } = &self.input;
+        if size.iter().any(|&side| side == 0 || side > MAX_SIDE) {
+            return bad("input.size", format!("each side must be from 1 to {MAX_SIDE}; got {size:?}"));
+        }
+        if resize.is_some_and(|side| side > MAX_SIDE || size.iter().any(|&crop| crop > side)) {
+            return bad("input.resize", format!("must be from the longer side of {size:?} to {MAX_SIDE}, or null"));
+        }
+        if !mean.iter().all(|v| v.is_finite()) {
+            return bad("input.mean", format!("must be numbers; got {mean:?}"));
+        }
+        if !std.iter().all(|v| v.is_finite() && *v > 0.0) {
+            return bad("input.std", format!("must be positive numbers; got {std:?}"));
+        }
+        if let Some(classes) = &self.classes {
+            let mut seen = BTreeSet::new();
+            if let Some(twice) = classes.iter().find(|class| !seen.insert(class.as_str())) {
+                return bad(
+                    "classes",
+                    format!("the class \"{twice}\" is there twice; names must differ (ImageNet: use synset ids)"),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"family": "repvgg", "strides": [1, 2],
+        "input": {"size": [8, 8], "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}}"#;
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let d = Description::from_json(GOOD).unwrap();
+        assert_eq!((d.groups, d.bn_eps, &d.classes), (None, 1e-5, &None));
+        assert_eq!((d.input.resize, d.input.interpolation), (None, Interpolation::Bilinear));
+        let again = Description::from_json(&serde_json::to_string(&d).unwrap()).unwrap();
+        assert_eq!(d, again);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let cases = [
+            ("\"family\"", "\"familie\"", "familie"),
+            ("repvgg", "resnet", "resnet"),
+            ("[1, 2]", "[]", "strides"),
+            ("[1, 2]", "[1, 0]", "strides"),
+            ("[1, 2]", "[1, -2]", "invalid value"),
+            ("[1, 2]", "[1, 4294967296]", "strides"),
+            ("[8, 8]", "[0, 8]", "input.size"),
+            ("[8, 8]", "[8, 8], \"resize\": 7", "input.resize"),
+            ("[8, 8]", "[8, 8], \"crop\": \"corner\"", "corner"),
+            ("[8, 8]", "[8, 8], \"sise\": 7", "sise"),
+            ("[0.25, ", "[0.0, ", "input.std"),
+            ("\"strides\"", "\"bn_eps\": 0, \"strides\"", "bn_eps"),
+            ("\"strides\"", "\"groups\": 0, \"strides\"", "groups"),
+            ("\"strides\"", "\"classes\": [\"a\", \"a\"], \"strides\"", "twice"),
+        ];
+        for (from, to, named) in cases {
+            assert!(GOOD.contains(from));
+            let error = Description::from_json(&GOOD.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(named), "{to}: {error}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! timm's `config.json`, as it lies in a Hugging Face folder.
+#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::arch::{self, Architecture};
+use super::{Crop, Description, InputDescription};
+use crate::model::Interpolation;
+use crate::{Error, Result};
+
+/// What such a file says.
+#[derive(Debug)]
+pub(super) struct TimmConfig {
+    pub(super) architecture: &'static Architecture,
+    /// timm's name of it.
+    pub(super) name: String,
+    pub(super) description: Description,
+    /// Number of logits, where it is stated.
+    pub(super) num_classes: Option<usize>,
+}
+
+/// Whether this JSON is timm's and not a description.
+pub(super) fn is_timm(json: &Value) -> bool {
+    json.get("architecture").is_some()
+}
+
+/// The keys that are read. Older files have the preprocessing at the top, newer ones in `pretrained_cfg`. All other
+/// keys (licence, tags, URLs) say nothing about what is computed.
+#[derive(Deserialize)]
+struct Outer {
+    architecture: String,
+    num_classes: Option<usize>,
+    global_pool: Option<String>,
+    model_args: Option<Map<String, Value>>,
+    label_names: Option<Vec<String>>,
+    pretrained_cfg: Option<Preset>,
+    #[serde(flatten)]
+    top: Preset,
+}
+
+#[derive(Deserialize)]
+struct Preset {
+    input_size: Option<[usize; 3]>,
+    interpolation: Option<String>,
+    crop_pct: Option<f64>,
+    crop_mode: Option<String>,
+    mean: Option<[f64; 3]>,
+    std: Option<[f64; 3]>,
+}
+
+/// Reads it. Where timm has a default of its own (crop 0.875 from the centre, `ImageNet`'s mean and deviation), so has
+/// this.
+pub(super) fn read(json: Value) -> Result<TimmConfig> {
+    let outer: Outer =
+        serde_json::from_value(json).map_err(|e| Error::bad("timm's config.json cannot be read").because(e))?;
+    let Outer { architecture: name, num_classes, global_pool, model_args, label_names, pretrained_cfg, top } = outer;
+    let architecture = arch::find(&name, Error::bad)?;
+    let unsupported = |key: &str, value: &str| {
+        Error::bad(format!("timm's config.json: {key} \"{value}\" is not supported"))
+            .hint("describe the network in a JSON file of its own and pass it with --describe")
+    };
+    if let Some(pool) = global_pool.filter(|pool| pool != "avg") {
+        return Err(unsupported("global_pool", &pool));
+    }
+    if let Some(key) = model_args.iter().flat_map(Map::keys).find(|key| *key != "num_classes") {
+        return Err(unsupported("model_args", key));
+    }
+    let preset = pretrained_cfg.unwrap_or(top);
+    if let Some(mode) = preset.crop_mode.filter(|mode| mode != "center") {
+        return Err(unsupported("crop_mode", &mode));
+    }
+    let usual = InputDescription::imagenet();
+    let interpolation = match preset.interpolation.as_deref() {
+        None | Some("bilinear") => Interpolation::Bilinear,
+        Some("bicubic") => Interpolation::Bicubic,
+        Some(other) => return Err(unsupported("interpolation", other)),
+    };
+    let [channels, height, width] = preset.input_size.unwrap_or([3, 224, 224]);
+    if channels != 3 || height != width {
+        return Err(unsupported("input_size", &format!("{channels}×{height}×{width}")));
+    }
+    let resize = resized(height, preset.crop_pct.unwrap_or(0.875))?;
+    let input = InputDescription {
+        size: [height, width],
+        resize: Some(resize),
+        crop: Crop::Center,
+        interpolation,
+        mean: preset.mean.unwrap_or(usual.mean),
+        std: preset.std.unwrap_or(usual.std),
+    };
+    let description = Description { input, classes: label_names, ..architecture.description() };
+    description.check()?;
+    Ok(TimmConfig { architecture, name, description, num_classes })
+}
+
+/// `floor(side / crop_pct)`, as timm computes it.
+fn resized(side: usize, crop_pct: f64) -> Result<usize> {
+    if !(crop_pct > 0.0 && crop_pct <= 1.0) {
+        return Err(Error::bad(format!("timm's config.json: crop_pct must be above 0 and at most 1; got {crop_pct}")));
+    }
+    let side =
+        u32::try_from(side).map_err(|_| Error::bad(format!("timm's config.json: input_size {side} is too large")))?;
+    let resized = (f64::from(side) / crop_pct).floor();
+    // The cast saturates, and `Description::check` refuses what is too large.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // positive and finite: side and crop_pct are
+    Ok(resized as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<TimmConfig> {
+        read(serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn both_forms_give_the_same_preprocessing() {
+        let values = r#""input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center",
+            "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "license": "mit""#;
+        let new = format!(
+            r#"{{"architecture": "mobileone_s1", "num_classes": 1000, "global_pool": "avg", "pretrained_cfg": {{{values}}}}}"#
+        );
+        let old = format!(r#"{{"architecture": "mobileone_s1", "num_classes": 1000, {values}}}"#);
+        let (new, old) = (read_text(&new).unwrap(), read_text(&old).unwrap());
+        assert_eq!(new.description, old.description);
+        let input = &new.description.input;
+        assert_eq!((input.resize, input.interpolation), (Some(248), Interpolation::Bicubic));
+        assert_eq!((input.mean[0], input.std[0], new.num_classes), (0.5, 0.25, Some(1000)));
+        assert_eq!(read_text(r#"{"architecture": "repvgg_a0"}"#).unwrap().description.input.resize, Some(256));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let cases = [
+            (r#"{"architecture": "resnet50"}"#, "resnet50"),
+            (r#"{"architecture": "repvgg_d2se"}"#, "squeeze-and-excitation"),
+            (r#"{"architecture": "repvgg_a0", "crop_mode": "squash"}"#, "squash"),
+            (r#"{"architecture": "repvgg_a0", "crop_pct": 0}"#, "crop_pct"),
+            (r#"{"architecture": "repvgg_a0", "crop_pct": 1e-300}"#, "resize"),
+            (r#"{"architecture": "repvgg_a0", "interpolation": "lanczos"}"#, "lanczos"),
+            (r#"{"architecture": "repvgg_a0", "input_size": [1, 28, 28]}"#, "1×28×28"),
+            (r#"{"architecture": "repvgg_a0", "global_pool": "max"}"#, "max"),
+            (r#"{"architecture": "repvgg_a0", "model_args": {"act_layer": "silu"}}"#, "act_layer"),
+            (r#"{"architecture": 3}"#, "config.json"),
+        ];
+        for (text, named) in cases {
+            let error = read_text(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}

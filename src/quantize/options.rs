@@ -1,0 +1,184 @@
+//! The options of quantization: defaults, names, checks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::model::{Graph, Op, Support};
+use crate::threshold::RangeOptions;
+use crate::{Error, Result};
+
+/// How kernels are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitMode {
+    /// Not at all.
+    None,
+    /// As published: the coarse part on a grid of its own.
+    Paper,
+    /// The coarse scale is the fine scale shifted (default).
+    #[default]
+    Aligned,
+    /// Layers and supports chosen under a budget of multiplications.
+    Auto,
+}
+
+/// How many weight scales a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Granularity {
+    /// One for each output channel (default).
+    #[default]
+    Channel,
+    /// One for the layer.
+    Tensor,
+}
+
+/// Options of [`quantize`](super::quantize).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuantizeOptions {
+    /// Bit width of weights, 2 to 8; default 8.
+    pub weight_bits: u8,
+    /// Bit width of the first convolution's and the classifier's weights; default: that of the others.
+    pub first_last_bits: Option<u8>,
+    /// How many scales; default one for each channel.
+    pub granularity: Granularity,
+    /// How kernels are split; default aligned.
+    pub split: SplitMode,
+    /// Which weights the coarse part may touch. None: `center`, and pointwise kernels as the design has it
+    /// (`paper` splits all of them, `aligned` none). With `auto`: the only support that is weighed; None: all.
+    pub support: Option<Support>,
+    /// `auto`: how many multiplications may be added, as a fraction; default 0.12.
+    pub max_overhead: f64,
+    /// Layers that stay float.
+    pub keep_float: Vec<String>,
+}
+
+impl Default for QuantizeOptions {
+    fn default() -> Self {
+        Self {
+            weight_bits: 8,
+            first_last_bits: None,
+            granularity: Granularity::default(),
+            split: SplitMode::default(),
+            support: None,
+            max_overhead: 0.12,
+            keep_float: Vec::new(),
+        }
+    }
+}
+
+impl QuantizeOptions {
+    /// Checks the values that a type cannot: bit widths and the budget.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the flag.
+    pub fn check(&self) -> Result<()> {
+        let bits = [("--weight-bits", Some(self.weight_bits)), ("--first-last-bits", self.first_last_bits)];
+        for (flag, bits) in bits.into_iter().filter_map(|(flag, bits)| Some((flag, bits?))) {
+            if !(2..=8).contains(&bits) {
+                return Err(Error::usage(format!("{flag} {bits} is not a width of 2 to 8 bits")));
+            }
+        }
+        if self.max_overhead.is_finite() && self.max_overhead >= 0.0 {
+            return Ok(());
+        }
+        Err(Error::usage(format!("--max-overhead {} is not a fraction of 0 or more", self.max_overhead))
+            .hint("0.12 allows 12 % more multiplications"))
+    }
+
+    /// Checks that the layers to be kept in float are layers of `graph`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the first that is not, and those there are.
+    pub fn check_layers(&self, graph: &Graph) -> Result<()> {
+        let layers = graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv(_) | Op::Linear(_)));
+        let names: Vec<&str> = layers.map(|node| node.name.as_str()).collect();
+        match self.keep_float.iter().find(|name| !names.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(unknown) => Err(Error::usage(format!("--keep-float {unknown}: {} has no such layer", graph.name))
+                .hint(format!("its layers are: {}", names.join(", ")))),
+        }
+    }
+
+    /// These options and those of the activation ranges under the names of their flags, for the record in the model.
+    pub(super) fn record(&self, ranges: &RangeOptions) -> Value {
+        json!({
+            "weight_bits": self.weight_bits,
+            "first_last_bits": self.first_last_bits,
+            "granularity": self.granularity,
+            "split": self.split,
+            "split_support": self.support,
+            "max_overhead": self.max_overhead,
+            "keep_float": self.keep_float,
+            "threshold": ranges.method.to_string(),
+            "activation_bits": ranges.bits,
+            "activations": ranges.mode.to_string(),
+        })
+    }
+}
+
+/// `Display` and `FromStr` of an option whose values are words.
+macro_rules! words {
+    ($type:ty, $flag:literal, $($variant:ident => $word:literal),+) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$variant => $word),+ })
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Error;
+
+            fn from_str(word: &str) -> Result<Self> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(Error::usage(format!("{} does not take {word:?}", $flag))
+                        .hint(format!("one of: {}", [$($word),+].join(", ")))),
+                }
+            }
+        }
+    };
+}
+
+words!(SplitMode, "--split", None => "none", Paper => "paper", Aligned => "aligned", Auto => "auto");
+words!(Granularity, "--granularity", Channel => "channel", Tensor => "tensor");
+words!(Support, "--split-support", Center => "center", Diagonal => "diagonal", Full => "full");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn words_go_both_ways() {
+        for mode in [SplitMode::None, SplitMode::Paper, SplitMode::Aligned, SplitMode::Auto] {
+            assert_eq!(mode.to_string().parse::<SplitMode>().unwrap(), mode);
+            assert_eq!(serde_json::to_value(mode).unwrap(), json!(mode.to_string()));
+        }
+        for support in [Support::Center, Support::Diagonal, Support::Full] {
+            assert_eq!(support.to_string().parse::<Support>().unwrap(), support);
+            assert_eq!(serde_json::to_value(support).unwrap(), json!(support.to_string()));
+        }
+        assert_eq!("tensor".parse::<Granularity>().unwrap(), Granularity::Tensor);
+        let error = "layer".parse::<Granularity>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert_eq!(error.to_string(), "--granularity does not take \"layer\"\n  one of: channel, tensor");
+    }
+
+    #[test]
+    fn values_out_of_range_are_usage_errors() {
+        assert!(QuantizeOptions::default().check().is_ok());
+        for bits in [0, 1, 9, 255] {
+            let weight = QuantizeOptions { weight_bits: bits, ..Default::default() };
+            let ends = QuantizeOptions { first_last_bits: Some(bits), ..Default::default() };
+            assert_eq!(weight.check().unwrap_err().kind(), ErrorKind::Usage);
+            assert!(ends.check().unwrap_err().to_string().contains("--first-last-bits"));
+        }
+        for max_overhead in [-0.1, f64::NAN, f64::INFINITY] {
+            assert!(QuantizeOptions { max_overhead, ..Default::default() }.check().is_err());
+        }
+    }
+}

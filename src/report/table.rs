@@ -1,0 +1,91 @@
+//! The report as text, in columns.
+
+use super::{LayerRow, Report, ResultRow};
+
+/// The table of networks, one line each.
+pub fn result_table(report: &Report) -> String {
+    let header = ["", "bits", "top-1", "top-5", "agreement", "logit SQNR", "weights", "multiplications"];
+    let rows: Vec<Vec<String>> = report.results.iter().map(result_row).collect();
+    columns(&header, &rows)
+}
+
+/// The table of layers, one line each.
+pub fn layer_table(report: &Report) -> String {
+    let header = ["layer", "split", "shift", "threshold", "scale", "zero point", "SQNR", "cosine"];
+    let rows: Vec<Vec<String>> = report.layers.iter().map(layer_row).collect();
+    columns(&header, &rows)
+}
+
+fn result_row(row: &ResultRow) -> Vec<String> {
+    let overhead = row.overhead.filter(|o| *o > 0.0).map_or(String::new(), |o| format!(" (+{:.1} %)", 100.0 * o));
+    vec![
+        row.name.clone(),
+        if row.weight_bits == 32 { "float".into() } else { format!("W{}A{}", row.weight_bits, row.activation_bits) },
+        percent(row.top1),
+        percent(row.top5),
+        percent(row.agreement),
+        row.logit_sqnr_db.map_or_else(|| "-".into(), |db| format!("{db:.1} dB")),
+        bytes(row.weight_bytes),
+        format!("{:.1} M{overhead}", row.macs as f64 / 1e6),
+    ]
+}
+
+fn layer_row(row: &LayerRow) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    vec![
+        row.name.clone(),
+        row.split.clone(),
+        if row.split == "none" || row.split.is_empty() { "-".into() } else { row.shift_max.to_string() },
+        or_dash(row.threshold.map(|t| format!("{t:.4}"))),
+        or_dash(row.scale.map(|s| format!("{s:.3e}"))),
+        or_dash(row.zero_point.map(|z| z.to_string())),
+        or_dash(row.sqnr_db.map(|db| format!("{db:.1} dB"))),
+        or_dash(row.cosine.map(|c| format!("{c:.5}"))),
+    ]
+}
+
+fn percent(fraction: Option<f64>) -> String {
+    fraction.map_or_else(|| "-".into(), |f| format!("{:.2} %", 100.0 * f))
+}
+
+/// A size in bytes, kB or MB (powers of 1000).
+fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        _ => format!("{:.2} MB", count as f64 / 1e6),
+    }
+}
+
+/// Text in columns: the first flush left, the others flush right, two spaces between.
+pub fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |c: usize| {
+        let cells = rows.iter().map(|row| row[c].chars().count());
+        cells.chain([header[c].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded = cells.enumerate().map(|(c, cell)| {
+            let pad = " ".repeat(widths[c] - cell.chars().count());
+            if c == 0 { format!("{cell}{pad}") } else { format!("  {pad}{cell}") }
+        });
+        padded.collect::<String>().trim_end().to_owned() + "\n"
+    };
+    let mut text = line(&mut header.iter().copied());
+    for row in rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![vec!["float32".into(), "86.45 %".into()], vec!["a".into(), "–".into()]];
+        assert_eq!(columns(&["", "top-1"], &rows), "           top-1\nfloat32  86.45 %\na              –\n");
+        assert_eq!((bytes(12), bytes(2500), bytes(2_600_000)), ("12 B".into(), "2.5 kB".into(), "2.60 MB".into()));
+    }
+}

@@ -1,0 +1,174 @@
+//! The commands on a small model: what they print and write.
+
+use super::Bench;
+use super::common::adapter_required;
+
+const QUANTIZE: &str = "quantize m.safetensors --images calib --eval val";
+
+#[test]
+fn quantize_then_evaluate_gives_the_same_figures_and_bytes() {
+    let bench = Bench::new();
+    let first = bench.run(&format!("{QUANTIZE} -o a.safetensors --json")).ok().json();
+    bench.run(&format!("{QUANTIZE} -o b.safetensors --batch-size 5")).ok();
+    let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
+    assert_eq!(bytes("a.safetensors"), bytes("b.safetensors"));
+
+    let names: Vec<&str> = first["results"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["float32", "unsplit", "quantized"]);
+    assert_eq!(first["images"]["calibration"], 12);
+    assert_eq!(first["images"]["evaluation"], 12);
+    assert_eq!(first["device"]["backend"], "native");
+    let again = bench.run("evaluate a.safetensors --images val --baseline m.safetensors --json").ok().json();
+    for field in ["name", "top1", "top5", "agreement", "logit_sqnr_db", "weight_bytes", "macs", "overhead"] {
+        assert_eq!(again["results"][0][field], first["results"][2][field], "{field}");
+    }
+    assert_eq!(again["layers"][1]["sqnr_db"], first["layers"][1]["sqnr_db"]);
+    let float = bench.run("evaluate m.safetensors --images val --json").ok().json();
+    assert_eq!(float["results"][0]["top1"], first["results"][0]["top1"]);
+}
+
+#[test]
+fn every_option_runs_and_loads_back() {
+    let bench = Bench::new();
+    for options in [
+        "--split none",
+        "--split paper",
+        "--split paper --split-support full --activations affine",
+        "--split paper --split-support diagonal --granularity tensor",
+        "--split aligned --split-support full --weight-bits 4",
+        "--split aligned --split-support diagonal --activation-bits 6",
+        "--split aligned --granularity tensor --weight-bits 2 --first-last-bits 8",
+        "--split auto --max-overhead 0.05",
+        "--keep-float stage1.0 --keep-float linear",
+        "--threshold minmax",
+        "--threshold percentile:99.9",
+        "--threshold mse --activations affine --activation-bits 4",
+        "--threshold kl",
+    ] {
+        let run = bench.run(&format!("{QUANTIZE} -o o.safetensors --force --json {options}")).ok();
+        let again = bench.run("evaluate o.safetensors --images val --baseline m.safetensors --json").ok();
+        assert_eq!(again.json()["results"][0]["top1"], run.json()["results"][2]["top1"], "{options}");
+        bench.run("inspect o.safetensors").ok();
+    }
+}
+
+#[test]
+fn merged_statistics_are_those_of_one_run() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.path("half0")).unwrap();
+    std::fs::create_dir_all(bench.path("half1")).unwrap();
+    for i in 0..12 {
+        let (from, to) = (format!("calib/{i:02}.png"), format!("half{}/{i:02}.png", i % 2));
+        std::fs::copy(bench.path(&from), bench.path(&to)).unwrap();
+    }
+    bench.run("calibrate m.safetensors --images calib -o all.safetensors").ok();
+    bench.run("calibrate m.safetensors --images half0 -o h0.safetensors").ok();
+    bench.run("calibrate m.safetensors --images half1 -o h1.safetensors --batch-size 1").ok();
+    bench.run("merge h1.safetensors h0.safetensors -o sum.safetensors").ok();
+    let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
+    assert_eq!(bytes("all.safetensors"), bytes("sum.safetensors"));
+    bench.run("quantize m.safetensors --images calib -o q0.safetensors").ok();
+    bench.run("quantize m.safetensors --stats sum.safetensors -o q1.safetensors").ok();
+    assert_eq!(bytes("q0.safetensors"), bytes("q1.safetensors"));
+}
+
+#[test]
+fn a_fused_file_computes_the_same() {
+    let bench = Bench::new();
+    bench.run("fuse m.safetensors -o fused.safetensors").ok();
+    let plain = bench.run("evaluate m.safetensors --images val --json").ok().json();
+    let fused = bench.run("evaluate fused.safetensors --images val --json").ok().json();
+    assert_eq!(plain["results"][0]["top1"], fused["results"][0]["top1"]);
+    bench.run("calibrate m.safetensors --images calib -o stats.safetensors").ok();
+    bench.run("quantize fused.safetensors --stats stats.safetensors -o q.safetensors").ok();
+    assert!(bench.run("inspect fused.safetensors").ok().stdout.contains("fused 3×3"));
+}
+
+/// The text without the seconds that end a report.
+fn without_time(stdout: &str) -> &str {
+    match stdout.rsplit_once("; ") {
+        Some((text, time)) if time.ends_with(" s\n") => text,
+        _ => stdout,
+    }
+}
+
+#[test]
+fn quiet_leaves_stdout_alone() {
+    let bench = Bench::new();
+    bench.write("calib/05a.jpg", b"this is a text");
+    for (command, has_notes) in [
+        ("quantize m.safetensors --images calib --skip-bad-images --eval val -o a.safetensors --force", true),
+        ("calibrate m.safetensors --images calib --skip-bad-images -o s.safetensors --force", true),
+        ("quantize m.safetensors --stats s.safetensors -o a.safetensors --force", true),
+        ("evaluate a.safetensors --images val --baseline m.safetensors", true),
+        ("fuse m.safetensors -o f.safetensors --force", false),
+        ("inspect m.safetensors", false),
+    ] {
+        let plain = bench.run(command).ok();
+        assert_eq!(!plain.stderr.is_empty(), has_notes, "{command}: {}", plain.stderr);
+        assert!(!plain.stdout.is_empty(), "{command}");
+        for flag in ["-q", "--quiet"] {
+            let quiet = bench.run(&format!("{command} {flag}")).ok();
+            assert_eq!(quiet.stderr, "", "{command}");
+            assert_eq!(without_time(&quiet.stdout), without_time(&plain.stdout), "{command}");
+        }
+    }
+    // An error is still told.
+    bench.fails("quantize m.safetensors --images calib -o a.safetensors --force -q", 3, &["05a.jpg"]);
+}
+
+#[test]
+fn inspect_shows_branches() {
+    let bench = Bench::new();
+    let text = bench.run("inspect m.safetensors").ok().stdout;
+    assert!(text.contains("3×3 + 1×1 + identity"), "{text}");
+    let json = bench.run("inspect m.safetensors --json").ok().json();
+    assert_eq!(json["layers"].as_array().unwrap().len(), 4);
+    assert!(json["layers"][0]["center_to_neighbours"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let bench = Bench::new();
+    for command in
+        ["demo", "quantize", "calibrate", "merge", "evaluate", "fuse", "inspect", "devices", "verify", "completions"]
+    {
+        let help = bench.run(&format!("{command} --help")).ok().stdout;
+        assert!(help.contains(&format!("repquant {command}")), "{help}");
+        assert!(help.contains("Example:"), "{command}");
+    }
+    assert!(bench.run("completions bash").ok().stdout.contains("repquant"));
+    assert_eq!(bench.run("quantise").code, 2);
+}
+
+#[test]
+fn devices_and_verify_tell_in_json() {
+    let bench = Bench::new();
+    assert!(bench.run("devices --json").ok().json()["adapters"].is_array());
+    let verified = bench.run("verify --json --device cpu").ok().json();
+    assert_eq!(verified["passed"], true);
+    assert!(verified["devices"][0]["kernels"].as_array().unwrap().len() > 10);
+}
+
+#[test]
+fn demo_shows_the_effect() {
+    let bench = Bench::new();
+    let report = bench.run("demo --limit 64 --eval-limit 200 --json").ok().json();
+    let row = |name: &str| {
+        let rows = report["results"].as_array().unwrap();
+        rows.iter().find(|r| r["name"] == name).unwrap_or_else(|| panic!("{name} in {rows:?}")).clone()
+    };
+    let top1 = |name: &str| row(name)["top1"].as_f64().unwrap();
+    let sqnr = |name: &str| row(name)["logit_sqnr_db"].as_f64().unwrap();
+    assert!(top1("float32") > 0.9);
+    assert!(top1("float32") - top1("quantized") < 0.02);
+    assert!(sqnr("quantized") - sqnr("unsplit") > 1.5);
+    assert!(top1("quantized-w4") - top1("unsplit-w4") > 0.2);
+    for name in ["unsplit", "quantized", "unsplit-w4", "quantized-w4"] {
+        assert_eq!(row(name)["activation_bits"], 8);
+    }
+    match report.get("second_device") {
+        Some(second) => assert_eq!(second["identical"], true),
+        None => assert!(!adapter_required(), "no second device was found"),
+    }
+}

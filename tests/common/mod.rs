@@ -1,0 +1,64 @@
+//! What several test programs need.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use repquant::gpu::{AdapterInfo, Backends, Device, adapters};
+use serde_json::Value;
+
+/// Says that the test at hand leaves something out. The harness hides what a passing test prints with `eprintln!`; this
+/// it does not.
+pub(crate) fn skipped(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Where stderr is closed, nobody wants to know.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
+}
+
+/// The folder with reference models and images, where `REPQUANT_TEST_DATA` names one; else says that the test is skipped.
+pub(crate) fn test_data() -> Option<PathBuf> {
+    let Some(folder) = std::env::var_os("REPQUANT_TEST_DATA") else {
+        skipped("REPQUANT_TEST_DATA is not set");
+        return None;
+    };
+    // Commands are run in folders of their own.
+    Some(std::path::absolute(folder).unwrap())
+}
+
+/// A JSON file.
+pub(crate) fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Whether tests must find an adapter, or else may skip what needs one.
+pub(crate) fn adapter_required() -> bool {
+    std::env::var("REPQUANT_REQUIRE_ADAPTER").is_ok_and(|v| v == "1")
+}
+
+/// Every device, the Cpu device first. Without an adapter it fails where one is required, and else says so.
+pub(crate) fn devices() -> Vec<Device> {
+    let devices: Vec<Device> =
+        Device::all(Backends::All).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect();
+    if devices.len() == 1 {
+        no_adapter("only the Cpu device is tested");
+    }
+    devices
+}
+
+/// What `--device` takes for an adapter: `software` where there is one, since every system can have it, else the first
+/// one's index. Without an adapter it fails where one is required, and else says so.
+pub(crate) fn adapter() -> Option<String> {
+    let found = adapters(Backends::All);
+    if found.is_empty() {
+        no_adapter("nothing is tested");
+        return None;
+    }
+    Some(if found.iter().any(AdapterInfo::is_software) { "software".into() } else { found[0].index.to_string() })
+}
+
+fn no_adapter(consequence: &str) {
+    assert!(!adapter_required(), "no adapter was found, and REPQUANT_REQUIRE_ADAPTER asks for one");
+    skipped(&format!("no adapter was found; {consequence}"));
+}
