@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::Write;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::progress::{Event, Progress, Stage};
 
@@ -40,7 +40,13 @@ impl Progress for Bars {
         match event {
             Event::Begin { stage, total: Some(total) } if self.draw => {
                 let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-                let style = ProgressStyle::with_template("{msg:<12} {wide_bar} {pos}/{len} {per_sec} {eta} left");
+                let unit = if stage == Stage::Verify { "kernels" } else { "images" };
+                let rate = move |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                    // A bar that cannot be written is not worth an error.
+                    let _ = write!(text, "{:.0} {unit}/s", state.per_sec());
+                };
+                let style = ProgressStyle::with_template("{msg:<12} {wide_bar} {pos}/{len}  {rate}  {eta} left")
+                    .map(|style| style.with_key("rate", rate));
                 if let Ok(style) = style {
                     bar.set_style(style);
                 }
