@@ -113,9 +113,10 @@ pub fn evaluate(
 ) -> Result<Vec<Evaluation>> {
     progress.event(Event::Begin { stage: Stage::Evaluate, total });
     let float_net = float.map(|graph| FloatNet::new(device, graph, max_images, Keep::Last)).transpose()?;
+    let digest = float.map(Graph::digest);
     let mut runners = Vec::new();
     for contender in contenders {
-        check_pair(float, contender)?;
+        check_pair(float.zip(digest.as_deref()), contender)?;
         let compared = if contender.layers && float.is_some() { contender.graph.nodes.len() - 1 } else { 0 };
         let sums = (0..compared).map(|_| device.alloc(error_sums::SUM_WORDS, "error sums")).collect::<Result<_>>()?;
         let net = Int8Net::new(device, contender.graph, max_images, Keep::Last)?;
@@ -173,18 +174,19 @@ fn run_batch(device: &Device, batch: &Batch, float: Option<&FloatNet<'_>>, runne
     rec.submit()
 }
 
-/// A contender is compared layer by layer, so it must come from the very network that it is compared with.
-fn check_pair(float: Option<&Graph>, contender: &Contender<'_>) -> Result<()> {
+/// A contender is compared layer by layer, so it must come from the very network (and its digest) that it is
+/// compared with.
+fn check_pair(float: Option<(&Graph, &str)>, contender: &Contender<'_>) -> Result<()> {
     match float {
-        Some(graph) if graph.digest() != contender.graph.source_digest => {
+        Some((graph, digest)) if digest != contender.graph.source_digest => {
             Err(Error::bad(format!("{} was not made from {}: their weights differ", contender.name, graph.name))
                 .hint("give the float model that the quantized one was made from"))
         }
-        Some(graph) if graph.input != contender.graph.input => {
+        Some((graph, _)) if graph.input != contender.graph.input => {
             Err(Error::bad(format!("{} and {} take different inputs (size, mean or std)", contender.name, graph.name))
                 .hint("describe the float model as it was when the quantized one was made"))
         }
-        Some(graph) if graph.shapes() != contender.graph.shapes() => {
+        Some((graph, _)) if graph.shapes() != contender.graph.shapes() => {
             Err(Error::bad(format!("{} and {} have different layers", contender.name, graph.name)))
         }
         _ => Ok(()),
