@@ -1,5 +1,5 @@
 # make demo   build, and run the whole pipeline on an embedded network and drawn images
-# make test   make sure that a Vulkan driver is there, build, run every test
+# make test   make sure that a Vulkan driver and ONNX Runtime are there, build, run every test
 # make check  formatting, lints, docs
 
 .PHONY: demo test check
@@ -7,11 +7,11 @@
 demo:
 	cargo run --release -- demo
 
-# The first line sees to it that there is an adapter, so a test that finds none fails instead of being skipped. The
-# kernels run twice: as shipped, and with the runtime's bounds checks on.
+# The first line sees to it that there is an adapter, so a test that finds none fails instead of being skipped; the second
+# that there is a Python with ONNX Runtime. The kernels run twice: as shipped, and with the runtime's bounds checks on.
 test:
 	./scripts/ensure-vulkan.sh
-	REPQUANT_REQUIRE_ADAPTER=1 cargo test
+	python=$$(./scripts/test-python.sh) && REPQUANT_PYTHON=$$python REPQUANT_REQUIRE_ADAPTER=1 cargo test
 	REPQUANT_REQUIRE_ADAPTER=1 REPQUANT_SHADER_CHECKS=1 cargo test --test kernels
 
 check:

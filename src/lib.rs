@@ -24,6 +24,7 @@
 compile_error!("int8 data is packed lowest byte first; a big-endian host is not supported");
 
 pub mod error;
+mod onnx_proto;
 pub mod output;
 pub mod progress;
 mod tensor_file;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::export::onnx::{Format, InputForm};
 use crate::gpu::{Backends, DeviceChoice};
 use crate::load::{self, LoadOptions};
 use crate::model::Support;
@@ -101,9 +102,16 @@ pub(super) enum Command {
         after_help = "Example:\n  repquant evaluate repvgg-int8.safetensors --images val/ --baseline repvgg.safetensors"
     )]
     Evaluate(EvaluateArgs),
-    /// Fuse the branches and write the plain float network
-    #[command(after_help = "Example:\n  repquant fuse repvgg.safetensors -o repvgg-fused.safetensors")]
+    /// Fuse the branches and write the plain float network, as safetensors or ONNX
+    #[command(
+        after_help = "Examples:\n  repquant fuse repvgg.safetensors -o repvgg-fused.safetensors\n  repquant fuse repvgg.safetensors -o repvgg.onnx"
+    )]
     Fuse(FuseArgs),
+    /// Write a quantized model as ONNX
+    #[command(
+        after_help = "Examples:\n  repquant export repvgg-int8.safetensors -o repvgg-int8.onnx\n  repquant export repvgg-int8.safetensors -o repvgg-exact.onnx --format integer --input pixels"
+    )]
+    Export(ExportArgs),
     /// Blocks, shapes, cost, and how much wider each kernel's centre is than its neighbours
     #[command(after_help = "Example:\n  repquant inspect repvgg.safetensors")]
     Inspect(InspectArgs),
@@ -165,12 +173,33 @@ pub(super) struct DatasetArgs {
 /// Where an output goes.
 #[derive(Debug, Args)]
 pub(super) struct OutputArgs {
-    /// File to write
+    /// File to write; a model as .safetensors or .onnx
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Replace it if it exists
     #[arg(long)]
     pub force: bool,
+}
+
+/// What the input of an ONNX file is.
+#[derive(Debug, Args)]
+pub(super) struct OnnxInputArgs {
+    /// What the ONNX file's input takes: normalized (float32) or pixels (uint8 RGB; it normalizes them itself)
+    /// [default: normalized]
+    #[arg(long, value_name = "WHAT", value_parser = parse::<InputForm>)]
+    pub input: Option<InputForm>,
+}
+
+/// How a quantized model becomes an ONNX file.
+#[derive(Debug, Args)]
+pub(super) struct OnnxArgs {
+    /// qdq (float operators between QuantizeLinear and DequantizeLinear: TensorRT, OpenVINO, ONNX Runtime), or integer
+    /// (the very integers of repquant's kernels, in ONNX Runtime on a CPU) [default: qdq]
+    #[arg(long, value_name = "FORM", value_parser = parse::<Format>)]
+    pub format: Option<Format>,
+    /// Its input.
+    #[command(flatten)]
+    pub input: OnnxInputArgs,
 }
 
 /// How to quantize.
@@ -258,6 +287,9 @@ pub(super) struct QuantizeArgs {
     /// Where the quantized model goes.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// How an ONNX file is written.
+    #[command(flatten, next_help_heading = "ONNX output (-o NAME.onnx)")]
+    pub onnx: OnnxArgs,
     /// How to quantize.
     #[command(flatten, next_help_heading = "Quantization")]
     pub method: MethodArgs,
@@ -335,6 +367,23 @@ pub(super) struct FuseArgs {
     /// Where the plain network goes.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// How an ONNX file is written.
+    #[command(flatten, next_help_heading = "ONNX output (-o NAME.onnx)")]
+    pub onnx: OnnxInputArgs,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// Quantized model (.safetensors)
+    #[arg(value_name = "QUANTIZED")]
+    pub model: PathBuf,
+    /// Where the ONNX file goes.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// How it is written.
+    #[command(flatten)]
+    pub onnx: OnnxArgs,
 }
 
 /// `inspect`.

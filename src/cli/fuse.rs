@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::args::FuseArgs;
-use super::session::{Session, checked_output, print, print_json};
+use super::model_output::ModelOutput;
+use super::session::{Session, print, print_json};
 use crate::Result;
-use crate::export;
 use crate::pipeline::load_and_fuse;
 use crate::report::Seconds;
 
@@ -20,9 +20,9 @@ struct Document {
 
 /// Writes the plain float network.
 pub(super) fn run(session: &Session, args: &FuseArgs) -> Result<()> {
-    let output = checked_output(&args.output, args.model.inputs())?;
+    let output = ModelOutput::float(&args.output, &args.onnx, args.model.inputs())?;
     let graph = load_and_fuse(&args.model.model, &args.model.options(), &mut Seconds::default())?;
-    output.write(&export::float::fused_bytes(&graph)?)?;
+    output.write_float(&graph)?;
     let document = Document {
         model: graph.name.clone(),
         layers: graph.nodes.len(),

@@ -7,9 +7,11 @@ mod completions;
 mod demo;
 mod devices;
 mod evaluate;
+mod export;
 mod fuse;
 mod inspect;
 mod merge;
+mod model_output;
 mod quantize;
 mod session;
 mod verify;
@@ -46,6 +48,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Merge(args) => merge::run(&session, &args),
         Command::Evaluate(args) => evaluate::run(&session, &args),
         Command::Fuse(args) => fuse::run(&session, &args),
+        Command::Export(args) => export::run(&session, &args),
         Command::Inspect(args) => inspect::run(&session, &args),
         Command::Devices => devices::run(&session),
         Command::Verify => verify::run(&session),

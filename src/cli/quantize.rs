@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::args::QuantizeArgs;
-use super::session::{Reading, Session, batches, calibration_set, checked_output, evaluation_set, outputs};
+use super::model_output::ModelOutput;
+use super::session::{Reading, Session, batches, calibration_set, evaluation_set, outputs};
 use crate::calibrate::{Calibration, stats_file};
 use crate::evaluate::Evaluation;
-use crate::export;
 use crate::gpu::{Device, DeviceChoice};
 use crate::images::Dataset;
 use crate::model::Graph;
@@ -23,7 +23,7 @@ const UNSPLIT: &str = "unsplit";
 /// Quantizes a model, writes it, and compares it where `--eval` is given.
 pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     let read = [&args.stats, &args.dataset.labels].into_iter().flatten().cloned();
-    let output = checked_output(&args.output, args.model.inputs().into_iter().chain(read))?;
+    let output = ModelOutput::quantized(&args.output, &args.onnx, args.model.inputs().into_iter().chain(read))?;
     if args.dataset.labels.is_some() && args.eval.is_none() {
         return Err(
             Error::usage("--labels names the classes of evaluation images, and there are none").hint("add --eval DIR")
@@ -65,7 +65,7 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     }
     made.push(pipeline.quantize(&calibration, variant(CHOSEN, weights))?);
     let chosen = &made[made.len() - 1];
-    output.write(&export::safetensors::to_bytes(&chosen.graph)?)?;
+    output.write_quantized(&chosen.graph)?;
 
     let evaluations = match evaluation_images {
         Some(dataset) => evaluate(session, &mut pipeline, dataset, &reading, &made, &mut images)?,

@@ -1,6 +1,6 @@
 //! The quantized network: what `quantize` fills, `exec::int8` runs and `export` writes.
 
-use ndarray::{Array1, Array4};
+use ndarray::{Array1, Array4, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{Multiplier, NodeId, Op, Preprocessing, QParams, Shape, conv_output};
@@ -209,6 +209,22 @@ impl QConv {
     /// One filter for each channel.
     pub fn is_depthwise(&self) -> bool {
         self.groups > 1 && self.groups == self.in_channels() && self.groups == self.out_channels()
+    }
+
+    /// The bias of each output channel without the input zero point's share, `round(bias/(s_x·s_f))`: for arithmetic
+    /// that subtracts `input_zero_point` from the levels first.
+    pub fn bias_without_zero_point(&self, input_zero_point: i32) -> Vec<i64> {
+        let total = |levels: ArrayView3<'_, i8>| levels.iter().map(|&q| i64::from(q)).sum::<i64>();
+        let folded = self.fine.outer_iter().enumerate().map(|(o, fine)| {
+            let coarse = match &self.coarse {
+                Some(Coarse { weights, scale: CoarseScale::Shift(k), .. }) => {
+                    total(weights.index_axis(Axis(0), o)) << k[o]
+                }
+                _ => 0,
+            };
+            i64::from(self.bias[o]) + i64::from(input_zero_point) * (total(fine) + coarse)
+        });
+        folded.collect()
     }
 
     /// Bytes of the weights: both parts at their bit width, scales 4, shifts 1, biases 4 bytes.

@@ -130,12 +130,22 @@ fn inspect_shows_branches() {
 #[test]
 fn every_command_has_help_with_an_example() {
     let bench = Bench::new();
-    for command in
-        ["demo", "quantize", "calibrate", "merge", "evaluate", "fuse", "inspect", "devices", "verify", "completions"]
-    {
+    for command in [
+        "demo",
+        "quantize",
+        "calibrate",
+        "merge",
+        "evaluate",
+        "fuse",
+        "export",
+        "inspect",
+        "devices",
+        "verify",
+        "completions",
+    ] {
         let help = bench.run(&format!("{command} --help")).ok().stdout;
         assert!(help.contains(&format!("repquant {command}")), "{help}");
-        assert!(help.contains("Example:"), "{command}");
+        assert!(help.contains("Example:") || help.contains("Examples:"), "{command}");
     }
     assert!(bench.run("completions bash").ok().stdout.contains("repquant"));
     assert_eq!(bench.run("quantise").code, 2);

@@ -11,6 +11,7 @@ mod adapter;
 mod bad_input;
 mod bad_output;
 mod commands;
+mod export;
 mod overflow;
 mod reference_models;
 

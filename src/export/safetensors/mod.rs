@@ -16,7 +16,6 @@
 
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
-mod check;
 mod header;
 mod read;
 mod write;

@@ -6,8 +6,8 @@ use std::path::Path;
 use ndarray::{Array1, Array2, Array4};
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
-use super::check::check;
 use super::header::{CoarseForm, FloatGeometry, Geometry, Header, HeaderNode, HeaderOp, KIND, ScaleForm, VERSION};
+use crate::export::check::check;
 use crate::export::kind::Kind;
 use crate::model::{Coarse, CoarseScale, Conv, Linear, Op, QConv, QNode, QOp, QuantizedGraph};
 use crate::tensor_file::{self, METADATA_KEY, open};

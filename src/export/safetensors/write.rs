@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
-use super::check::check;
 use super::header::{Header, HeaderNode, HeaderOp, KIND, VERSION};
+use crate::export::check::check;
 use crate::model::{CoarseScale, Op, QConv, QOp, QuantizedGraph};
 use crate::tensor_file::METADATA_KEY;
 use crate::{Error, Result};

@@ -1,0 +1,54 @@
+//! `repquant export`.
+
+use serde::Serialize;
+
+use super::args::ExportArgs;
+use super::model_output::has_ending;
+use super::session::{Session, checked_output, print, print_json};
+use crate::export::{self, FileKind, onnx};
+use crate::{Error, Result};
+
+#[derive(Serialize)]
+struct Document {
+    model: String,
+    format: String,
+    operations: usize,
+    bytes: usize,
+    output: String,
+}
+
+/// Writes a quantized model as ONNX.
+pub(super) fn run(session: &Session, args: &ExportArgs) -> Result<()> {
+    let output = checked_output(&args.output, [args.model.clone()])?;
+    if !has_ending(output.path(), "onnx") {
+        return Err(Error::usage(format!("{}: export writes ONNX", output.path().display()))
+            .hint("end the name after -o in .onnx"));
+    }
+    let (model, shown) = (&args.model, args.model.display());
+    if model.is_dir() || export::kind(model)? != FileKind::Quantized {
+        return Err(Error::input(model, "is not a quantized model")
+            .hint(format!("quantize it first, or write its float network: repquant fuse {shown} -o NAME.onnx")));
+    }
+    let graph = export::safetensors::read(model)?;
+    let (format, input) = (args.onnx.format.unwrap_or_default(), args.onnx.input.input.unwrap_or_default());
+    let file = onnx::quantized(&graph, format, input).map_err(|e| e.at(shown))?;
+    output.write(&file.bytes)?;
+    let document = Document {
+        model: graph.name.clone(),
+        format: format.to_string(),
+        operations: file.operations,
+        bytes: file.bytes.len(),
+        output: output.path().display().to_string(),
+    };
+    if session.common.json {
+        return print_json(&document);
+    }
+    print(&format!(
+        "{}: {} operations in the {} form, {:.1} kB, written to {}\n",
+        document.model,
+        document.operations,
+        document.format,
+        document.bytes as f64 / 1e3,
+        document.output
+    ))
+}

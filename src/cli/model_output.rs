@@ -1,0 +1,101 @@
+//! Where a model goes, and in which form: the file name decides.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{OnnxArgs, OnnxInputArgs, OutputArgs};
+use super::session::checked_output;
+use crate::export::onnx::{self, Format, InputForm};
+use crate::export::{float, safetensors};
+use crate::model::{Graph, QuantizedGraph};
+use crate::output::Output;
+use crate::{Error, Result};
+
+/// A file that a model will be written to.
+pub(super) struct ModelOutput {
+    output: Output,
+    form: Form,
+}
+
+enum Form {
+    Safetensors,
+    Onnx { format: Format, input: InputForm },
+}
+
+impl ModelOutput {
+    /// For a quantized model: `.safetensors`, or `.onnx` in the form that the flags name.
+    ///
+    /// # Errors
+    /// Another ending, ONNX flags without an ONNX file, or those of [`checked_output`].
+    pub(super) fn quantized(
+        output: &OutputArgs,
+        onnx: &OnnxArgs,
+        inputs: impl IntoIterator<Item = PathBuf>,
+    ) -> Result<Self> {
+        let output = checked_output(output, inputs)?;
+        Ok(Self { form: form(output.path(), onnx.format, onnx.input.input)?, output })
+    }
+
+    /// For a float model: `.safetensors` or `.onnx`.
+    ///
+    /// # Errors
+    /// As [`ModelOutput::quantized`].
+    pub(super) fn float(
+        output: &OutputArgs,
+        onnx: &OnnxInputArgs,
+        inputs: impl IntoIterator<Item = PathBuf>,
+    ) -> Result<Self> {
+        let output = checked_output(output, inputs)?;
+        Ok(Self { form: form(output.path(), None, onnx.input)?, output })
+    }
+
+    /// Where it will be.
+    pub(super) fn path(&self) -> &Path {
+        self.output.path()
+    }
+
+    /// Writes a quantized model.
+    ///
+    /// # Errors
+    /// A model that cannot be written in this form, or a file that cannot.
+    pub(super) fn write_quantized(&self, graph: &QuantizedGraph) -> Result<()> {
+        let bytes = match self.form {
+            Form::Safetensors => safetensors::to_bytes(graph)?,
+            Form::Onnx { format, input } => onnx::quantized(graph, format, input)?.bytes,
+        };
+        self.output.write(&bytes)
+    }
+
+    /// Writes a float model.
+    ///
+    /// # Errors
+    /// As [`ModelOutput::write_quantized`].
+    pub(super) fn write_float(&self, graph: &Graph) -> Result<()> {
+        let bytes = match self.form {
+            Form::Safetensors => float::fused_bytes(graph)?,
+            Form::Onnx { input, .. } => onnx::float(graph, input)?.bytes,
+        };
+        self.output.write(&bytes)
+    }
+}
+
+/// The form that a file name asks for.
+fn form(path: &Path, format: Option<Format>, input: Option<InputForm>) -> Result<Form> {
+    if has_ending(path, "onnx") {
+        return Ok(Form::Onnx { format: format.unwrap_or_default(), input: input.unwrap_or_default() });
+    }
+    if !has_ending(path, "safetensors") {
+        return Err(Error::usage(format!("{}: a model is written as .safetensors or .onnx", path.display()))
+            .hint("end the name after -o in one of the two"));
+    }
+    let flag = format.map(|_| "--format").or(input.map(|_| "--input"));
+    match flag {
+        None => Ok(Form::Safetensors),
+        Some(flag) => Err(Error::usage(format!("{flag} is for ONNX files, and {} is none", path.display()))
+            .hint("name a file that ends in .onnx after -o")),
+    }
+}
+
+/// Whether a file name ends in `.ending`, in small or capital letters.
+pub(super) fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending))
+}

@@ -1,0 +1,145 @@
+//! Networks as ONNX files.
+//!
+//! | form | made of | for |
+//! | --- | --- | --- |
+//! | float | `Conv`, `Relu`, `GlobalAveragePool`, `Gemm` | every runtime |
+//! | [`Format::Qdq`] | the same between `QuantizeLinear` and `DequantizeLinear` | TensorRT, OpenVINO, ONNX Runtime: they turn the pattern into their own integer kernels |
+//! | [`Format::Integer`] | `ConvInteger`, `MatMulInteger`, requantization in doubles | the very integers of this program's kernels, in ONNX Runtime on a CPU |
+//!
+//! Tensors: `input` (batch × 3 × height × width), `logits` (batch × classes), and for a layer `NAME`: `NAME` is the real
+//! activation (not in the integer form), `NAME/quantized` its levels (int8; uint8, 128 higher, in the integer form and where
+//! the zero point is not 0).
+//! Other operations are called `NAME/…` and constants `NAME.…`. The metadata entries `repquant.…` hold the version, the
+//! form, the preprocessing, class names, options, a summary of the calibration, and the digest of the float network.
+
+mod builder;
+mod coarse;
+mod input;
+mod integer;
+mod qdq;
+mod real;
+mod requantize;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+pub use input::InputForm;
+
+use self::builder::Builder;
+use self::real::{LOGITS, Real};
+use super::check::check;
+use crate::model::{Graph, Op, Preprocessing, QuantizedGraph};
+use crate::{Error, Result};
+
+/// How a quantized network is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Float operators between `QuantizeLinear` and `DequantizeLinear`.
+    #[default]
+    Qdq,
+    /// Integer operators, the same levels as this program's to the bit.
+    Integer,
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "qdq" => Ok(Self::Qdq),
+            "integer" => Ok(Self::Integer),
+            _ => Err(Error::usage(format!("`{}` is neither qdq nor integer", text.escape_debug()))),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Qdq => "qdq",
+            Self::Integer => "integer",
+        })
+    }
+}
+
+/// A file's bytes, and how many operations it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnnxFile {
+    /// The bytes; the same network gives the same.
+    pub bytes: Vec<u8>,
+    /// Number of operations.
+    pub operations: usize,
+}
+
+/// A float network.
+///
+/// # Errors
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where layer names clash or the file would exceed 2 GiB.
+pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
+    let mut builder = Builder::default();
+    let mut activations: Vec<Real> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let made = match (&node.op, node.inputs.first()) {
+            (Op::Input(shape), _) => Ok(Real::image(input.real(&mut builder, &graph.input, *shape))),
+            (op, Some(&x)) => real::layer(&mut builder, &node.name, op, node.relu, &activations[x]),
+            (_, None) => Err(Error::bad("it reads nothing")),
+        };
+        activations.push(made.map_err(|e| e.at(format!("layer {}", node.name)))?);
+    }
+    builder.output::<f32>(LOGITS, graph.shapes().last().map_or(0, |shape| shape.channels));
+    let mut metadata = vec![("repquant.form", "float".to_owned()), ("repquant.source_digest", graph.digest())];
+    describe(&mut metadata, &graph.input, graph.classes.as_deref())?;
+    file(builder, &graph.name, "A fused float network.", &metadata)
+}
+
+/// A quantized network.
+///
+/// # Errors
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where the network contradicts itself, its layer names clash, its sums do
+/// not fit what ONNX has, or the file would exceed 2 GiB.
+pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Result<OnnxFile> {
+    check(graph)?;
+    let mut builder = Builder::default();
+    match format {
+        Format::Qdq => qdq::network(&mut builder, graph, input)?,
+        Format::Integer => integer::network(&mut builder, graph, input)?,
+    }
+    builder.output::<f32>(LOGITS, graph.shapes().last().map_or(0, |shape| shape.channels));
+    let mut metadata = vec![
+        ("repquant.form", format.to_string()),
+        ("repquant.options", json(&graph.options)?),
+        ("repquant.calibration", json(&graph.calibration)?),
+        ("repquant.source_digest", graph.source_digest.clone()),
+    ];
+    describe(&mut metadata, &graph.input, graph.classes.as_deref())?;
+    let description = match format {
+        Format::Qdq => "A quantized network, float operators between QuantizeLinear and DequantizeLinear.",
+        Format::Integer => "A quantized network in integer arithmetic; levels are uint8, 128 above those of int8.",
+    };
+    file(builder, &graph.name, description, &metadata)
+}
+
+/// What both kinds of network say of their input and output.
+fn describe(
+    metadata: &mut Vec<(&'static str, String)>,
+    input: &Preprocessing,
+    classes: Option<&[String]>,
+) -> Result<()> {
+    metadata.push(("repquant.version", env!("CARGO_PKG_VERSION").to_owned()));
+    metadata.push(("repquant.preprocessing", json(input)?));
+    if let Some(classes) = classes {
+        metadata.push(("repquant.classes", json(&classes)?));
+    }
+    Ok(())
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::bad("the metadata cannot be written").because(e))
+}
+
+fn file(builder: Builder, name: &str, description: &str, metadata: &[(&str, String)]) -> Result<OnnxFile> {
+    let operations = builder.operations();
+    Ok(OnnxFile { bytes: builder.finish(name, description, metadata)?, operations })
+}

@@ -1,0 +1,133 @@
+//! The form with `QuantizeLinear` and `DequantizeLinear` around float operators.
+//!
+//! Every activation is quantized and back: to int8 where real 0 is level 0, which is all that TensorRT takes, else to uint8
+//! (128 higher), which is what OpenVINO has kernels for. Weights are int8 with a scale for each channel; biases are
+//! float32, because TensorRT takes no other. A split kernel is two convolutions of the same activation, added. A runtime that
+//! knows the pattern runs it in integers, any other in floats.
+
+use super::builder::{Builder, Window, integer};
+use super::coarse::CoarseConv;
+use super::input::InputForm;
+use super::real::{self, Real, before_relu, clip, island, rectified};
+use crate::model::{CoarseScale, QConv, QNode, QOp, QParams, QuantizedGraph};
+use crate::{Error, Result};
+
+/// A node's activation after quantization and back.
+struct Activation {
+    real: Real,
+    params: Option<QParams>,
+    /// Whether values below 0 occur.
+    negative: bool,
+}
+
+/// Adds the whole network.
+///
+/// # Errors
+/// An operation that has no place there.
+pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<()> {
+    let mut activations: Vec<Activation> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let x = node.inputs.first().map(|&i| &activations[i]);
+        let made = layer(builder, graph, node, x, input).map_err(|e| e.at(format!("layer {}", node.name)))?;
+        activations.push(made);
+    }
+    Ok(())
+}
+
+fn layer(
+    builder: &mut Builder,
+    graph: &QuantizedGraph,
+    node: &QNode,
+    x: Option<&Activation>,
+    input: InputForm,
+) -> Result<Activation> {
+    let (y, negative) = match (&node.op, x) {
+        (QOp::Input(shape), _) => (Real::image(input.real(builder, &graph.input, *shape)), exceeds(graph, node)),
+        (QOp::Conv(conv), Some(x)) => (Real::image(self::conv(builder, node, conv, x)?), !node.relu),
+        (QOp::GlobalAveragePool(_), Some(x)) => (real::pool(builder, &node.name, &x.real), x.negative),
+        (QOp::Linear(conv), Some(x)) => (classifier(builder, &node.name, conv, x)?, true),
+        (QOp::Float(op), Some(x)) => {
+            let params = x.params.ok_or_else(|| Error::bad("its input is not quantized"))?;
+            let x = island(builder, &node.name, &x.real, &params);
+            (real::layer(builder, &node.name, op, node.relu, &x)?, !node.relu)
+        }
+        (_, None) => return Err(Error::bad("it reads nothing")),
+    };
+    let real = match &node.output {
+        None => y,
+        Some(params) => {
+            let clipped = clip(builder, &node.name, &y.tensor, params, negative);
+            Real { tensor: quantized_and_back(builder, &node.name, &clipped, params), flat: y.flat }
+        }
+    };
+    // What was 0 and above stays so.
+    Ok(Activation { real, params: node.output, negative: negative || matches!(node.op, QOp::Input(_)) })
+}
+
+/// Whether a pixel's value lies below what the input's lowest level stands for: the calibration images had none such.
+fn exceeds(graph: &QuantizedGraph, node: &QNode) -> bool {
+    let lowest = node.output.map_or(f64::MIN, |q| q.dequantize(q.qmin) - 0.5 * f64::from(q.scale));
+    graph.input.levels().iter().flatten().any(|&x| x < lowest)
+}
+
+fn quantized_and_back(builder: &mut Builder, name: &str, x: &str, params: &QParams) -> String {
+    let scale = builder.scalar(format!("{name}.output_scale"), params.scale);
+    let zero_name = format!("{name}.output_zero_point");
+    let zero_point = match params.zero_point {
+        0 => builder.scalar(zero_name, 0i8),
+        z => builder.scalar(zero_name, (z + 128) as u8),
+    };
+    let q = builder.node("QuantizeLinear", format!("{name}/quantized"), &[x, &scale, &zero_point], vec![]);
+    builder.node("DequantizeLinear", format!("{name}/dequantized"), &[&q, &scale, &zero_point], vec![])
+}
+
+/// Levels and a scale for each output channel, as real weights.
+fn weights(builder: &mut Builder, name: &str, shape: &[usize], levels: Vec<i8>, scales: Vec<f32>) -> String {
+    let channels = [shape[0]];
+    let levels = builder.constant(name, shape, levels);
+    let scales = builder.constant(format!("{name}_scale"), &channels, scales);
+    let zeros = builder.constant(format!("{name}_zero_point"), &channels, vec![0i8; shape[0]]);
+    // The name of the constant, with the layer's name in front of a slash as for every operation.
+    let node = name.rsplit_once('.').map_or(name.to_owned(), |(layer, part)| format!("{layer}/{part}_dequantized"));
+    builder.node("DequantizeLinear", node, &[&levels, &scales, &zeros], vec![integer("axis", 0)])
+}
+
+fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Activation) -> Result<String> {
+    let (name, relu) = (&node.name, node.relu);
+    let fine_scales = conv.scale.to_vec();
+    let fine =
+        weights(builder, &format!("{name}.fine"), conv.fine.shape(), conv.fine.iter().copied().collect(), fine_scales);
+    let bias = bias(builder, name, conv, x)?;
+    let window = Window::new(conv.kernel(), conv.stride, conv.padding, conv.groups).attributes();
+    let operation = if conv.coarse.is_some() { format!("{name}/fine") } else { before_relu(name, "conv", relu) };
+    let mut y = builder.node("Conv", operation, &[&x.real.tensor, &fine, &bias], window);
+    if let Some(coarse) = &conv.coarse {
+        let scales = match &coarse.scale {
+            CoarseScale::Shift(k) => conv.scale.iter().zip(k).map(|(s, &k)| s * (1u32 << k) as f32).collect(),
+            CoarseScale::Own { scale, .. } => scale.to_vec(),
+        };
+        let part = CoarseConv::new(conv, coarse);
+        let weights = weights(builder, &format!("{name}.coarse"), &part.shape, part.weights, scales);
+        let attributes = part.window.attributes();
+        let coarse = builder.node("Conv", format!("{name}/coarse"), &[&x.real.tensor, &weights], attributes);
+        y = builder.node("Add", before_relu(name, "sum", relu), &[&y, &coarse], vec![]);
+    }
+    Ok(rectified(builder, name, y, relu))
+}
+
+/// The real bias, `s_x·s_f·bias` without the zero point's share.
+fn bias(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -> Result<String> {
+    let params = x.params.ok_or_else(|| Error::bad("its input is not quantized"))?;
+    let s_x = f64::from(params.scale);
+    let levels = conv.bias_without_zero_point(params.zero_point);
+    let values = levels.into_iter().zip(&conv.scale).map(|(b, &s_f)| (b as f64 * s_x * f64::from(s_f)) as f32);
+    Ok(builder.constant(format!("{name}.bias"), &[conv.out_channels()], values))
+}
+
+fn classifier(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -> Result<Real> {
+    let shape = [conv.out_channels(), conv.in_channels()];
+    let levels = conv.fine.iter().copied().collect();
+    let weight = weights(builder, &format!("{name}.weight"), &shape, levels, conv.scale.to_vec());
+    let bias = bias(builder, name, conv, x)?;
+    Ok(real::classifier(builder, name, &x.real, &weight, &bias))
+}

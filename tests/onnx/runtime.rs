@@ -1,0 +1,104 @@
+//! ONNX Runtime, in a Python process.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use repquant::export::onnx::{InputForm, OnnxFile};
+use serde_json::{Value, json};
+
+use crate::common::skipped;
+
+/// A process that runs ONNX files (`run.py`).
+pub(crate) struct Runtime {
+    child: Child,
+    jobs: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    folder: tempfile::TempDir,
+}
+
+/// What a file gave.
+pub(crate) struct Answer {
+    /// Bytes of the tensors asked for.
+    pub(crate) tensors: BTreeMap<String, Vec<u8>>,
+    /// Their numbers' types.
+    pub(crate) types: BTreeMap<String, String>,
+    /// The file's metadata.
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// Its operators.
+    pub(crate) operators: Vec<String>,
+    /// Its operations' names.
+    pub(crate) names: Vec<String>,
+    /// The operators after ONNX Runtime's optimizations.
+    pub(crate) optimized: Vec<String>,
+}
+
+impl Runtime {
+    /// Starts Python; None (and a word about it) where `REPQUANT_PYTHON` names none.
+    pub(crate) fn start() -> Option<Self> {
+        let Some(python) = std::env::var_os("REPQUANT_PYTHON") else {
+            skipped("REPQUANT_PYTHON is not set; `make test` makes one with ONNX Runtime");
+            return None;
+        };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx/run.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the Python of REPQUANT_PYTHON starts");
+        let (jobs, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Some(Self { child, jobs, answers, folder: tempfile::tempdir().unwrap() })
+    }
+
+    /// Checks a file, runs it on `pixels` (images of 3 × height × width bytes), and gives `tensors`.
+    pub(crate) fn run(
+        &mut self,
+        file: &OnnxFile,
+        input: InputForm,
+        pixels: &[u8],
+        count: usize,
+        tensors: &[String],
+    ) -> Answer {
+        let path = |name: &str| self.folder.path().join(name);
+        std::fs::write(path("model.onnx"), &file.bytes).unwrap();
+        std::fs::write(path("pixels"), pixels).unwrap();
+        let paths: BTreeMap<&String, PathBuf> =
+            tensors.iter().enumerate().map(|(i, name)| (name, path(&format!("tensor-{i}")))).collect();
+        let input = if input == InputForm::Pixels { "pixels" } else { "normalized" };
+        let job = json!({"model": path("model.onnx"), "input": input, "pixels": path("pixels"), "count": count,
+            "batch": 50, "tensors": paths});
+        writeln!(self.jobs, "{job}").unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        let answer: Value = serde_json::from_str(&line).expect("an answer");
+        assert!(answer.get("error").is_none(), "{}", answer["error"]);
+        let words = |key: &str| serde_json::from_value(answer[key].clone()).unwrap();
+        let of = |name: &String| answer["tensors"][name]["type"].as_str().unwrap().to_owned();
+        Answer {
+            tensors: paths.iter().map(|(name, path)| ((*name).clone(), std::fs::read(path).unwrap())).collect(),
+            types: tensors.iter().map(|name| (name.clone(), of(name))).collect(),
+            metadata: serde_json::from_value(answer["metadata"].clone()).unwrap(),
+            operators: words("operators"),
+            names: words("names"),
+            optimized: words("optimized"),
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Answer {
+    /// The logits of each image.
+    pub(crate) fn logits(&self, classes: usize) -> Vec<Vec<f32>> {
+        assert_eq!(self.types["logits"], "float32");
+        let values = self.tensors["logits"].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+        values.collect::<Vec<f32>>().chunks_exact(classes).map(<[f32]>::to_vec).collect()
+    }
+}
