@@ -25,6 +25,11 @@ struct Geometry {
     unused: u32,
 }
 
+// Whether an output pixel reads the input pixel of the same index alone.
+fn is_pointwise(g: Geometry) -> bool {
+    return (g.kernel_height * g.kernel_width * g.stride_y * g.stride_x) == 1u && (g.pad_y | g.pad_x) == 0u;
+}
+
 // Where the window of an output pixel begins: row, column (both may lie outside) and the image's first pixel.
 fn corner(g: Geometry, pixel: u32) -> vec3<i32> {
     let row = pixel / g.out_width;
@@ -87,14 +92,22 @@ fn channel_total(channel: Channel, f: i32, c: i32) -> i32 {
 
 // The level of an output from its fine and coarse totals without biases.
 fn channel_level(p: Int8Params, channel: Channel, f: i32, c: i32) -> i32 {
-    var scaled: vec3<u32>;
+    let n = channel.right_shift;
+    var steps: i32;
     if p.finish == FINISH_TWO {
         let scaled_c = wide_product(c + channel.coarse_bias, channel.coarse_multiplier);
-        scaled = wide_add(scaled_c, wide_product(f + channel.bias, channel.multiplier));
+        steps = wide_rounding_shift(wide_add(scaled_c, wide_product(f + channel.bias, channel.multiplier)), n);
     } else {
-        scaled = wide_product(channel_total(channel, f, c), channel.multiplier);
+        let scaled = wide_product(channel_total(channel, f, c), channel.multiplier);
+        if n > 32u {
+            // Half a step is a multiple of 2^32, so the lowest word has no part in the result; nearly every layer comes
+            // here. The middle word is within +-2^30.
+            steps = (bitcast<i32>(scaled.y) + (1 << (n - 33u))) >> (n - 32u);
+        } else {
+            steps = wide_rounding_shift(scaled, n);
+        }
     }
-    return clamp(p.zero_point + wide_rounding_shift(scaled, channel.right_shift), p.low, p.high);
+    return clamp(p.zero_point + steps, p.low, p.high);
 }
 
 // Puts a level in front of the three before it; after four, the first is in the lowest byte.

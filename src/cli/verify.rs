@@ -65,6 +65,10 @@ fn verify(session: &Session, device: &Device) -> Verified {
     session.bars.event(Event::Begin { stage: Stage::Verify, total: Some(kernels::ALL.len() as u64) });
     let mut verified = Verified { device: Some(device.info().clone()), failure: None, kernels: Vec::new() };
     for kernel in kernels::ALL {
+        if !kernel.runs_on(device) {
+            session.bars.event(Event::Advance { stage: Stage::Verify, items: 1 });
+            continue;
+        }
         match (kernel.verify)(device) {
             Ok(checks) => verified.kernels.push(KernelRow {
                 name: kernel.spec.name,

@@ -123,6 +123,14 @@ impl Device {
         matches!(self, Self::Cpu(_))
     }
 
+    /// The adapter; none: the Cpu device.
+    pub fn adapter(&self) -> Option<&AdapterInfo> {
+        match self {
+            Self::Cpu(_) => None,
+            Self::Gpu(gpu) => Some(&gpu.adapter),
+        }
+    }
+
     /// Largest buffer a kernel can bind, in words.
     pub fn max_words(&self) -> usize {
         match self {

@@ -3,13 +3,17 @@
 //!
 //! Activations are NHWC with channels in fours. A linear layer is a 1×1 convolution of 1×1 images.
 //!
-//! GPU: an invocation computes 4 consecutive pixels of the flattened batch × 8 channels; a workgroup's 64 lanes have the
+//! The shader has variants: this one, direct, and those of [`tiled`]; `variants.rs` chooses.
+//!
+//! Direct: an invocation computes 4 consecutive pixels of the flattened batch × 8 channels; a workgroup's 64 lanes have the
 //! same channels, so that weights are read at an address that is the same for all of them. Weights on the device are
 //! `O/8, kh, kw, I/4, 4 (input), 8 (output)`, per group, I and O padded with 0: the eight `vec4` that one step of the
 //! innermost loop multiplies lie together, each over output channels, so a product needs no horizontal sum.
 //!
 //! Cpu: im2col of blocks of rows, then a product with the prepacked `K × O` matrix by `rten-gemm`. Blocks never cross
 //! images and their size depends on the layer alone, so a result does not depend on the batch.
+
+pub mod tiled;
 
 use std::cell::Cell;
 
@@ -19,6 +23,7 @@ use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, P
 use rten_tensor::NdTensorView;
 
 use super::conv_cases::{Case, case};
+use super::variants::{self, LayerShape, Variant};
 use super::{Check, Geometry, Random, ungrouped};
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Conv, Shape, conv_output};
@@ -66,6 +71,7 @@ pub struct Weights {
     groups: usize,
     /// Input and output quads of a group, kernel rows and columns.
     sizes: [u32; 4],
+    variant: Variant,
     store: Store,
 }
 
@@ -118,7 +124,15 @@ impl Weights {
             }
             Store::Gpu { weights: device.upload(&words, "weights")?, bias: device.upload(&bias, "bias")? }
         };
-        Ok(Self { groups, sizes: [in_quads as u32, out_quads as u32, kh as u32, kw as u32], store })
+        let shape = LayerShape { inputs: i, outputs: group_out, taps: kh * kw };
+        let variant = variants::choose(device, &SPEC, shape);
+        Ok(Self { groups, sizes: [in_quads as u32, out_quads as u32, kh as u32, kw as u32], variant, store })
+    }
+
+    /// The same weights, to be run by `variant`, which the device must be able to run; the Cpu device has one way alone.
+    #[must_use]
+    pub fn with_variant(self, variant: Variant) -> Self {
+        Self { variant, ..self }
     }
 
     /// Groups on the device, for [`Geometry::new`]: narrow groups have become one.
@@ -160,6 +174,9 @@ fn dispatch_in_steps(
     match &w.store {
         Store::Native { matrices, bias } => {
             native(g, relu, cast_slice(&x.host()), matrices, bias, cast_slice_mut(&mut y.host_mut()))
+        }
+        Store::Gpu { weights, bias } if w.variant != Variant::Direct => {
+            tiled::record(rec, w.variant, g, relu, &[x, weights, bias, y], most_macs)
         }
         Store::Gpu { weights, bias } => {
             let columns = w.groups * (g.group_out_quads as usize).div_ceil(2);
@@ -321,17 +338,21 @@ pub fn reference(conv: &Conv, images: usize, x_shape: Shape, relu: bool, x: &[f3
     (values, magnitudes)
 }
 
-/// Compares with the twin within the bound of `conv_cases.rs`; and each image of a batch with the same image
-/// alone, to the bit.
+/// Compares the direct variant, and the Cpu device, with the twin within the bound of `conv_cases.rs`; and each image of a
+/// batch with the same image alone, to the bit.
 ///
 /// # Errors
 /// If the device failed.
 pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    verify_variant(device, Variant::Direct, CASES)
+}
+
+fn verify_variant(device: &Device, variant: Variant, cases: &[Case]) -> Result<Vec<Check>> {
     let mut random = Random::new(2);
     let mut checks = Vec::new();
-    for case in CASES {
+    for case in cases {
         case.check(device, &mut random, &mut checks, |rec, conv, images, x, y| {
-            let w = Weights::new(device, conv)?;
+            let w = Weights::new(device, conv)?.with_variant(variant);
             let g = Geometry::new(images, case.x, case.out, case.kernel, case.stride, case.padding, w.groups());
             // A batch is done in steps, as a huge layer would be; an image alone at once.
             let most_macs = if images > 1 { 1 } else { MOST_MACS };

@@ -3,15 +3,18 @@
 //! Both parts are summed in one pass over the input, in int32 modulo 2^32 (a quantized layer's totals fit). A tap outside
 //! the image reads the input's zero point: `−z·ΣQ` is folded into the bias, so that it adds nothing in real numbers.
 //! Activations are packed int8 in NHWC. On a GPU the weights are `kh, kw, I/4, O/4`, each a vec4 of four output channels'
-//! words of four input channels, so that neighbouring invocations read neighbouring vectors.
+//! words of four input channels, so that neighbouring invocations read neighbouring vectors. The shader has variants,
+//! which give the same bits: this one, direct, and those of [`tiled`]; `variants.rs` chooses.
 
 mod native;
 mod reference;
+pub mod tiled;
 mod verify;
 
 use ndarray::Array4;
 
 use super::int8::{Channel, CoarseMode, Constants};
+use super::variants::{self, LayerShape, Variant};
 use super::{Geometry, ungrouped};
 use crate::Result;
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
@@ -39,6 +42,7 @@ pub struct Weights {
     groups: usize,
     kernel: [usize; 2],
     in_channels: usize,
+    variant: Variant,
     storage: Storage,
 }
 
@@ -73,7 +77,15 @@ impl Weights {
                 channels: device.upload(bytemuck::cast_slice(&constants.channels), "channels")?,
             }
         };
-        Ok(Self { constants, groups, kernel: conv.kernel(), in_channels: conv.in_channels(), storage })
+        let (o, i, kh, kw) = fine.dim();
+        let variant = variants::choose(device, &SPEC, LayerShape { inputs: i, outputs: o / groups, taps: kh * kw });
+        Ok(Self { constants, groups, kernel: conv.kernel(), in_channels: conv.in_channels(), variant, storage })
+    }
+
+    /// The same weights, to be run by `variant`, which the device must be able to run; the Cpu device has one way alone.
+    #[must_use]
+    pub fn with_variant(self, variant: Variant) -> Self {
+        Self { variant, ..self }
     }
 
     /// The groups that remain after [`ungrouped`]: those of the [`Geometry`] to dispatch with.
@@ -165,6 +177,10 @@ fn record(
             let layer = native::Layer { g, x_zero_point, products, constants: &w.constants };
             layer.run(output, &x.host()[..g.in_words(1)], &mut y.host_mut()[..out_words]);
             Ok(())
+        }
+        Storage::Gpu { fine, coarse, channels } if w.variant != Variant::Direct => {
+            let steps = Params::steps(g, x_zero_point, output, &w.constants, tiled::PIXELS);
+            tiled::record(rec, w.variant, steps, x, [fine, coarse, channels], y)
         }
         Storage::Gpu { fine, coarse, channels } => {
             for params in Params::steps(g, x_zero_point, output, &w.constants, TILE) {

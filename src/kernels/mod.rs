@@ -30,31 +30,44 @@ pub mod quantize_input;
 pub mod range;
 mod requantize;
 mod state;
+mod variants;
 
 pub use check::{Check, Random};
 pub use geometry::{Geometry, ungrouped};
 pub use state::{BINS, COUNT_WORDS, Extent, MIN_EXPONENT, State};
+pub use variants::{TILED, Tile, Variant};
 
 use crate::Result;
 use crate::gpu::{Device, KernelSpec};
 
-/// A kernel and the function that compares it with its twin on a device.
+/// A kernel, or a further variant of one, and the function that compares it with its twin on a device.
 #[derive(Debug)]
 pub struct Kernel {
     /// What the host knows of the shader.
     pub spec: &'static KernelSpec,
-    /// Runs every case on the device and compares.
+    /// Runs every case on the device and compares; no case where the device cannot run it.
     pub verify: fn(&Device) -> Result<Vec<Check>>,
+}
+
+impl Kernel {
+    /// Whether the device can run it: the Cpu device has one way for each kernel, and a tile asks for workgroup memory.
+    pub fn runs_on(&self, device: &Device) -> bool {
+        variants::runs_on(device, self.spec)
+    }
 }
 
 /// Every kernel. `verify` and the tests walk this list.
 pub static ALL: &[Kernel] = &[
     Kernel { spec: &normalize::SPEC, verify: normalize::verify },
     Kernel { spec: &conv_f32::SPEC, verify: conv_f32::verify },
+    Kernel { spec: &conv_f32::tiled::SPEC, verify: conv_f32::tiled::verify },
+    Kernel { spec: &conv_f32::tiled::NARROW, verify: conv_f32::tiled::verify_narrow },
     Kernel { spec: &depthwise_f32::SPEC, verify: depthwise_f32::verify },
     Kernel { spec: &pool_f32::SPEC, verify: pool_f32::verify },
     Kernel { spec: &quantize_input::SPEC, verify: quantize_input::verify },
     Kernel { spec: &conv_i8::SPEC, verify: conv_i8::verify },
+    Kernel { spec: &conv_i8::tiled::SPEC, verify: conv_i8::tiled::verify },
+    Kernel { spec: &conv_i8::tiled::NARROW, verify: conv_i8::tiled::verify_narrow },
     Kernel { spec: &depthwise_i8::SPEC, verify: depthwise_i8::verify },
     Kernel { spec: &pool_i8::SPEC, verify: pool_i8::verify },
     Kernel { spec: &dequantize::SPEC, verify: dequantize::verify },

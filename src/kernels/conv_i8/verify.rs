@@ -5,6 +5,7 @@ use super::{Geometry, Weights, dispatch, dispatch_accumulators, reference, refer
 use crate::Result;
 use crate::gpu::Device;
 use crate::kernels::cases::{Case, Plan, SPLITS, compare};
+use crate::kernels::variants::Variant;
 use crate::kernels::{Check, Random};
 use crate::model::Support;
 
@@ -40,49 +41,96 @@ const OTHERS: [Shapes; 12] = [
     ([36, 1, 1, 10], [1, 1], [1, 1], [0, 0], 1),
 ];
 
+/// The edges of the tiled variants: 64 pixels, 64 output channels, two spans of 16 input channels.
+const EDGES: [Shapes; 17] = [
+    // Whole tiles; one pixel and one channel more; one pixel less.
+    ([32, 8, 8, 64], [1, 1], [1, 1], [0, 0], 1),
+    ([33, 5, 13, 65], [1, 1], [1, 1], [0, 0], 1),
+    ([16, 7, 9, 60], [3, 3], [1, 1], [1, 1], 1),
+    // Three spans a tap, so that a tile has two taps; a pixel tile over two images; several channel tiles.
+    ([48, 6, 7, 132], [3, 3], [1, 1], [1, 1], 1),
+    ([48, 7, 7, 48], [3, 3], [2, 2], [1, 1], 1),
+    ([80, 4, 5, 80], [3, 3], [1, 1], [1, 1], 1),
+    // A last span that is cut; an odd tap count of one span.
+    ([52, 5, 5, 52], [3, 3], [1, 1], [1, 1], 1),
+    ([70, 5, 5, 70], [1, 1], [1, 1], [0, 0], 1),
+    ([9, 6, 6, 36], [5, 5], [1, 1], [2, 2], 1),
+    // Groups: aligned spans; two channel tiles each with a rest; spans that cross words of another group.
+    ([64, 5, 4, 64], [3, 3], [1, 1], [1, 1], 2),
+    ([24, 4, 5, 136], [3, 3], [1, 1], [1, 1], 2),
+    ([36, 3, 5, 36], [3, 3], [1, 1], [1, 1], 3),
+    // Almost pointwise.
+    ([32, 3, 9, 36], [1, 1], [1, 2], [0, 0], 1),
+    ([32, 9, 3, 36], [1, 1], [2, 1], [0, 0], 1),
+    ([32, 3, 4, 36], [1, 1], [1, 1], [0, 1], 1),
+    ([32, 4, 3, 36], [1, 1], [1, 1], [1, 0], 1),
+    // A kernel without a middle.
+    ([32, 5, 6, 40], [2, 4], [1, 3], [1, 2], 1),
+];
+
 fn plan(shapes: Shapes, images: usize, split: Option<(Support, bool)>) -> Plan {
     let ([channels, height, width, out_channels], kernel, stride, padding, groups) = shapes;
     Plan { images, x: [channels, height, width], out_channels, kernel, stride, padding, groups, split, extreme: false }
 }
 
-/// Compares with the twin, to the bit.
+/// Compares the direct variant, and the Cpu device, with the twin, to the bit.
 ///
 /// # Errors
 /// If the device failed.
 pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    verify_variant(device, Variant::Direct)
+}
+
+/// Compares a tiled variant with the twin, to the bit.
+pub(super) fn verify_tiled(device: &Device, variant: Variant) -> Result<Vec<Check>> {
+    let mut checks = verify_variant(device, variant)?;
+    let mut random = Random::new(18);
+    for (i, shapes) in EDGES.into_iter().enumerate() {
+        let [channels, _, _, out_channels] = shapes.0;
+        for split in SPLITS {
+            if channels == out_channels || !matches!(split, Some((Support::Diagonal, _))) {
+                let case = Case::random(&plan(shapes, [3, 1][i % 2], split), &mut random);
+                levels(device, variant, &case, &mut checks)?;
+            }
+        }
+    }
+    Ok(checks)
+}
+
+fn verify_variant(device: &Device, variant: Variant) -> Result<Vec<Check>> {
     let mut random = Random::new(8);
     let mut checks = Vec::new();
     for (i, shapes) in SQUARE.into_iter().enumerate() {
         for split in SPLITS {
             let case = Case::random(&plan(shapes, [1, 3][i % 2], split), &mut random);
-            levels(device, &case, &mut checks)?;
+            levels(device, variant, &case, &mut checks)?;
         }
     }
     let other_splits = SPLITS.into_iter().filter(|s| !matches!(s, Some((Support::Diagonal, _)))).cycle();
     for (i, (shapes, split)) in OTHERS.into_iter().zip(other_splits).enumerate() {
-        levels(device, &Case::random(&plan(shapes, [3, 1][i % 2], split), &mut random), &mut checks)?;
-        levels(device, &Case::random(&plan(shapes, 2, None), &mut random), &mut checks)?;
+        levels(device, variant, &Case::random(&plan(shapes, [3, 1][i % 2], split), &mut random), &mut checks)?;
+        levels(device, variant, &Case::random(&plan(shapes, 2, None), &mut random), &mut checks)?;
     }
     // Long sums of the largest terms: longer than one exact f32 slice, and more than one tile of channels.
     for split in [None, Some((Support::Center, false)), Some((Support::Full, true))] {
         let shapes = ([512, 3, 2, 20], [3, 3], [1, 1], [1, 1], 1);
         let case = Case::random(&Plan { extreme: true, ..plan(shapes, 1, split) }, &mut random);
-        levels(device, &case, &mut checks)?;
+        levels(device, variant, &case, &mut checks)?;
         if !matches!(split, Some((_, true))) {
-            totals(device, &case, &mut checks)?;
+            totals(device, variant, &case, &mut checks)?;
         }
     }
     for own in [false, true] {
-        levels(device, &Case::requantization(own, &mut random), &mut checks)?;
+        levels(device, variant, &Case::requantization(own, &mut random), &mut checks)?;
     }
-    levels(device, &wrapping(&mut random), &mut checks)?;
+    levels(device, variant, &wrapping(&mut random), &mut checks)?;
     for split in [None, Some((Support::Center, false)), Some((Support::Diagonal, false))] {
         let case = Case::random(&plan(([21, 3, 4, 21], [3, 3], [1, 1], [1, 1], 1), 2, split), &mut random);
-        totals(device, &case, &mut checks)?;
+        totals(device, variant, &case, &mut checks)?;
     }
     let mut classifier = Case::random(&plan(([70, 1, 1, 10], [1, 1], [1, 1], [0, 0], 1), 5, None), &mut random);
     (classifier.conv.multiplier, classifier.conv.right_shift) = Default::default();
-    totals(device, &classifier, &mut checks)?;
+    totals(device, variant, &classifier, &mut checks)?;
     Ok(checks)
 }
 
@@ -118,11 +166,11 @@ fn geometry(case: &Case, weights: &Weights) -> Geometry {
     Geometry::new(case.images, case.x_shape, o, kernel, conv.stride, conv.padding, weights.groups())
 }
 
-fn levels(device: &Device, case: &Case, checks: &mut Vec<Check>) -> Result<()> {
+fn levels(device: &Device, variant: Variant, case: &Case, checks: &mut Vec<Check>) -> Result<()> {
     let expected = reference(&case.conv, case.images, case.x_shape, case.x_zero_point, &case.output, &case.x);
     let x = device.upload(&case.words(), "x")?;
     for kind in kinds(device) {
-        let weights = Weights::with_products(device, &case.conv, kind)?;
+        let weights = Weights::with_products(device, &case.conv, kind)?.with_variant(variant);
         let g = geometry(case, &weights);
         let y = device.alloc(g.out_words(1), "y")?;
         let mut rec = device.recorder();
@@ -134,11 +182,11 @@ fn levels(device: &Device, case: &Case, checks: &mut Vec<Check>) -> Result<()> {
     Ok(())
 }
 
-fn totals(device: &Device, case: &Case, checks: &mut Vec<Check>) -> Result<()> {
+fn totals(device: &Device, variant: Variant, case: &Case, checks: &mut Vec<Check>) -> Result<()> {
     let expected = reference_totals(&case.conv, case.images, case.x_shape, case.x_zero_point, &case.x);
     let x = device.upload(&case.words(), "x")?;
     for kind in kinds(device) {
-        let weights = Weights::with_products(device, &case.conv, kind)?;
+        let weights = Weights::with_products(device, &case.conv, kind)?.with_variant(variant);
         let g = geometry(case, &weights);
         let y = device.alloc(g.out_words(4), "y")?;
         let mut rec = device.recorder();
