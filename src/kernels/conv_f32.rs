@@ -10,9 +10,11 @@
 //! `O/8, kh, kw, I/4, 4 (input), 8 (output)`, per group, I and O padded with 0: the eight `vec4` that one step of the
 //! innermost loop multiplies lie together, each over output channels, so a product needs no horizontal sum.
 //!
-//! Cpu: im2col of blocks of rows, then a product with the prepacked `K × O` matrix by `rten-gemm`. Blocks never cross
-//! images and their size depends on the layer alone, so a result does not depend on the batch.
+//! Cpu: `conv_f32/avx512.rs` where the processor has AVX-512; else im2col of blocks of rows, then a product with the
+//! prepacked `K × O` matrix by `rten-gemm`. Blocks never cross images and their size depends on the layer alone, so a
+//! result does not depend on the batch.
 
+mod avx512;
 pub mod tiled;
 
 use std::cell::Cell;
@@ -77,6 +79,7 @@ pub struct Weights {
 
 enum Store {
     Gpu { weights: Buffer, bias: Buffer },
+    Avx512(avx512::Avx512),
     Native { matrices: Vec<PackedBMatrix<f32>>, bias: Vec<f32> },
 }
 
@@ -86,6 +89,11 @@ impl Weights {
     /// # Errors
     /// If the device has no memory left.
     pub fn new(device: &Device, conv: &Conv) -> Result<Self> {
+        Self::with_products(device, conv, true)
+    }
+
+    /// Without `avx512` the Cpu device takes the product of the gemm crate even where it has something faster.
+    fn with_products(device: &Device, conv: &Conv, avx512: bool) -> Result<Self> {
         let (weight, groups) = ungrouped(&conv.weight, conv.groups)?;
         let (o, i, kh, kw) = weight.dim();
         let group_out = o / groups;
@@ -98,7 +106,16 @@ impl Weights {
         let depth = 4 * in_quads * kh * kw;
         let outputs = |step: usize| (0..groups).flat_map(move |g| (0..group_out.div_ceil(step)).map(move |c| (g, c)));
         let bias_of = |g: usize, o: usize| if o < group_out { conv.bias[g * group_out + o] } else { 0.0 };
-        let store = if device.is_native() {
+        let on_avx512 = || {
+            let value = |g: usize, k: usize, o: usize| {
+                let (y, x, i) = k_index(k);
+                at(g, o, y, x, i)
+            };
+            avx512::Avx512::new(groups, depth, 4 * out_quads, value, bias_of)
+        };
+        let store = if let Some(weights) = (device.is_native() && avx512).then(on_avx512).flatten() {
+            Store::Avx512(weights)
+        } else if device.is_native() {
             let gemm = GemmExecutor::<f32>::default();
             let columns = 4 * out_quads;
             let matrices = (0..groups).map(|g| {
@@ -172,6 +189,10 @@ fn dispatch_in_steps(
     }
     assert!(g.in_words(4) > 0, "conv_f32: an output without input");
     match &w.store {
+        Store::Avx512(weights) => {
+            weights.run(g, relu, cast_slice(&x.host()), cast_slice_mut(&mut y.host_mut()));
+            Ok(())
+        }
         Store::Native { matrices, bias } => {
             native(g, relu, cast_slice(&x.host()), matrices, bias, cast_slice_mut(&mut y.host_mut()))
         }
@@ -350,14 +371,17 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
 fn verify_variant(device: &Device, variant: Variant, cases: &[Case]) -> Result<Vec<Check>> {
     let mut random = Random::new(2);
     let mut checks = Vec::new();
-    for case in cases {
-        case.check(device, &mut random, &mut checks, |rec, conv, images, x, y| {
-            let w = Weights::new(device, conv)?.with_variant(variant);
-            let g = Geometry::new(images, case.x, case.out, case.kernel, case.stride, case.padding, w.groups());
-            // A batch is done in steps, as a huge layer would be; an image alone at once.
-            let most_macs = if images > 1 { 1 } else { MOST_MACS };
-            dispatch_in_steps(rec, &g, case.relu, x, &w, y, most_macs)
-        })?;
+    // On the Cpu device both products, as far as the processor has them.
+    for avx512 in [true, false].into_iter().take(if device.is_native() { 2 } else { 1 }) {
+        for case in cases {
+            case.check(device, &mut random, &mut checks, |rec, conv, images, x, y| {
+                let w = Weights::with_products(device, conv, avx512)?.with_variant(variant);
+                let g = Geometry::new(images, case.x, case.out, case.kernel, case.stride, case.padding, w.groups());
+                // A batch is done in steps, as a huge layer would be; an image alone at once.
+                let most_macs = if images > 1 { 1 } else { MOST_MACS };
+                dispatch_in_steps(rec, &g, case.relu, x, &w, y, most_macs)
+            })?;
+        }
     }
     Ok(checks)
 }
@@ -381,8 +405,11 @@ const CASES: &[Case] = &[
     case(3, [4, 4, 24], 24, [1, 1], [1, 1], [0, 0], 2, false),
     case(1, [5, 4, 6], 4, [3, 3], [1, 1], [1, 1], 2, true),
     case(3, [5, 4, 3], 6, [3, 3], [1, 1], [1, 1], 3, false),
-    // More than one workgroup and more than one block of rows.
+    // More than one workgroup and more than one block of rows; tiles of output channels, whole and cut.
     case(3, [21, 23, 4], 8, [3, 3], [1, 1], [1, 1], 1, true),
+    case(2, [37, 31, 5], 44, [3, 3], [1, 1], [1, 1], 1, true),
+    case(2, [41, 60, 3], 32, [3, 3], [2, 2], [1, 1], 1, false),
+    case(1, [4, 3, 9], 70, [1, 1], [1, 1], [0, 0], 1, true),
 ];
 
 #[cfg(test)]

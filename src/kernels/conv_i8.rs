@@ -6,6 +6,7 @@
 //! words of four input channels, so that neighbouring invocations read neighbouring vectors. The shader has variants,
 //! which give the same bits: this one, direct, and those of [`tiled`]; `variants.rs` chooses.
 
+mod avx512;
 mod native;
 mod reference;
 pub mod tiled;
@@ -48,6 +49,7 @@ pub struct Weights {
 
 enum Storage {
     Gpu { fine: Buffer, coarse: Buffer, channels: Buffer },
+    Avx512(avx512::Avx512),
     Native(native::Products),
 }
 
@@ -57,17 +59,24 @@ impl Weights {
     /// # Errors
     /// If the layer's parts contradict each other, or the device has no memory left.
     pub fn new(device: &Device, conv: &QConv) -> Result<Self> {
-        Self::with_products(device, conv, native::Kind::best())
+        Self::with_products(device, conv, None)
     }
 
-    fn with_products(device: &Device, conv: &QConv, kind: native::Kind) -> Result<Self> {
+    /// With a `kind` the Cpu device makes its products that way; without, the fastest way that the processor has.
+    fn with_products(device: &Device, conv: &QConv, kind: Option<native::Kind>) -> Result<Self> {
         let constants = Constants::new(conv)?;
         let (fine, groups) = ungrouped(&conv.fine, conv.groups)?;
         let coarse = match (&conv.coarse, constants.coarse) {
             (Some(part), CoarseMode::Center | CoarseMode::Full) => Some(ungrouped(&part.weights, conv.groups)?.0),
             _ => None,
         };
-        let storage = if device.is_native() {
+        let avx512 = (device.is_native() && kind.is_none())
+            .then(|| avx512::Avx512::new(&fine, coarse.as_ref(), groups, &constants))
+            .flatten();
+        let storage = if let Some(weights) = avx512 {
+            Storage::Avx512(weights)
+        } else if device.is_native() {
+            let kind = kind.unwrap_or_else(native::Kind::best);
             Storage::Native(native::Products::new(kind, &fine, coarse.as_ref(), groups))
         } else {
             Storage::Gpu {
@@ -173,6 +182,11 @@ fn record(
         return Ok(());
     }
     match &w.storage {
+        Storage::Avx512(weights) => {
+            let layer = avx512::Layer { g, x_zero_point, constants: &w.constants };
+            weights.run(&layer, output, &x.host()[..g.in_words(1)], &mut y.host_mut()[..out_words]);
+            Ok(())
+        }
         Storage::Native(products) => {
             let layer = native::Layer { g, x_zero_point, products, constants: &w.constants };
             layer.run(output, &x.host()[..g.in_words(1)], &mut y.host_mut()[..out_words]);

@@ -29,6 +29,7 @@ pub mod quantize_activation;
 pub mod quantize_input;
 pub mod range;
 mod requantize;
+mod rows;
 mod state;
 mod variants;
 

@@ -75,21 +75,21 @@ pub fn dispatch(rec: &mut Recorder<'_>, extent: &Extent, x: &Buffer, states: &Bu
 /// In parallel, and looking for what is not finite only where the largest magnitude of a chunk is not.
 fn native(extent: &Extent, x: &[u32], state: &mut State) {
     let chunk = extent.chunk(1 << 15);
-    let extremes = |words: &[u32]| {
-        extent.real(words).flatten().fold((u32::MAX, 0, 0), |(min, max, largest): (u32, u32, u32), &bits| {
-            let key = State::key(bits);
-            (min.min(key), max.max(key), largest.max(magnitude(bits)))
-        })
-    };
     let pixels_per_chunk = chunk / extent.shape.padded_channels().max(1);
     let found = x
         .par_chunks(chunk)
         .enumerate()
         .map(|(i, words)| {
             let mut found = State::EMPTY;
-            let (min, max, largest) = extremes(words);
-            if largest < INFINITY_BITS {
-                (found.min_key, found.max_key) = (min, max);
+            let (mut min, mut max) = (i32::MAX, i32::MIN);
+            extent.runs(words, |run| {
+                for &bits in run {
+                    let ordered = ordered(bits);
+                    (min, max) = (min.min(ordered), max.max(ordered));
+                }
+            });
+            if ordered(INFINITY_BITS | 1 << 31) < min && max < ordered(INFINITY_BITS) {
+                (found.min_key, found.max_key) = (key(min), key(max));
             } else {
                 scan(extent, i * pixels_per_chunk, words, &mut found);
             }
@@ -107,6 +107,19 @@ fn native(extent: &Extent, x: &[u32], state: &mut State) {
     state.min_key = state.min_key.min(found.min_key);
     state.max_key = state.max_key.max(found.max_key);
     state.bad_image = state.bad_image.min(found.bad_image);
+}
+
+/// Maps the bits of a float to an i32 of the same order, with −0 just below 0: cheaper than [`State::key`] for many values.
+fn ordered(bits: u32) -> i32 {
+    let signed = bits.cast_signed();
+    signed ^ ((signed >> 31).cast_unsigned() >> 1).cast_signed()
+}
+
+/// [`State::key`] of what [`ordered`] gave.
+fn key(ordered: i32) -> u32 {
+    // −0 is 0.
+    let ordered = if ordered == -1 { 0 } else { ordered };
+    ordered.cast_unsigned() ^ 1 << 31
 }
 
 /// The twin.

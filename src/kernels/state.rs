@@ -108,6 +108,16 @@ impl Extent {
         self.images * self.shape.len()
     }
 
+    /// Hands the values of whole pixels to `visit`, padding left out, in as few runs as there are: one where no channel is
+    /// padding, else one for each pixel.
+    pub(super) fn runs(&self, words: &[u32], mut visit: impl FnMut(&[u32])) {
+        if self.shape.channels == self.shape.padded_channels() {
+            visit(words);
+        } else {
+            self.real(words).for_each(visit);
+        }
+    }
+
     /// Channels of a pixel in fours.
     pub fn quads_per_pixel(&self) -> usize {
         self.shape.channels.div_ceil(4)

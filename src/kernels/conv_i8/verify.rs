@@ -26,7 +26,7 @@ const SQUARE: [Shapes; 9] = [
 ];
 
 /// Other shapes, with splits in turn.
-const OTHERS: [Shapes; 12] = [
+const OTHERS: [Shapes; 14] = [
     ([3, 9, 11, 20], [3, 3], [2, 2], [1, 1], 1),
     ([2, 6, 6, 7], [1, 1], [2, 2], [0, 0], 1),
     ([6, 7, 5, 2], [3, 3], [1, 1], [0, 0], 1),
@@ -39,6 +39,9 @@ const OTHERS: [Shapes; 12] = [
     ([7, 4, 4, 33], [2, 2], [2, 2], [1, 1], 1),
     ([64, 7, 7, 64], [3, 3], [1, 1], [1, 1], 1),
     ([36, 1, 1, 10], [1, 1], [1, 1], [0, 0], 1),
+    // More than one block of rows; tiles of output channels, whole and cut.
+    ([5, 37, 31, 44], [3, 3], [1, 1], [1, 1], 1),
+    ([3, 41, 60, 32], [3, 3], [2, 2], [1, 1], 1),
 ];
 
 /// The edges of the tiled variants: 64 pixels, 64 output channels, two spans of 16 input channels.
@@ -152,12 +155,17 @@ fn wrapping(random: &mut Random) -> Case {
     case
 }
 
-/// The ways products can be made on this device: on the Cpu device the exact floats too, whatever this processor needs.
-fn kinds(device: &Device) -> Vec<Kind> {
+/// The ways products can be made on this device: the chosen one, and on the Cpu device those of other processors.
+fn kinds(device: &Device) -> Vec<Option<Kind>> {
     match (device.is_native(), Kind::best()) {
-        (true, Kind::Int8) => vec![Kind::Int8, Kind::Float],
-        (_, best) => vec![best],
+        (true, Kind::Int8) => vec![None, Some(Kind::Int8), Some(Kind::Float)],
+        (true, Kind::Float) => vec![None, Some(Kind::Float)],
+        (false, _) => vec![None],
     }
+}
+
+fn named(case: &Case, kind: Option<Kind>) -> String {
+    kind.map_or_else(|| case.name.clone(), |kind| format!("{}, {kind:?}", case.name))
 }
 
 fn geometry(case: &Case, weights: &Weights) -> Geometry {
@@ -176,8 +184,7 @@ fn levels(device: &Device, variant: Variant, case: &Case, checks: &mut Vec<Check
         let mut rec = device.recorder();
         dispatch(&mut rec, &g, case.x_zero_point, &case.output, &x, &weights, &y)?;
         rec.submit()?;
-        let name = if kind == Kind::best() { case.name.clone() } else { format!("{}, {kind:?}", case.name) };
-        checks.push(compare(name, &expected, &device.read(&y, g.out_words(1))?));
+        checks.push(compare(named(case, kind), &expected, &device.read(&y, g.out_words(1))?));
     }
     Ok(())
 }
@@ -193,7 +200,7 @@ fn totals(device: &Device, variant: Variant, case: &Case, checks: &mut Vec<Check
         dispatch_accumulators(&mut rec, &g, case.x_zero_point, &x, &weights, &y)?;
         rec.submit()?;
         let got: Vec<i64> = device.read(&y, g.out_words(4))?.into_iter().map(|word| i64::from(word as i32)).collect();
-        checks.push(Check::exact(format!("{}, totals, {kind:?}", case.name), &expected, &got));
+        checks.push(Check::exact(format!("{}, totals", named(case, kind)), &expected, &got));
     }
     Ok(())
 }
