@@ -5,6 +5,7 @@
 //! channels of one tap. GPU: an invocation computes 4 pixels of one row × 4 channels. Every output is summed tap by tap
 //! in the same order, whatever the batch.
 
+use archmage::{SimdToken, X64V4xToken, arcane};
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 
@@ -113,32 +114,63 @@ pub fn dispatch(rec: &mut Recorder<'_>, g: &Geometry, relu: bool, x: &Buffer, w:
 fn native(g: &Geometry, relu: bool, x: &[f32], weights: &[f32], bias: &[f32], y: &mut [f32]) {
     let channels = bias.len();
     let (in_height, in_width) = (g.in_height as usize, g.in_width as usize);
-    let (kw, out_height) = (g.kernel_width as usize, g.out_height as usize);
+    let out_height = g.out_height as usize;
     let rows = y[..g.out_words(4)].par_chunks_exact_mut(g.out_width as usize * channels);
+    let token = X64V4xToken::summon();
     rows.enumerate().for_each(|(row, y)| {
         let x = &x[row / out_height * in_height * in_width * channels..];
         let top = row % out_height * g.stride_y as usize;
-        for (column, y) in y.chunks_exact_mut(channels).enumerate() {
-            y.copy_from_slice(bias);
-            for (tap, w) in weights.chunks_exact(channels).enumerate() {
-                // Below the padding the subtraction wraps around, beyond any size.
-                let iy = (top + tap / kw).wrapping_sub(g.pad_y as usize);
-                let ix = (column * g.stride_x as usize + tap % kw).wrapping_sub(g.pad_x as usize);
-                if iy < in_height && ix < in_width {
-                    let x = &x[(iy * in_width + ix) * channels..];
-                    for ((y, w), x) in y.iter_mut().zip(w).zip(x) {
-                        *y += w * x;
-                    }
-                }
-            }
-            if relu {
-                // Not max(): it would turn a NaN into 0 and hide it.
-                for v in y {
-                    *v = if *v < 0.0 { 0.0 } else { *v };
+        match token {
+            #[cfg(target_arch = "x86_64")]
+            Some(token) => row_avx512(token, g, relu, top, x, weights, bias, y),
+            _ => self::row(g, relu, top, x, weights, bias, y),
+        }
+    });
+}
+
+/// One output row whose first tap is row `top` of the padded image `x`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // each is one quantity of the formula
+fn row(g: &Geometry, relu: bool, top: usize, x: &[f32], weights: &[f32], bias: &[f32], y: &mut [f32]) {
+    let channels = bias.len();
+    let (in_height, in_width) = (g.in_height as usize, g.in_width as usize);
+    let kw = g.kernel_width as usize;
+    for (column, y) in y.chunks_exact_mut(channels).enumerate() {
+        y.copy_from_slice(bias);
+        for (tap, w) in weights.chunks_exact(channels).enumerate() {
+            // Below the padding the subtraction wraps around, beyond any size.
+            let iy = (top + tap / kw).wrapping_sub(g.pad_y as usize);
+            let ix = (column * g.stride_x as usize + tap % kw).wrapping_sub(g.pad_x as usize);
+            if iy < in_height && ix < in_width {
+                let x = &x[(iy * in_width + ix) * channels..];
+                for ((y, w), x) in y.iter_mut().zip(w).zip(x) {
+                    *y += w * x;
                 }
             }
         }
-    });
+        if relu {
+            // Not max(): it would turn a NaN into 0 and hide it.
+            for v in y {
+                *v = if *v < 0.0 { 0.0 } else { *v };
+            }
+        }
+    }
+}
+
+/// [`row`], compiled for AVX-512: the same operations, so the same bits.
+#[arcane]
+#[allow(clippy::too_many_arguments)] // each is one quantity of the formula
+fn row_avx512(
+    _: X64V4xToken,
+    g: &Geometry,
+    relu: bool,
+    top: usize,
+    x: &[f32],
+    weights: &[f32],
+    bias: &[f32],
+    y: &mut [f32],
+) {
+    row(g, relu, top, x, weights, bias, y);
 }
 
 /// Compares with the twin within the bound of `conv_cases.rs`; and each image of a batch with the same image

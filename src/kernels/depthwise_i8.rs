@@ -3,11 +3,13 @@
 //!
 //! Weights are `kh, kw, C/4` words of four channels. The coarse supports center and diagonal are the same here.
 
+use archmage::{SimdToken, X64V4xToken, arcane};
 use rayon::prelude::*;
 
 use super::cases::{Case, Plan, SPLITS, compare};
 use super::conv_i8::reference;
 use super::int8::{CoarseMode, Constants};
+use super::levels::{LANES, Vector};
 use super::{Check, Geometry, Random};
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::QConv;
@@ -45,6 +47,7 @@ enum Storage {
     Native {
         fine: Vec<i16>,
         coarse: Vec<i16>,
+        vectors: Vec<Vector>,
     },
 }
 
@@ -83,7 +86,8 @@ impl Weights {
         let coarse = conv.coarse.as_ref().map_or(vec![0; 4], |part| by_tap(&part.weights));
         let storage = if device.is_native() {
             let widen = |weights: &[i8]| weights.iter().map(|w| i16::from(*w)).collect();
-            Storage::Native { fine: widen(&fine), coarse: widen(&coarse) }
+            let vectors = constants.channels.chunks(LANES).map(Vector::new).collect();
+            Storage::Native { fine: widen(&fine), coarse: widen(&coarse), vectors }
         } else {
             Storage::Gpu {
                 fine: device.upload(&bytemuck::pod_collect_to_vec(&fine), "fine weights")?,
@@ -127,8 +131,8 @@ pub fn dispatch(
         return Ok(());
     }
     match &w.storage {
-        Storage::Native { fine, coarse } => {
-            let layer = Native { g, x_zero_point, output, constants: &w.constants, fine, coarse };
+        Storage::Native { fine, coarse, vectors } => {
+            let layer = Native { g, x_zero_point, output, constants: &w.constants, vectors, fine, coarse };
             layer.run(&x.host()[..g.in_words(1)], &mut y.host_mut()[..g.out_words(1)]);
             Ok(())
         }
@@ -149,8 +153,15 @@ struct Native<'a> {
     x_zero_point: i32,
     output: &'a Output,
     constants: &'a Constants,
+    vectors: &'a [Vector],
     fine: &'a [i16],
     coarse: &'a [i16],
+}
+
+/// Sums of a pixel's channels, in whole vectors.
+struct Sums {
+    fine: Vec<i32>,
+    coarse: Vec<i32>,
 }
 
 impl Native<'_> {
@@ -160,28 +171,48 @@ impl Native<'_> {
         let channels = self.constants.channels.len();
         let outside = vec![self.x_zero_point as i8; channels];
         let row_words = (g.out_width * g.out_quads) as usize;
-        let totals = || (vec![0i32; channels], vec![0i32; channels]);
-        y.par_chunks_mut(row_words).enumerate().for_each_init(totals, |(fine, coarse), (row, y)| {
+        let whole = channels.next_multiple_of(LANES);
+        let sums = || Sums { fine: vec![0; whole], coarse: vec![0; whole] };
+        let token = X64V4xToken::summon();
+        y.par_chunks_mut(row_words).enumerate().for_each_init(sums, |sums, (row, y)| {
             let y: &mut [i8] = bytemuck::cast_slice_mut(y);
-            for (column, y) in y.chunks_exact_mut(channels).enumerate() {
-                fine.fill(0);
-                coarse.fill(0);
-                self.sum(row, column, x, &outside, fine, coarse);
-                let totals = fine.iter().zip(&*coarse).zip(&self.constants.channels);
-                if self.constants.own_grid {
-                    for (level, ((f, c), channel)) in y.iter_mut().zip(totals) {
-                        *level = channel.level_of_two(*f, *c, self.output);
-                    }
-                } else {
-                    for (level, ((f, c), channel)) in y.iter_mut().zip(totals) {
-                        *level = channel.level(*f, *c, self.output);
-                    }
-                }
+            match token {
+                #[cfg(target_arch = "x86_64")]
+                Some(token) => row_avx512(token, self, row, x, &outside, sums, y),
+                _ => self.row(row, x, &outside, sums, y),
             }
         });
     }
 
+    /// One output row.
+    #[inline(always)]
+    fn row(&self, row: usize, x: &[i8], outside: &[i8], sums: &mut Sums, y: &mut [i8]) {
+        let channels = self.constants.channels.len();
+        for (column, y) in y.chunks_exact_mut(channels).enumerate() {
+            sums.fine.fill(0);
+            sums.coarse.fill(0);
+            self.sum(row, column, x, outside, &mut sums.fine[..channels], &mut sums.coarse[..channels]);
+            if self.constants.own_grid {
+                let totals = sums.fine.iter().zip(&sums.coarse).zip(&self.constants.channels);
+                for (level, ((f, c), channel)) in y.iter_mut().zip(totals) {
+                    *level = channel.level_of_two(*f, *c, self.output);
+                }
+            } else {
+                let sums = sums.fine.as_chunks().0.iter().zip(sums.coarse.as_chunks().0);
+                let mut levels = sums.zip(self.vectors).map(|((f, c), vector)| vector.levels(f, c, self.output));
+                let (whole, rest) = y.as_chunks_mut();
+                for (y, levels) in whole.iter_mut().zip(&mut levels) {
+                    *y = levels;
+                }
+                if let Some(levels) = levels.next() {
+                    rest.copy_from_slice(&levels[..rest.len()]);
+                }
+            }
+        }
+    }
+
     /// Adds up all taps of the pixel in `column` of `row`, counted over all images.
+    #[inline(always)]
     fn sum(&self, row: usize, column: usize, x: &[i8], outside: &[i8], fine: &mut [i32], coarse: &mut [i32]) {
         let g = self.g;
         let channels = fine.len();
@@ -206,10 +237,17 @@ impl Native<'_> {
     }
 }
 
+#[inline(always)]
 fn add_products(totals: &mut [i32], q: &[i8], weights: &[i16]) {
     for ((total, q), w) in totals.iter_mut().zip(q).zip(weights) {
         *total = total.wrapping_add(i32::from(i16::from(*q).wrapping_mul(*w)));
     }
+}
+
+/// [`Native::row`], compiled for AVX-512.
+#[arcane]
+fn row_avx512(_: X64V4xToken, layer: &Native<'_>, row: usize, x: &[i8], outside: &[i8], sums: &mut Sums, y: &mut [i8]) {
+    layer.row(row, x, outside, sums, y);
 }
 
 /// Compares with the twin of [`conv_i8`](super::conv_i8), to the bit.

@@ -41,7 +41,8 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    const PADDING: Self = Self {
+    /// A channel that is not there: its output is the zero point.
+    pub(super) const PADDING: Self = Self {
         bias: 0,
         multiplier: 0,
         right_shift: 1,

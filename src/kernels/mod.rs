@@ -21,6 +21,7 @@ pub mod error_sums;
 mod geometry;
 pub mod histogram;
 mod int8;
+mod levels;
 pub mod normalize;
 pub mod pool_f32;
 pub mod pool_i8;

@@ -12,11 +12,8 @@ use ndarray::Array4;
 use rayon::prelude::*;
 
 use super::{CoarseMode, Constants, Geometry, Output};
-use crate::kernels::int8::Channel;
+use crate::kernels::levels::{LANES, Vector};
 use crate::kernels::rows::{PIXELS, Rows, block_rows, tiles};
-
-/// Output channels of a vector.
-const LANES: usize = 16;
 
 /// Weights of four input channels for a vector of output channels.
 type Words = [u8; 4 * LANES];
@@ -44,37 +41,6 @@ struct Tile {
 enum Part {
     One(Vec<[Words; 1]>, [[i32; LANES]; 1]),
     Two(Vec<[Words; 2]>, [[i32; LANES]; 2]),
-}
-
-/// The constants of 16 output channels, each kind together.
-#[derive(Clone, Copy)]
-struct Vector {
-    bias: [i32; LANES],
-    shift: [u32; LANES],
-    multiplier: [i64; LANES],
-    /// `2^(n−1)`.
-    half: [i64; LANES],
-    right_shift: [u32; LANES],
-}
-
-impl Vector {
-    fn new(channels: &[Channel]) -> Self {
-        let mut vector = Self {
-            bias: [0; LANES],
-            shift: [0; LANES],
-            multiplier: [0; LANES],
-            half: [1; LANES],
-            right_shift: [1; LANES],
-        };
-        for (i, channel) in channels.iter().take(LANES).enumerate() {
-            vector.bias[i] = channel.bias;
-            vector.shift[i] = channel.shift;
-            vector.multiplier[i] = i64::from(channel.multiplier);
-            vector.half[i] = 1 << (channel.right_shift - 1);
-            vector.right_shift[i] = channel.right_shift;
-        }
-        vector
-    }
 }
 
 impl Part {
@@ -228,7 +194,7 @@ fn block(
                             *value = channel.level_of_two(sums.0[i], sums.1[i], output);
                         }
                     } else {
-                        let of = |v: usize| levels(token, &fine[v], &coarse[v], &tile.constants[v], output);
+                        let of = |v: usize| tile.constants[v].levels(&fine[v], &coarse[v], output);
                         // Whole vectors are stored as such, without a call for each.
                         let (whole, rest) = y.as_chunks_mut::<LANES>();
                         for (v, to) in whole.iter_mut().enumerate() {
@@ -300,23 +266,4 @@ fn multiply<const V: usize>(
             _mm512_storeu_epi32(sums, *acc);
         }
     }
-}
-
-/// [`Channel::level`] of 16 channels.
-#[rite(import_intrinsics)]
-fn levels(
-    _: X64V4xToken,
-    fine: &[i32; LANES],
-    coarse: &[i32; LANES],
-    constants: &Vector,
-    output: &Output,
-) -> [i8; LANES] {
-    let (zero, low, high) = (i64::from(output.zero_point), i64::from(output.low), i64::from(output.high));
-    let mut levels = [0; LANES];
-    for i in 0..LANES {
-        let total = fine[i].wrapping_add(constants.bias[i]).wrapping_add(coarse[i].wrapping_shl(constants.shift[i]));
-        let scaled = i64::from(total).wrapping_mul(constants.multiplier[i]).wrapping_add(constants.half[i]);
-        levels[i] = (zero + scaled.wrapping_shr(constants.right_shift[i])).clamp(low, high) as i8;
-    }
-    levels
 }
