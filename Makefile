@@ -1,8 +1,9 @@
 # make demo   build, and run the whole pipeline on an embedded network and drawn images
 # make test   make sure that a Vulkan driver and ONNX Runtime are there, build, run every test
 # make check  formatting, lints, docs
+# make bench  every bench, and the comparison with ONNX Runtime: see benches/README.md
 
-.PHONY: demo test check
+.PHONY: demo test check bench
 
 demo:
 	cargo run --release -- demo
@@ -19,3 +20,6 @@ check:
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+bench:
+	./scripts/bench.sh

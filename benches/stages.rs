@@ -1,126 +1,228 @@
-//! The heavy parts of each stage: convolutions, histogram, thresholds, split search.
+//! The stages around the networks: statistics of an activation (GB/s), decoding (images/s), thresholds, the search for
+//! splits, and calibration as a whole.
 //!
-//! `cargo bench --bench stages` runs on the Cpu device; `REPQUANT_BENCH_DEVICE=software` (or a name) picks an adapter.
+//! `REPQUANT_BENCH_DEVICE` names the device; see `benches/README.md`.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ndarray::{Array1, Array4};
-use repquant::calibrate::{ActivationStats, Calibration, Collector};
-use repquant::gpu::{Backends, Device, DeviceChoice};
-use repquant::kernels::{Geometry, Random, conv_f32, conv_i8};
-use repquant::model::{Coarse, CoarseScale, Conv, Interpolation, Preprocessing, QConv, Shape, Support};
-use repquant::quantize::search;
-use repquant::threshold::{Method, RangeOptions, choose};
+mod common;
 
-const IMAGES: usize = 8;
-const SHAPE: Shape = Shape { channels: 64, height: 56, width: 56 };
+use std::time::Instant;
 
-fn device() -> Device {
-    let choice = std::env::var("REPQUANT_BENCH_DEVICE").unwrap_or_else(|_| "cpu".into());
-    let choice: DeviceChoice = choice.parse().expect("any text is a choice");
-    Device::open(&choice, Backends::All).expect("the device opens")
-}
+use common::data::Photos;
+use common::networks::{calibration, repvgg};
+use common::peaks::{Bound, PeakTable};
+use common::table::{Table, milliseconds, number, percent, target};
+use common::{Speed, Timer, device, median, seconds, speed};
+use rayon::prelude::*;
+use repquant::calibrate::calibrate;
+use repquant::gpu::Device;
+use repquant::images::{BatchOptions, Batches, Item};
+use repquant::kernels::{COUNT_WORDS, Extent, Random, State, coarsen, error_sums, histogram, power, range};
+use repquant::model::{Graph, Op, Preprocessing, QParams, Shape};
+use repquant::progress::Silent;
+use repquant::quantize::{QuantizeOptions, quantize, search};
+use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};
 
-/// A 64 → 64 3×3 convolution of 56×56 images: float, int8 unsplit, int8 with the aligned centre split.
-fn convolutions(c: &mut Criterion) {
-    let device = device();
-    let mut random = Random::new(1);
-    let weight = Array4::from_shape_simple_fn((64, 64, 3, 3), || random.float());
-    let conv = Conv { weight, bias: Array1::zeros(64), stride: [1, 1], padding: [1, 1], groups: 1 };
-    let geometry = Geometry::new(IMAGES, SHAPE, 64, [3, 3], [1, 1], [1, 1], 1);
-    let mut group = c.benchmark_group(format!("conv 64-64 3x3 56x56 batch {IMAGES} on {}", device.info().name));
-    group.sample_size(20).throughput(Throughput::Elements((geometry.out_pixels() * 64 * 64 * 9) as u64));
+/// The widest activation of RepVGG-A0.
+const WIDE: Shape = Shape { channels: 48, height: 112, width: 112 };
 
-    let x: Vec<u32> = random.floats(geometry.in_words(4)).iter().map(|v| v.to_bits()).collect();
-    let (x, y) = (device.upload(&x, "x").unwrap(), device.alloc(geometry.out_words(4), "y").unwrap());
-    let weights = conv_f32::Weights::new(&device, &conv).unwrap();
-    group.bench_function("f32", |b| {
-        b.iter(|| {
-            let mut rec = device.recorder();
-            conv_f32::dispatch(&mut rec, &geometry, true, &x, &weights, &y).unwrap();
-            rec.submit().unwrap();
-            device.wait().unwrap();
-        });
-    });
-
-    let mut level = |shape| Array4::from_shape_simple_fn(shape, || random.integer(-127, 127) as i8);
-    let (fine, coarse) = (level((64, 64, 3, 3)), level((64, 64, 1, 1)));
-    let coarse =
-        Coarse { support: Support::Center, weights: coarse, scale: CoarseScale::Shift(Array1::from_elem(64, 3)) };
-    let x: Vec<u32> = (0..geometry.in_words(1)).map(|_| random.next_u64() as u32 & 0x7F7F_7F7F).collect();
-    let (x, y) = (device.upload(&x, "x").unwrap(), device.alloc(geometry.out_words(1), "y").unwrap());
-    let output = conv_i8::Output { zero_point: 0, low: 0, high: 127 };
-    for (name, coarse) in [("int8 unsplit", None), ("int8 aligned/center", Some(coarse))] {
-        let conv = QConv {
-            bits: 8,
-            fine: fine.clone(),
-            coarse,
-            scale: Array1::from_elem(64, 0.01),
-            bias: Array1::zeros(64),
-            multiplier: Array1::from_elem(64, 1 << 30),
-            right_shift: Array1::from_elem(64, 45),
-            stride: [1, 1],
-            padding: [1, 1],
-            groups: 1,
-        };
-        let weights = conv_i8::Weights::new(&device, &conv).unwrap();
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                let mut rec = device.recorder();
-                conv_i8::dispatch(&mut rec, &geometry, 0, &output, &x, &weights, &y).unwrap();
-                rec.submit().unwrap();
-                device.wait().unwrap();
-            });
-        });
-    }
-    group.finish();
-}
-
-/// Range, histogram and channel classes of one activation.
-fn statistics(c: &mut Criterion) {
-    let device = device();
-    let values = IMAGES * SHAPE.len();
-    let x: Vec<u32> = Random::new(2).floats(values).iter().map(|v| v.max(0.0).to_bits()).collect();
-    let x = device.upload(&x, "x").unwrap();
-    let mut group = c.benchmark_group(format!("statistics of {SHAPE} batch {IMAGES} on {}", device.info().name));
-    group.throughput(Throughput::Bytes(4 * values as u64));
-    group.bench_function("range, histogram, classes", |b| {
-        let mut collector = Collector::new(&device, &[("x".into(), SHAPE)]).unwrap();
-        b.iter(|| {
-            let mut rec = device.recorder();
-            collector.record(&mut rec, 0, IMAGES, &x).unwrap();
-            rec.submit().unwrap();
-            collector.end_batch(&device, &[]).unwrap();
-        });
-    });
-    group.finish();
-}
-
-/// One range by each method, and the aligned split of one channel of 512 × 3 × 3 weights.
-fn searches(c: &mut Criterion) {
-    let mut random = Random::new(3);
-    let (mut input, mut stats) = (ActivationStats::new("input", 1), ActivationStats::new("x", 1));
-    input.add(&[1.0], 1).unwrap();
-    stats.add(&random.floats(100_000).iter().map(|v| v.abs()).collect::<Vec<_>>(), 1).unwrap();
-    let calibration = Calibration {
-        model_digest: String::new(),
-        preprocessing: Preprocessing {
-            size: [1, 1],
-            resize: None,
-            interpolation: Interpolation::Bilinear,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        },
-        images: 1,
-        activations: vec![input, stats],
+/// The kernels of calibration and of evaluation's comparison. Each reads the activation once.
+fn statistics(timer: &mut Timer, device: &Device) {
+    let images = match speed(device) {
+        Speed::Native => 8,
+        Speed::Software => 1,
+        Speed::Gpu => 64,
     };
-    for method in [Method::Mse, Method::Kl, Method::KlReparam] {
-        let options = RangeOptions { method, ..RangeOptions::default() };
-        c.bench_function(&format!("threshold {method}"), |b| b.iter(|| choose(&calibration, &options).unwrap()));
+    let extent = Extent { images, shape: WIDE };
+    // Four bytes of each value.
+    let bytes = 4.0 * extent.values() as f64;
+    let memory = "the device has memory";
+    let mut random = Random::new(2);
+    let values: Vec<u32> = (0..extent.values()).map(|_| random.float().max(0.0).to_bits()).collect();
+    let x = device.upload(&values, "x").expect(memory);
+    let levels: Vec<u32> = (0..values.len() / 4).map(|_| random.next_u64() as u32 & 0x7F7F_7F7F).collect();
+    let levels = device.upload(&levels, "levels").expect(memory);
+    let states = device.upload(bytemuck::cast_slice(&[State::EMPTY]), "state").expect(memory);
+    let alloc = |words| device.alloc(words, "counts").expect(memory);
+    let (counts, classes, sums) =
+        (alloc(COUNT_WORDS), alloc(power::CLASSES * WIDE.channels), alloc(error_sums::SUM_WORDS));
+    let mut rows = PeakTable::new(device);
+    let mut add = |name: &str, passes: f64, seconds: Option<f64>| {
+        if let Some(seconds) = seconds {
+            let rate = passes * bytes / seconds;
+            rows.row([name.into(), milliseconds(seconds), number(rate / 1e9)], Bound::Memory, rate);
+        }
+    };
+    let name = "range";
+    add(name, 1.0, timer.kernel(device, name, |rec| range::dispatch(rec, &extent, &x, &states, 0)));
+    let name = "range and histogram";
+    let time = timer.kernel(device, name, |rec| {
+        range::dispatch(rec, &extent, &x, &states, 0)?;
+        coarsen::dispatch(rec, &states, 0, &counts)?;
+        histogram::dispatch(rec, &extent, &x, &states, 0, &counts)
+    });
+    add(name, 2.0, time);
+    let name = "classes of each channel";
+    add(name, 1.0, timer.kernel(device, name, |rec| power::dispatch(rec, &extent, &x, &classes)));
+    let name = "all of calibration";
+    let time = timer.kernel(device, name, |rec| {
+        range::dispatch(rec, &extent, &x, &states, 0)?;
+        coarsen::dispatch(rec, &states, 0, &counts)?;
+        histogram::dispatch(rec, &extent, &x, &states, 0, &counts)?;
+        power::dispatch(rec, &extent, &x, &classes)
+    });
+    add(name, 3.0, time);
+    let name = "error sums, float and int8";
+    let q = QParams::symmetric(1.0, 8);
+    let time = timer.kernel(device, name, |rec| {
+        error_sums::dispatch(rec, &extent, Some((q.scale, q.zero_point)), &x, &levels, &sums)
+    });
+    add(name, 1.25, time);
+    let head = ["statistics", "ms", "GB/s", "of peak"];
+    let title = format!("Statistics of an activation of {WIDE} on {}, batch {images}", device.info().name);
+    let fractions = rows.finish(Table::new("", &head), Table::new(title, &head));
+    if let (Speed::Gpu, Some(&fraction)) = (speed(device), fractions.get("range and histogram")) {
+        let met = fraction >= 0.6;
+        target(
+            "histogram with its range pass, of memory bandwidth",
+            &device.info().name,
+            "60 %",
+            &percent(fraction),
+            met,
+        );
     }
-    let weights = random.floats(512 * 9);
-    let support: Vec<bool> = (0..weights.len()).map(|i| i % 9 == 4).collect();
-    c.bench_function("aligned split of 512x3x3 weights", |b| b.iter(|| search(&weights, &support, 8)));
 }
 
-criterion_group!(benches, convolutions, statistics, searches);
-criterion_main!(benches);
+fn batches(items: Vec<Item>, preprocessing: &Preprocessing, batch_size: usize) -> Batches {
+    Batches::new(items, preprocessing, BatchOptions { batch_size, skip_bad: false, threads: None })
+}
+
+/// Decoding alone, and calibration with it.
+fn images(device: &Device) {
+    let photos = Photos::new();
+    let (network, count, batch) = match speed(device) {
+        Speed::Native => ("a0", 64, 16),
+        Speed::Software => return,
+        Speed::Gpu => ("a1", 1024, 64),
+    };
+    let graph = repvgg(network);
+    let decode = || {
+        let decoded: usize = batches(photos.take(count), &graph.input, batch).map(|b| b.expect("decodes").count).sum();
+        assert_eq!(decoded, count);
+    };
+    // In turn, so that the fractions hold on a machine whose load changes.
+    let (mut decoding, mut calibrating, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        decoding.push(seconds(1, decode));
+        let start = Instant::now();
+        let mut batches = batches(photos.take(count), &graph.input, batch);
+        let calibration = calibrate(device, &graph, &mut batches, batch, None, &Silent);
+        let calibration = calibration.expect("the images are calibrated on");
+        calibrating.push(start.elapsed().as_secs_f64());
+        let ranges = choose(&calibration, &RangeOptions::default()).expect("a range is found");
+        quantize(&graph, &ranges, &calibration, &QuantizeOptions::default()).expect("the network quantizes");
+        whole.push(start.elapsed().as_secs_f64());
+    }
+    let rate = |seconds| count as f64 / median(seconds).expect("three runs");
+    let (decoding, calibrating, whole) = (rate(decoding), rate(calibrating), rate(whole));
+    let title = format!("{count} {} at 224 on {}", photos.what, device.info().name);
+    let mut table = Table::new(title, &["stage", "images/s", "of decoding"]);
+    table.row(["decode, resize, crop".into(), number(decoding), percent(1.0)]);
+    table.row([
+        format!("calibrate {}, decoding included", graph.name),
+        number(calibrating),
+        percent(calibrating / decoding),
+    ]);
+    if speed(device) == Speed::Gpu {
+        let fraction = calibrating / decoding;
+        let what = format!("calibration of {} on {}, of decoding alone", graph.name, photos.what);
+        target(&what, &device.info().name, "90 %", &percent(fraction), fraction >= 0.9);
+    }
+    table.row(["the whole pipeline to the quantized network".into(), number(whole), percent(whole / decoding)]);
+    table.finish();
+}
+
+/// Kernels of all convolutions, a channel at a time.
+fn channels(graph: &Graph) -> Vec<(Vec<f32>, Vec<bool>)> {
+    let convs = graph.nodes.iter().filter_map(|node| match &node.op {
+        Op::Conv(conv) => Some(conv),
+        _ => None,
+    });
+    let channels = convs.flat_map(|conv| {
+        let [kh, kw] = conv.kernel();
+        conv.weight.outer_iter().map(move |kernel| {
+            let weights: Vec<f32> = kernel.iter().copied().collect();
+            let centre = (0..weights.len()).map(|i| i % (kh * kw) == kh / 2 * kw + kw / 2).collect();
+            (weights, centre)
+        })
+    });
+    channels.collect()
+}
+
+fn search_all(channels: &[(Vec<f32>, Vec<bool>)]) {
+    channels.par_iter().for_each(|(weights, centre)| {
+        std::hint::black_box(search(weights, centre, 8));
+    });
+}
+
+/// What runs on the host alone: thresholds, searches, quantization.
+fn host(timer: &mut Timer) {
+    let threads = rayon::current_num_threads();
+    let mut table = Table::new(format!("Host work on {threads} threads"), &["stage", "ms"]);
+    let small = repvgg("a0");
+    let statistics = calibration(&small);
+    let activations = statistics.activations.len();
+    for method in [Method::MinMax, Method::Percentile(99.99), Method::Mse, Method::Kl, Method::KlReparam] {
+        for mode in [ActivationMode::Symmetric, ActivationMode::Affine] {
+            let options = RangeOptions { method, mode, ..RangeOptions::default() };
+            let name = format!("threshold {method} {}", format!("{mode:?}").to_lowercase());
+            let time = timer.time(&name, |times| {
+                (0..times).for_each(|_| drop(choose(&statistics, &options).expect("a range is found")));
+            });
+            if let Some(seconds) = time {
+                table.row([format!("{name}, {activations} activations"), milliseconds(seconds)]);
+            }
+        }
+    }
+    let kernels = channels(&small);
+    for name in ["repvgg-a0", "one 192×192×3×3 layer"] {
+        let kernels = if name == "repvgg-a0" { &kernels[..] } else { &kernels[kernels.len() - 1280 - 192..][..192] };
+        let name = format!("split search, {name}");
+        if let Some(seconds) = timer.time(&name, |times| (0..times).for_each(|_| search_all(kernels))) {
+            table.row([name, milliseconds(seconds)]);
+        }
+    }
+    // Too long for criterion, which takes ten samples and more; its filters leave it out.
+    if std::env::args().skip(1).all(|argument| argument == "--bench") {
+        let large = repvgg("b3");
+        let millions = large.parameters() / 1_000_000;
+        let kernels = channels(&large);
+        let searched = seconds(3, || search_all(&kernels));
+        let name = format!("split search, repvgg-b3 ({millions} M weights)");
+        let device = format!("{threads} threads");
+        let met = (threads >= 4).then_some(searched < 2.0);
+        target(&name, &device, "below 2 s on 4 cores", &format!("{} s", number(searched)), met);
+        table.row([name, milliseconds(searched)]);
+        drop(kernels);
+        let statistics = calibration(&large);
+        let ranges = RangeOptions { method: Method::MinMax, ..RangeOptions::default() };
+        let ranges = choose(&statistics, &ranges).expect("a range is found");
+        let options = QuantizeOptions::default();
+        let whole =
+            seconds(3, || drop(quantize(&large, &ranges, &statistics, &options).expect("the network quantizes")));
+        table.row(["split and quantize, repvgg-b3".into(), milliseconds(whole)]);
+    }
+    table.finish();
+}
+
+fn main() {
+    let Some(device) = device() else { return };
+    let mut timer = Timer::new();
+    statistics(&mut timer, &device);
+    if std::env::args().skip(1).all(|argument| argument == "--bench") {
+        images(&device);
+    }
+    if device.is_native() {
+        host(&mut timer);
+    }
+    timer.finish();
+}

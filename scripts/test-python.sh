@@ -1,6 +1,9 @@
 #!/bin/sh
-# Prints the path of a Python that has the packages of tests/onnx/requirements.txt. Makes it (a virtual environment under
-# the target folder) where there is none yet; REPQUANT_PYTHON names another one. Needs Python 3.11 or newer.
+# test-python.sh [REQUIREMENTS NAME]
+#
+# Prints the path of a Python that has the packages of REQUIREMENTS (default: tests/onnx/requirements.txt, which ONNX Runtime
+# must be among). Makes it (a virtual environment called NAME, default test-python, under the target folder) where there is
+# none yet; REPQUANT_PYTHON names another one. Needs Python 3.11 or newer.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,8 +11,8 @@ if [ -n "${REPQUANT_PYTHON:-}" ]; then
     echo "$REPQUANT_PYTHON"
     exit 0
 fi
-wanted=tests/onnx/requirements.txt
-folder=${CARGO_TARGET_DIR:-target}/test-python
+wanted=${1:-tests/onnx/requirements.txt}
+folder=${CARGO_TARGET_DIR:-target}/${2:-test-python}
 case "$folder" in /*) ;; *) folder=$PWD/$folder ;; esac
 
 if cmp -s "$wanted" "$folder/requirements.txt" && "$folder/bin/python" -c "import onnx, onnxruntime" 2>/dev/null; then
@@ -19,7 +22,7 @@ fi
 
 fail() {
     for line in "$@"; do echo "$line" >&2; done
-    echo "To run the tests without ONNX Runtime: cargo test" >&2
+    echo "Without ONNX Runtime there are: cargo test, cargo bench" >&2
     exit 1
 }
 
@@ -47,7 +50,7 @@ if ! make_environment; then
         { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv; } >&2 ||
             fail "python3-venv could not be installed."
     fi
-    make_environment || fail "The tests of ONNX files need Python 3.11 or newer with venv (Debian, Ubuntu: python3-venv)." \
+    make_environment || fail "ONNX Runtime needs Python 3.11 or newer with venv (Debian, Ubuntu: python3-venv)." \
         "$(cat "$folder.log" 2>/dev/null || true)"
 fi
 echo "Installing the packages of $wanted into $folder" >&2
