@@ -119,8 +119,8 @@ fn dense(bench: &mut Bench<'_>, (o, i, side, kernel, stride): (usize, usize, usi
     let (x, y) = (bench.floats(geometry.in_words(4)), bench.empty(geometry.out_words(4)));
     let weights = conv_f32::Weights::new(device, &conv).expect("the device has memory");
     bench.convolution(&format!("conv_f32 {layer}"), macs, Bound::F32, |rec| {
-        conv_f32::dispatch(rec, &geometry, true, &x, &weights, &y)?;
-        rec.spend(spent)
+        let name = conv_f32::SPEC.name;
+        rec.kernel(name, spent, |rec| conv_f32::dispatch(rec, &geometry, true, &x, &weights, &y))
     });
 
     let (x, y) = (bench.levels(geometry.in_words(1)), bench.empty(geometry.out_words(1)));
@@ -134,8 +134,8 @@ fn dense(bench: &mut Bench<'_>, (o, i, side, kernel, stride): (usize, usize, usi
         let weights = conv_i8::Weights::new(device, &conv).expect("the device has memory");
         let name = format!("conv_i8{} {layer}", if coarse { " centre split" } else { "" });
         bench.convolution(&name, macs * parts, Bound::Int8, |rec| {
-            conv_i8::dispatch(rec, &geometry, 0, &OUTPUT, &x, &weights, &y)?;
-            rec.spend(spent)
+            let name = conv_i8::SPEC.name;
+            rec.kernel(name, spent, |rec| conv_i8::dispatch(rec, &geometry, 0, &OUTPUT, &x, &weights, &y))
         });
     }
 }

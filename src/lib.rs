@@ -26,6 +26,7 @@ compile_error!("int8 data is packed lowest byte first; a big-endian host is not 
 pub mod error;
 mod onnx_proto;
 pub mod output;
+pub mod profile;
 pub mod progress;
 mod tensor_file;
 

@@ -8,12 +8,12 @@ use crate::evaluate::{self, Contender, Evaluation};
 use crate::exec;
 use crate::fuse;
 use crate::gpu::Device;
-use crate::images::Batch;
+use crate::images::{Batch, Waited};
 use crate::load::{self, LoadOptions};
 use crate::model::{Graph, QuantizedGraph};
 use crate::progress::{Event, Progress, Stage};
 use crate::quantize::{self, QuantizeOptions};
-use crate::report::Seconds;
+use crate::report::{Pace, Seconds, Throughput};
 use crate::threshold::{self, ActivationRanges, RangeOptions};
 
 /// Batches of images, in order.
@@ -53,6 +53,8 @@ pub struct Pipeline<'a> {
     pub progress: &'a dyn Progress,
     /// Where the time went so far.
     pub seconds: Seconds,
+    /// How fast the last calibration and the last evaluation went.
+    pub throughput: Throughput,
 }
 
 /// Loads a checkpoint and fuses its branches.
@@ -76,7 +78,8 @@ impl<'a> Pipeline<'a> {
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let fits = exec::batch_size(device, graph)?;
-        Ok(Self { device, graph, batch_size: batch_size.unwrap_or(fits).max(1), progress, seconds })
+        let batch_size = batch_size.unwrap_or(fits).max(1);
+        Ok(Self { device, graph, batch_size, progress, seconds, throughput: Throughput::default() })
     }
 
     /// Collects histograms of every activation; `total` images, for progress alone.
@@ -85,9 +88,12 @@ impl<'a> Pipeline<'a> {
     /// A bad image, a NaN or infinity, a failing device.
     pub fn calibrate(&mut self, batches: Batches<'_>, total: Option<u64>) -> Result<Calibration> {
         let (device, graph, most, progress) = (self.device, self.graph, self.batch_size, self.progress);
-        timed("calibrate", &mut self.seconds.calibrate, || {
-            calibrate::calibrate(device, graph, batches, most, total, progress)
-        })
+        let (calibration, pace) = paced("calibrate", &mut self.seconds.calibrate, batches, |batches| {
+            let calibration = calibrate::calibrate(device, graph, batches, most, total, progress)?;
+            Ok((calibration.images, calibration))
+        })?;
+        self.throughput.calibrate = Some(pace);
+        Ok(calibration)
     }
 
     /// Chooses ranges, then splits and quantizes.
@@ -122,10 +128,30 @@ impl<'a> Pipeline<'a> {
             .map(|m| Contender { name: &m.variant.name, graph: &m.graph, layers: m.variant.name == detailed })
             .collect();
         let (device, graph, most, progress) = (self.device, self.graph, self.batch_size, self.progress);
-        timed("evaluate", &mut self.seconds.evaluate, || {
-            evaluate::evaluate(device, Some(graph), &contenders, batches, most, total, progress)
-        })
+        let (evaluations, pace) = paced("evaluate", &mut self.seconds.evaluate, batches, |batches| {
+            let evaluations = evaluate::evaluate(device, Some(graph), &contenders, batches, most, total, progress)?;
+            Ok((evaluations.first().map_or(0, |e| e.images), evaluations))
+        })?;
+        self.throughput.evaluate = Some(pace);
+        Ok(evaluations)
     }
+}
+
+/// As [`timed`], for `work` that takes images and returns how many: tells how fast it went and how long it waited for them.
+///
+/// # Errors
+/// Those of `work`.
+pub fn paced<T>(
+    stage: &'static str,
+    seconds: &mut f64,
+    batches: Batches<'_>,
+    work: impl FnOnce(Batches<'_>) -> Result<(u64, T)>,
+) -> Result<(T, Pace)> {
+    let mut waited = Waited::new(batches);
+    let mut own = 0.0;
+    let result = timed(stage, &mut own, || work(&mut waited));
+    *seconds += own;
+    result.map(|(images, result)| (result, Pace::new(images, own, waited.waited())))
 }
 
 /// Runs `work` within a `tracing` span called `stage`, and adds the seconds it took.

@@ -170,8 +170,10 @@ fn what_is_not_finite_is_an_error_that_names_layer_and_image() {
     for device in devices() {
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut collector = Collector::new(&device, &shapes).unwrap();
-            // A good batch, then one whose last image is bad.
-            for batch in 0..2 {
+            // A good batch, one whose last image is bad, and one whose first is: it may be on its way when the bad one before
+            // is found.
+            let mut results = Vec::new();
+            for batch in 0..3 {
                 let mut first = vec![1f32; 3 * 4 * 4];
                 let mut second = vec![-2f32; 3 * 8];
                 if batch == 1 {
@@ -180,22 +182,24 @@ fn what_is_not_finite_is_an_error_that_names_layer_and_image() {
                     first[2 * 16 + 9] = bad;
                     second[8 + 4] = bad;
                 }
+                if batch == 2 {
+                    first[0] = bad;
+                }
                 let mut rec = device.recorder();
                 for (index, values) in [&first, &second].into_iter().enumerate() {
                     let words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
                     collector.record(&mut rec, index, 3, &device.upload(&words, "x").unwrap()).unwrap();
                 }
                 rec.submit().unwrap();
-                let result = collector.end_batch(&device, &names);
-                if batch == 0 {
-                    result.unwrap();
-                } else {
-                    let error = result.unwrap_err();
-                    assert_eq!(error.kind(), ErrorKind::Input);
-                    let text = error.to_string();
-                    assert!(text.starts_with("cat2.jpg: layer stage1.0: "), "{}: {bad}: {text}", device.info().name);
-                }
+                let names: Vec<String> = names.iter().map(|name| format!("{batch}/{name}")).collect();
+                results.push(collector.end_batch(&device, &names));
             }
+            results.push(collector.settle(&device));
+            results.remove(0).unwrap();
+            let error = results.into_iter().find_map(Result::err).unwrap();
+            assert_eq!(error.kind(), ErrorKind::Input);
+            let text = error.to_string();
+            assert!(text.starts_with("1/cat2.jpg: layer stage1.0: "), "{}: {bad}: {text}", device.info().name);
         }
     }
 }

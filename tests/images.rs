@@ -443,6 +443,23 @@ fn no_more_than_two_batches_are_read_ahead() {
 }
 
 #[test]
+fn a_thread_that_has_nothing_to_decode_is_waiting() {
+    let root = folder(&[]);
+    let png = fs::read(fixtures().join("rgb.png")).expect("fixture");
+    let items: Vec<Item> = (0..9).map(|i| Item { path: put(&root, &format!("{i}.png"), &png), label: None }).collect();
+    let start = std::time::Instant::now();
+    let options = BatchOptions { batch_size: 1, skip_bad: false, threads: Some(1) };
+    let mut batches = Batches::new(items, &bilinear([8, 8], 8), options);
+    assert!(batches.next().expect("a batch").is_ok());
+    // Three more are decoded meanwhile. The fifth is asked for after that, and when it is there the wait before it is known.
+    let pause = std::time::Duration::from_millis(400);
+    std::thread::sleep(pause);
+    assert_eq!(batches.by_ref().take(4).flatten().count(), 4);
+    let waited = batches.decoding_waited();
+    assert!(waited > pause / 2 && waited < start.elapsed(), "{waited:?}");
+}
+
+#[test]
 fn photographs_become_the_input_of_an_imagenet_model() {
     let Some(data) = test_data() else { return };
     let dataset = Dataset::unlabelled(&data.join("data/photos")).expect("photographs").limit(12);

@@ -1,7 +1,12 @@
 //! The report as people and programs read it: its tables and its JSON, letter by letter.
 
+use std::time::Duration;
+
 use repquant::gpu::{DeviceInfo, DeviceKind};
-use repquant::report::{Images, LayerRow, Report, ResultRow, SecondDevice, Seconds, layer_table, result_table};
+use repquant::report::{
+    Images, LayerRow, Pace, Report, ResultRow, SecondDevice, Seconds, Throughput, layer_table, result_table,
+    throughput_lines,
+};
 
 fn row(name: &str, bits: (u8, u8), top1: Option<f64>, sqnr: Option<f64>, overhead: Option<f64>) -> ResultRow {
     ResultRow {
@@ -53,7 +58,12 @@ fn report() -> Report {
             layer("linear", "", false),
         ],
         seconds: Seconds { load: 0.25, calibrate: 1.5, threshold: 0.0, quantize: 2.0, evaluate: 4.0, total: 8.0 },
+        throughput: Throughput {
+            calibrate: Some(Pace { decoding_waited: Some(0.75), ..Pace::new(512, 1.6, Duration::from_millis(250)) }),
+            evaluate: None,
+        },
         second_device: Some(SecondDevice { device: device("llvmpipe", DeviceKind::Cpu), images: 64, identical: true }),
+        profile: None,
         peak_memory_bytes: None,
     }
 }
@@ -78,6 +88,17 @@ stage1.0  aligned/center      5     6.2500  3.125e-2        -128  31.6 dB  0.999
 linear                        -          -         -           -        -        -
 ";
     assert_eq!(layer_table(&report()), expected);
+}
+
+#[test]
+fn throughput_as_lines() {
+    let mut throughput = report().throughput;
+    throughput.evaluate = Some(Pace::new(9, 0.0, Duration::ZERO));
+    let expected = "\
+calibration: 320 images/s, waited 0.2 s for images, decoding waited 0.8 s for the device
+evaluation: 0 images/s, waited 0.0 s for images
+";
+    assert_eq!(throughput_lines(&throughput), expected);
 }
 
 /// Programs read these names: a change here breaks them.
@@ -137,6 +158,13 @@ fn the_json_document() {
     "quantize": 2.0,
     "evaluate": 4.0,
     "total": 8.0
+  },
+  "throughput": {
+    "calibrate": {
+      "images_per_second": 320.0,
+      "waiting_for_images": 0.25,
+      "decoding_waited": 0.75
+    }
   },
   "second_device": {
     "device": {

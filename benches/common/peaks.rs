@@ -116,9 +116,10 @@ fn gpu_loads(device: &Device, speed: Speed) -> [Load<'_>; 3] {
         let results = device.alloc(lanes, "results").expect("a few megabytes fit");
         move |times| {
             repeat(device, times, |rec| {
-                rec.run(spec, &[rounds, 0x7F03_8105, 0, 0], &[&results], [workgroups, 1, 1])?;
-                // A submission must not keep a GPU busy for seconds.
-                rec.spend(operations as u64 / 2)
+                // Counted, for a submission must not keep a GPU busy for seconds.
+                rec.kernel(spec.name, operations as u64 / 2, |rec| {
+                    rec.run(spec, &[rounds, 0x7F03_8105, 0, 0], &[&results], [workgroups, 1, 1])
+                })
             });
         }
     };

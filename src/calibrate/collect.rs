@@ -3,8 +3,11 @@
 //! Everything kept is an integer (counts, ordered keys of the extremes), and bins only ever grow by adding neighbours, so
 //! the result does not depend on the batch size, the order of the images or the device.
 
+use std::collections::VecDeque;
+
 use super::{ActivationStats, POWER_BINS};
-use crate::gpu::{Buffer, Device, Recorder};
+use crate::exec;
+use crate::gpu::{Buffer, Device, Readback, Recorder};
 use crate::kernels::{self, Extent, State, coarsen, histogram, power, range};
 use crate::model::Shape;
 use crate::{Error, Result};
@@ -25,6 +28,8 @@ pub struct Collector {
     states: Buffer,
     activations: Vec<Activation>,
     flush_after: u64,
+    /// The states after each batch that was not looked at yet, and the names of its images.
+    unchecked: VecDeque<(Readback, Vec<String>)>,
 }
 
 /// What is kept of one activation beside its [`State`].
@@ -57,7 +62,7 @@ impl Collector {
             })
         });
         let activations = activations.collect::<Result<_>>()?;
-        Ok(Self { states, activations, flush_after: FLUSH_AFTER })
+        Ok(Self { states, activations, flush_after: FLUSH_AFTER, unchecked: VecDeque::new() })
     }
 
     /// Records the counting of activation `index` of a batch: x is f32, NHWC, channels padded to a multiple of 4. Nothing
@@ -78,32 +83,69 @@ impl Collector {
                 .hint("use a smaller --batch-size"));
         }
         activation.pending = pending;
-        range::dispatch(rec, &extent, x, &self.states, index)?;
-        coarsen::dispatch(rec, &self.states, index, &activation.counts)?;
-        histogram::dispatch(rec, &extent, x, &self.states, index, &activation.counts)?;
-        power::dispatch(rec, &extent, x, &activation.power)
+        self.dispatch(rec, index, images, x)
     }
 
-    /// Ends a batch whose work was submitted; `images` are the names of its images. Waits for the device, and brings
-    /// counts back where they could overflow in the next batch.
+    /// Records the kernels of [`Collector::record`] for [`Device::prepare`]: nothing is counted.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where an activation holds NaN or infinity, naming the first such
-    /// activation and its image; or if the device failed.
+    /// If the device failed.
+    pub(super) fn rehearse(&self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
+        self.dispatch(rec, index, images, x)
+    }
+
+    fn dispatch(&self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
+        let activation = &self.activations[index];
+        let extent = Extent { images, shape: activation.shape };
+        let (states, counts, power) = (&self.states, &activation.counts, &activation.power);
+        rec.kernel(range::SPEC.name, 0, |rec| range::dispatch(rec, &extent, x, states, index))?;
+        rec.kernel(coarsen::SPEC.name, 0, |rec| coarsen::dispatch(rec, states, index, counts))?;
+        rec.kernel(histogram::SPEC.name, 0, |rec| histogram::dispatch(rec, &extent, x, states, index, counts))?;
+        rec.kernel(power::SPEC.name, 0, |rec| power::dispatch(rec, &extent, x, power))
+    }
+
+    /// Ends a batch whose work was submitted; `images` are the names of its images. On an adapter it waits for the batch
+    /// before alone, so that there is always work; counts are brought back where they could overflow in the next batch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where an activation of this batch or of the one before holds NaN or
+    /// infinity, naming the first such activation and its image; or if the device failed.
     pub fn end_batch(&mut self, device: &Device, images: &[String]) -> Result<()> {
-        let states = self.read_states(device)?;
-        for (state, activation) in states.iter().zip(&self.activations) {
-            if state.bad_image != u32::MAX {
-                let index = state.bad_image as usize;
-                let image = images.get(index).cloned().unwrap_or_else(|| format!("image {index} of the batch"));
-                return Err(Error::bad("an activation is NaN or infinite")
-                    .at(format!("layer {}", activation.stats.name))
-                    .at(image)
-                    .hint("check the checkpoint, and the mean and std of the input"));
+        let states = device.begin_read(&[(&self.states, State::WORDS * self.activations.len())])?;
+        self.unchecked.push_back((states, images.to_vec()));
+        if self.activations.iter().any(|a| a.pending >= self.flush_after) {
+            self.settle(device)?;
+            return self.flush(device);
+        }
+        self.check(device, exec::batches_in_flight(device) - 1)
+    }
+
+    /// Waits for every batch that was ended.
+    ///
+    /// # Errors
+    /// As [`Collector::end_batch`].
+    pub fn settle(&mut self, device: &Device) -> Result<()> {
+        self.check(device, 0)
+    }
+
+    /// Looks for values that are not finite in all batches that were ended but the last `leave`.
+    fn check(&mut self, device: &Device, leave: usize) -> Result<()> {
+        while self.unchecked.len() > leave {
+            let Some((readback, images)) = self.unchecked.pop_front() else { break };
+            let words = device.finish_read(readback)?.concat();
+            let states: Vec<State> = bytemuck::pod_collect_to_vec(&words);
+            for (state, activation) in states.iter().zip(&self.activations) {
+                if state.bad_image != u32::MAX {
+                    let index = state.bad_image as usize;
+                    let image = images.get(index).cloned().unwrap_or_else(|| format!("image {index} of the batch"));
+                    return Err(Error::bad("an activation is NaN or infinite")
+                        .at(format!("layer {}", activation.stats.name))
+                        .at(image)
+                        .hint("check the checkpoint, and the mean and std of the input"));
+                }
             }
         }
-        let full = |a: &Activation| a.pending >= self.flush_after;
-        if self.activations.iter().any(full) { self.flush(device, states) } else { Ok(()) }
+        Ok(())
     }
 
     /// Brings everything back: one entry for each activation, in the order given to [`Collector::new`].
@@ -112,21 +154,24 @@ impl Collector {
     /// As [`Collector::end_batch`].
     pub fn finish(mut self, device: &Device) -> Result<Vec<ActivationStats>> {
         self.end_batch(device, &[])?;
-        let states = self.read_states(device)?;
-        self.flush(device, states)?;
+        self.settle(device)?;
+        self.flush(device)?;
         Ok(self.activations.into_iter().map(|a| a.stats).collect())
     }
 
-    fn read_states(&self, device: &Device) -> Result<Vec<State>> {
-        let words = device.read(&self.states, State::WORDS * self.activations.len())?;
-        Ok(bytemuck::pod_collect_to_vec(&words))
-    }
-
     /// Adds all counts of the device to those of the host and sets them to zero. Exponents and extremes stay.
-    fn flush(&mut self, device: &Device, mut states: Vec<State>) -> Result<()> {
+    fn flush(&mut self, device: &Device) -> Result<()> {
+        let mut parts = vec![(&self.states, State::WORDS * self.activations.len())];
+        for a in &self.activations {
+            parts.extend([(&a.counts, a.counts.len()), (&a.power, a.power.len())]);
+        }
+        let readback = device.begin_read(&parts)?;
+        let mut words = device.finish_read(readback)?.into_iter();
+        let mut next = || words.next().unwrap_or_default();
+        let mut states: Vec<State> = bytemuck::pod_collect_to_vec(&next());
         let mut rec = device.recorder();
         for (activation, state) in self.activations.iter_mut().zip(&mut states) {
-            activation.bring_back(device, state)?;
+            activation.bring_back(device, state, next(), next())?;
             rec.clear(&activation.counts);
             rec.clear(&activation.power);
             state.zeros = 0;
@@ -138,12 +183,12 @@ impl Collector {
 
 impl Activation {
     /// Adds the device's counts to `stats`.
-    fn bring_back(&mut self, device: &Device, state: &State) -> Result<()> {
+    fn bring_back(&mut self, device: &Device, state: &State, counts: Vec<u32>, power: Vec<u32>) -> Result<()> {
         let wide = |words: Vec<u32>| words.into_iter().map(u64::from).collect::<Vec<u64>>();
-        let mut positive = wide(device.read(&self.counts, self.counts.len())?);
+        let mut positive = wide(counts);
         let negative = positive.split_off(kernels::BINS);
         let mut found = ActivationStats::new(self.stats.name.as_str(), self.shape.channels);
-        for (to, count) in found.power.iter_mut().zip(wide(device.read(&self.power, self.power.len())?)) {
+        for (to, count) in found.power.iter_mut().zip(wide(power)) {
             *to = count;
         }
         let found = ActivationStats {

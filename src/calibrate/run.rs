@@ -27,9 +27,19 @@ pub fn calibrate(
     let nodes: Vec<_> =
         graph.nodes[..observed].iter().zip(graph.shapes()).map(|(node, shape)| (node.name.clone(), shape)).collect();
     let mut collector = Collector::new(device, &nodes)?;
+    device.prepare(|rec| {
+        (0..observed).try_for_each(|node| {
+            net.record(rec, max_images, node)?;
+            collector.rehearse(rec, node, max_images, net.activation(node))
+        })
+    })?;
     let mut images = 0;
     for batch in batches {
-        let batch = batch?;
+        let batch = match batch {
+            Ok(batch) => batch,
+            // What went wrong in an earlier batch is told before a bad image of this one.
+            Err(error) => return collector.settle(device).and(Err(error)),
+        };
         net.upload(&batch)?;
         let mut rec = device.recorder();
         for node in 0..observed {

@@ -181,6 +181,14 @@ pub(super) struct OutputArgs {
     pub force: bool,
 }
 
+/// Whether time is taken.
+#[derive(Debug, Args)]
+pub(super) struct ProfileArgs {
+    /// Time every kernel: a table of the totals, and the events as a Chrome trace (open it in ui.perfetto.dev)
+    #[arg(long, value_name = "FILE.json", help_heading = "Device and printing")]
+    pub profile: Option<PathBuf>,
+}
+
 /// What the input of an ONNX file is.
 #[derive(Debug, Args)]
 pub(super) struct OnnxInputArgs {
@@ -267,6 +275,9 @@ pub(super) struct DemoArgs {
     /// Images to evaluate on
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub eval_limit: u32,
+    /// Whether time is taken.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
 }
 
 /// `quantize`.
@@ -302,6 +313,9 @@ pub(super) struct QuantizeArgs {
     /// Evaluate on at most N images, spread evenly
     #[arg(long, value_name = "N", requires = "eval", value_parser = clap::value_parser!(u32).range(1..))]
     pub eval_limit: Option<u32>,
+    /// Whether time is taken.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
 }
 
 /// `calibrate`.
@@ -325,6 +339,9 @@ pub(super) struct CalibrateArgs {
     /// At most N images, spread evenly
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// Whether time is taken.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
 }
 
 /// `merge`.
@@ -356,6 +373,9 @@ pub(super) struct EvaluateArgs {
     /// At most N images, spread evenly
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// Whether time is taken.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
 }
 
 /// `fuse`.

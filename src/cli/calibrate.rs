@@ -5,11 +5,13 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::args::CalibrateArgs;
-use super::session::{Reading, Session, batches, calibration_set, checked_output, print, print_json};
+use super::profiling::Files;
+use super::session::{Reading, Session, batches, calibration_set, checked_output, note_decoding, print, print_json};
 use crate::Result;
 use crate::calibrate::{Calibration, stats_file};
 use crate::pipeline::{Pipeline, load_and_fuse};
-use crate::report::{Seconds, columns};
+use crate::profile::Summary;
+use crate::report::{Seconds, Throughput, columns, throughput_lines};
 
 #[derive(Serialize)]
 struct Document {
@@ -17,6 +19,16 @@ struct Document {
     skipped: usize,
     activations: Vec<Row>,
     output: String,
+    #[serde(flatten)]
+    run: Option<Run>,
+}
+
+/// How a run went.
+#[derive(Serialize)]
+pub(super) struct Run {
+    throughput: Throughput,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Summary>,
 }
 
 #[derive(Serialize)]
@@ -31,6 +43,9 @@ struct Row {
 /// Collects histograms and writes them.
 pub(super) fn run(session: &Session, args: &CalibrateArgs) -> Result<()> {
     let output = checked_output(&args.output, args.model.inputs())?;
+    let files =
+        Files { inputs: args.model.inputs(), output: Some(output.path().to_owned()), force: Some(args.output.force) };
+    session.begin_profile(&args.profile, &files)?;
     let mut seconds = Seconds::default();
     let graph = load_and_fuse(&args.model.model, &args.model.options(), &mut seconds)?;
     let dataset = calibration_set(&args.images, args.limit)?;
@@ -40,13 +55,21 @@ pub(super) fn run(session: &Session, args: &CalibrateArgs) -> Result<()> {
     let reading = Reading { skip_bad: args.skip_bad_images, batch_size: pipeline.batch_size };
     let mut batches = batches(dataset, &graph.input, &reading);
     let calibration = pipeline.calibrate(&mut batches, Some(total))?;
+    note_decoding(&mut pipeline.throughput.calibrate, &batches);
     session.list_skipped(batches.skipped());
     output.write(&stats_file::to_bytes(&calibration)?)?;
-    summarize(session, &calibration, batches.skipped().len(), output.path())
+    let run = Run { throughput: pipeline.throughput, profile: session.finish_profile(&device)? };
+    summarize(session, &calibration, batches.skipped().len(), output.path(), Some(run))
 }
 
-/// Prints what statistics hold.
-pub(super) fn summarize(session: &Session, calibration: &Calibration, skipped: usize, path: &Path) -> Result<()> {
+/// Prints what statistics hold, and how the run went that made them.
+pub(super) fn summarize(
+    session: &Session,
+    calibration: &Calibration,
+    skipped: usize,
+    path: &Path,
+    run: Option<Run>,
+) -> Result<()> {
     let rows = calibration.activations.iter().map(|a| Row {
         name: a.name.clone(),
         exponent: a.exponent,
@@ -59,6 +82,7 @@ pub(super) fn summarize(session: &Session, calibration: &Calibration, skipped: u
         skipped,
         activations: rows.collect(),
         output: path.display().to_string(),
+        run,
     };
     if session.common.json {
         return print_json(&document);
@@ -80,9 +104,12 @@ pub(super) fn summarize(session: &Session, calibration: &Calibration, skipped: u
         print(&columns(&["activation", "bin width", "zeros", "min", "max"], &rows))?;
     }
     print(&format!(
-        "{} images, {} activations, written to {}\n",
+        "{} images, {} activations, written to {}\n{}",
         document.images,
         document.activations.len(),
-        document.output
-    ))
+        document.output,
+        document.run.as_ref().map_or_else(String::new, |run| throughput_lines(&run.throughput))
+    ))?;
+    session.print_profile(document.run.as_ref().and_then(|run| run.profile.as_ref()));
+    Ok(())
 }

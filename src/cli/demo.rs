@@ -1,6 +1,7 @@
 //! `repquant demo`.
 
 use super::args::DemoArgs;
+use super::profiling::Files;
 use super::quantize::report;
 use super::session::{Session, print};
 use crate::demo::{self, images, images::Split};
@@ -21,6 +22,7 @@ const REPEATED: usize = 64;
 
 /// Quantizes the embedded network on drawn images and shows what the split buys.
 pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
+    session.begin_profile(&args.profile, &Files { inputs: Vec::new(), output: None, force: None })?;
     let mut seconds = Seconds::default();
     let graph = timed("load", &mut seconds.load, || {
         let description = Description::from_json(demo::description())?;
@@ -58,6 +60,7 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
         session.bars.note(&format!("the second device could not be used: {e}"));
         None
     });
+    report.profile = session.finish_profile(&device)?;
     report.seconds.total = session.elapsed();
     if !session.common.json {
         print(&format!(

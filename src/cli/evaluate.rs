@@ -1,13 +1,14 @@
 //! `repquant evaluate`.
 
 use super::args::EvaluateArgs;
-use super::session::{Reading, Session, batches, evaluation_set, outputs};
+use super::profiling::Files;
+use super::session::{Reading, Session, batches, evaluation_set, note_decoding, outputs};
 use crate::evaluate::{Contender, evaluate};
 use crate::exec;
 use crate::export::{self, FileKind};
 use crate::model::{Graph, Preprocessing, QOp, QuantizedGraph};
-use crate::pipeline::{load_and_fuse, timed};
-use crate::report::{Images, Report, ResultRow, Seconds, layer_rows, peak_memory_bytes};
+use crate::pipeline::{load_and_fuse, paced, timed};
+use crate::report::{Images, Report, ResultRow, Seconds, Throughput, layer_rows, peak_memory_bytes};
 use crate::{Error, Result};
 
 /// What is measured.
@@ -18,6 +19,9 @@ enum Model {
 
 /// Measures one model.
 pub(super) fn run(session: &Session, args: &EvaluateArgs) -> Result<()> {
+    let read = [&args.baseline, &args.dataset.labels].into_iter().flatten().cloned();
+    let inputs = args.model.inputs().into_iter().chain(read).collect();
+    session.begin_profile(&args.profile, &Files { inputs, output: None, force: None })?;
     let mut seconds = Seconds::default();
     let model = load(args, &mut seconds)?;
     let (input, classes, name, outputs) = model.facts();
@@ -38,9 +42,12 @@ pub(super) fn run(session: &Session, args: &EvaluateArgs) -> Result<()> {
         .map(|graph| Contender { name: "quantized", graph, layers: float.is_some() })
         .into_iter()
         .collect();
-    let evaluations = timed("evaluate", &mut seconds.evaluate, || {
-        evaluate(&device, float, &contenders, &mut batches, batch_size, Some(total), &session.bars)
+    let (evaluations, pace) = paced("evaluate", &mut seconds.evaluate, &mut batches, |batches| {
+        let found = evaluate(&device, float, &contenders, batches, batch_size, Some(total), &session.bars)?;
+        Ok((found.first().map_or(0, |e| e.images), found))
     })?;
+    let mut throughput = Throughput { calibrate: None, evaluate: Some(pace) };
+    note_decoding(&mut throughput.evaluate, &batches);
     session.list_skipped(batches.skipped());
     let own = evaluations.last();
     let (results, layers) = match &model {
@@ -62,7 +69,9 @@ pub(super) fn run(session: &Session, args: &EvaluateArgs) -> Result<()> {
         results,
         layers,
         seconds,
+        throughput,
         second_device: None,
+        profile: session.finish_profile(&device)?,
         peak_memory_bytes: peak_memory_bytes(),
     })
 }

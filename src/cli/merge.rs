@@ -13,5 +13,5 @@ pub(super) fn run(session: &Session, args: &MergeArgs) -> Result<()> {
         sum.merge(&stats_file::read(path)?).map_err(|e| e.at(path.display()))?;
     }
     output.write(&stats_file::to_bytes(&sum)?)?;
-    super::calibrate::summarize(session, &sum, 0, output.path())
+    super::calibrate::summarize(session, &sum, 0, output.path(), None)
 }

@@ -12,6 +12,7 @@ mod fuse;
 mod inspect;
 mod merge;
 mod model_output;
+mod profiling;
 mod quantize;
 mod session;
 mod verify;

@@ -1,10 +1,11 @@
 //! `repquant quantize`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::QuantizeArgs;
 use super::model_output::ModelOutput;
-use super::session::{Reading, Session, batches, calibration_set, evaluation_set, outputs};
+use super::profiling::Files;
+use super::session::{Reading, Session, batches, calibration_set, evaluation_set, note_decoding, outputs};
 use crate::calibrate::{Calibration, stats_file};
 use crate::evaluate::Evaluation;
 use crate::gpu::{Device, DeviceChoice};
@@ -23,7 +24,10 @@ const UNSPLIT: &str = "unsplit";
 /// Quantizes a model, writes it, and compares it where `--eval` is given.
 pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     let read = [&args.stats, &args.dataset.labels].into_iter().flatten().cloned();
-    let output = ModelOutput::quantized(&args.output, &args.onnx, args.model.inputs().into_iter().chain(read))?;
+    let inputs: Vec<PathBuf> = args.model.inputs().into_iter().chain(read).collect();
+    let output = ModelOutput::quantized(&args.output, &args.onnx, inputs.clone())?;
+    let files = Files { inputs, output: Some(output.path().to_owned()), force: Some(args.output.force) };
+    session.begin_profile(&args.profile, &files)?;
     if args.dataset.labels.is_some() && args.eval.is_none() {
         return Err(
             Error::usage("--labels names the classes of evaluation images, and there are none").hint("add --eval DIR")
@@ -71,7 +75,8 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
         Some(dataset) => evaluate(session, &mut pipeline, dataset, &reading, &made, &mut images)?,
         None => Vec::new(),
     };
-    let report = report(session, &pipeline, &made, &evaluations, images);
+    let mut report = report(session, &pipeline, &made, &evaluations, images);
+    report.profile = session.finish_profile(&device)?;
     session.print_report(&report)?;
     if !session.common.json {
         session.bars.note(&format!("written to {}", output.path().display()));
@@ -100,6 +105,7 @@ fn calibrate(
     let total = dataset.items.len() as u64;
     let mut batches = batches(dataset, &pipeline.graph.input, reading);
     let calibration = pipeline.calibrate(&mut batches, Some(total))?;
+    note_decoding(&mut pipeline.throughput.calibrate, &batches);
     session.list_skipped(batches.skipped());
     images.skipped += batches.skipped().len() as u64;
     Ok(calibration)
@@ -116,6 +122,7 @@ fn evaluate(
     let total = dataset.items.len() as u64;
     let mut batches = batches(dataset, &pipeline.graph.input, reading);
     let evaluations = pipeline.evaluate(made, CHOSEN, &mut batches, Some(total))?;
+    note_decoding(&mut pipeline.throughput.evaluate, &batches);
     session.list_skipped(batches.skipped());
     images.skipped += batches.skipped().len() as u64;
     images.evaluation = evaluations.first().map_or(0, |e| e.images);
@@ -145,7 +152,9 @@ pub(super) fn report(
         results,
         layers,
         seconds,
+        throughput: pipeline.throughput,
         second_device: None,
+        profile: None,
         peak_memory_bytes: peak_memory_bytes(),
     }
 }

@@ -1,18 +1,22 @@
 //! What every command needs: the common flags, the device, printing, image sets.
 
+use std::cell::OnceCell;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::args::{Common, OutputArgs};
+use super::args::{Common, OutputArgs, ProfileArgs};
 use super::bars::Bars;
+use super::profiling::{Files, Profiling};
 use crate::gpu::Device;
 use crate::images::{BatchOptions, Batches, Dataset, Skipped};
 use crate::model::{Preprocessing, Shape};
 use crate::output::Output;
-use crate::report::{self, Images, Report};
+use crate::profile::Summary;
+use crate::report::{self, Images, Pace, Report};
 use crate::{Error, Result};
 
 /// One run of a command.
@@ -21,6 +25,7 @@ pub(super) struct Session {
     pub common: Common,
     /// Progress bars and notes.
     pub bars: Bars,
+    profiling: OnceCell<Profiling>,
     start: Instant,
 }
 
@@ -37,7 +42,7 @@ impl Session {
     pub(super) fn new(common: Common) -> Self {
         let draw = !common.no_progress && !common.json && std::io::stderr().is_terminal();
         let bars = Bars::new(draw, common.quiet);
-        Self { common, bars, start: Instant::now() }
+        Self { common, bars, profiling: OnceCell::new(), start: Instant::now() }
     }
 
     /// Seconds since the command began.
@@ -50,10 +55,42 @@ impl Session {
     /// # Errors
     /// If there is none.
     pub(super) fn device(&self) -> Result<Device> {
-        let device = Device::open(&self.common.device, self.common.backends())?;
+        let (choice, backends) = (&self.common.device, self.common.backends());
+        let device = match self.profiling.get() {
+            None => Device::open(choice, backends)?,
+            Some(profiling) => Device::open_profiled(choice, backends, Arc::clone(&profiling.profile))?,
+        };
         let info = device.info();
         self.bars.note(&format!("device: {} ({}): {}", info.name, info.backend, info.reason));
         Ok(device)
+    }
+
+    /// Begins to take time, where that is asked for: before anything else, so that every stage is seen.
+    ///
+    /// # Errors
+    /// If the trace cannot be written where it should go.
+    pub(super) fn begin_profile(&self, args: &ProfileArgs, files: &Files) -> Result<()> {
+        if let Some(path) = &args.profile {
+            let profiling = Profiling::begin(path, files)?;
+            self.profiling.get_or_init(|| profiling);
+        }
+        Ok(())
+    }
+
+    /// Writes the trace and returns the totals, where time was taken.
+    ///
+    /// # Errors
+    /// If the device failed or the trace cannot be written.
+    pub(super) fn finish_profile(&self, device: &Device) -> Result<Option<Summary>> {
+        self.profiling.get().map(|profiling| profiling.finish(device)).transpose()
+    }
+
+    /// Prints the tables of a profile on stderr, where there is one; with --json the document has it.
+    pub(super) fn print_profile(&self, profile: Option<&Summary>) {
+        if let (Some(profile), Some(profiling), false) = (profile, self.profiling.get(), self.common.json) {
+            let tables = report::profile_tables(profile);
+            self.bars.note(&format!("\n{tables}trace written to {}", profiling.path().display()));
+        }
     }
 
     /// Prints a report as the flags ask: JSON, or the table (with -v the layers too).
@@ -67,11 +104,12 @@ impl Session {
         let Images { calibration, evaluation, skipped } = report.images;
         let layers = (self.common.verbose && !report.layers.is_empty()).then(|| report::layer_table(report));
         print(&format!(
-            "{}{}{}\n{calibration} images calibrated on, {evaluation} evaluated, {skipped} skipped; {:.1} s\n",
+            "{}{}{}\n{calibration} images calibrated on, {evaluation} evaluated, {skipped} skipped; {:.1} s\n{}",
             report::result_table(report),
             if layers.is_some() { "\n" } else { "" },
             layers.unwrap_or_default(),
-            report.seconds.total
+            report.seconds.total,
+            report::throughput_lines(&report.throughput)
         ))?;
         let noted = || report.layers.iter().filter(|layer| !layer.notes.is_empty());
         if self.common.verbose {
@@ -81,6 +119,7 @@ impl Session {
         } else if noted().next().is_some() {
             self.bars.note(&format!("{} layers have notes (refusals, changes): -v shows them", noted().count()));
         }
+        self.print_profile(report.profile.as_ref());
         Ok(())
     }
 
@@ -142,6 +181,13 @@ pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
 pub(super) fn batches(dataset: Dataset, preprocessing: &Preprocessing, reading: &Reading) -> Batches {
     let options = BatchOptions { batch_size: reading.batch_size, skip_bad: reading.skip_bad, threads: None };
     Batches::new(dataset.items, preprocessing, options)
+}
+
+/// Adds how long decoding waited to the pace of the stage that took the images.
+pub(super) fn note_decoding(pace: &mut Option<Pace>, batches: &Batches) {
+    if let Some(pace) = pace {
+        pace.decoding_waited = Some(batches.decoding_waited().as_secs_f64());
+    }
 }
 
 /// The images to calibrate on.

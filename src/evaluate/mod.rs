@@ -2,14 +2,18 @@
 
 mod accuracy;
 mod fidelity;
+mod run;
 
 pub use accuracy::{Accuracy, rank, top1};
 pub use fidelity::Fidelity;
 
-use crate::exec::{FloatNet, Int8Net, Keep};
-use crate::gpu::{Buffer, Device};
+use std::collections::VecDeque;
+
+use run::Networks;
+
+use crate::exec;
+use crate::gpu::Device;
 use crate::images::Batch;
-use crate::kernels::{Extent, error_sums};
 use crate::model::{Graph, QuantizedGraph};
 use crate::progress::{Event, Progress, Stage};
 use crate::{Error, Result};
@@ -89,14 +93,6 @@ impl Evaluation {
     }
 }
 
-/// A contender on the device.
-struct Runner<'a> {
-    net: Int8Net<'a>,
-    graph: &'a QuantizedGraph,
-    /// Partial sums of each node that is compared, one buffer a node.
-    sums: Vec<Buffer>,
-}
-
 /// Runs the float network, where there is one, and every contender over `batches`, and compares them. The first entry
 /// of the result is the float network's (named `float32`), the others follow in order.
 ///
@@ -112,66 +108,40 @@ pub fn evaluate(
     progress: &dyn Progress,
 ) -> Result<Vec<Evaluation>> {
     progress.event(Event::Begin { stage: Stage::Evaluate, total });
-    let float_net = float.map(|graph| FloatNet::new(device, graph, max_images, Keep::Last)).transpose()?;
     let digest = float.map(Graph::digest);
-    let mut runners = Vec::new();
     for contender in contenders {
         check_pair(float.zip(digest.as_deref()), contender)?;
-        let compared = if contender.layers && float.is_some() { contender.graph.nodes.len() - 1 } else { 0 };
-        let sums = (0..compared).map(|_| device.alloc(error_sums::SUM_WORDS, "error sums")).collect::<Result<_>>()?;
-        let net = Int8Net::new(device, contender.graph, max_images, Keep::Last)?;
-        runners.push(Runner { net, graph: contender.graph, sums });
     }
+    let networks = Networks::new(device, float, contenders, max_images)?;
     let mut results: Vec<Evaluation> = float.iter().map(|_| Evaluation::new("float32")).collect();
     results.extend(contenders.iter().map(|c| Evaluation::new(c.name)));
-    for batch in batches {
-        let batch = batch?;
-        run_batch(device, &batch, float_net.as_ref(), &runners)?;
-        let float_logits = float_net.as_ref().map(|net| net.logits(batch.count)).transpose()?;
-        let (own, rest) = results.split_at_mut(usize::from(float_net.is_some()));
-        if let (Some(logits), Some(own)) = (&float_logits, own.first_mut()) {
-            own.add(&batch, logits, Some(logits))?;
-        }
-        for (runner, result) in runners.iter().zip(rest) {
-            result.add(&batch, &runner.net.logits(batch.count)?, float_logits.as_deref())?;
-            for (node, sums) in runner.sums.iter().enumerate() {
-                let words = device.read(sums, error_sums::SUM_WORDS)?;
-                if result.layers.len() <= node {
-                    result.layers.push((runner.graph.nodes[node].name.clone(), Fidelity::default()));
-                }
-                result.layers[node].1.add_sums(error_sums::total(&words));
+    let mut submitted = VecDeque::new();
+    let most = exec::batches_in_flight(device);
+    loop {
+        let next = batches.next();
+        let going_on = matches!(next, Some(Ok(_)));
+        let failed = match next {
+            Some(Ok(batch)) => {
+                submitted.push_back(networks.submit(batch)?);
+                None
             }
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        // At the end all are waited for: what went wrong in an earlier batch is told before a bad image of a later one.
+        while submitted.len() >= if going_on { most } else { 1 } {
+            let Some(first) = submitted.pop_front() else { break };
+            let items = networks.finish(first, &mut results)?;
+            progress.event(Event::Advance { stage: Stage::Evaluate, items });
         }
-        progress.event(Event::Advance { stage: Stage::Evaluate, items: batch.count as u64 });
+        match failed {
+            Some(error) => return Err(error),
+            None if going_on => {}
+            None => break,
+        }
     }
     progress.event(Event::End { stage: Stage::Evaluate });
     Ok(results)
-}
-
-/// Records all networks in step, so that a layer's float and int8 activations exist at the same time.
-fn run_batch(device: &Device, batch: &Batch, float: Option<&FloatNet<'_>>, runners: &[Runner<'_>]) -> Result<()> {
-    let mut rec = device.recorder();
-    if let Some(net) = float {
-        net.upload(batch)?;
-    }
-    for runner in runners {
-        runner.net.upload(batch)?;
-    }
-    let nodes = float.map_or(0, FloatNet::len).max(runners.iter().map(|r| r.net.len()).max().unwrap_or(0));
-    for node in 0..nodes {
-        if let Some(net) = float {
-            net.record(&mut rec, batch.count, node)?;
-        }
-        for runner in runners {
-            runner.net.record(&mut rec, batch.count, node)?;
-            let (Some(float), Some(sums)) = (float, runner.sums.get(node)) else { continue };
-            let extent = Extent { images: batch.count, shape: runner.net.shape(node) };
-            let levels = runner.graph.nodes[node].output.map(|q| (q.scale, q.zero_point));
-            let (y, other) = (float.activation(node), runner.net.activation(node));
-            error_sums::dispatch(&mut rec, &extent, levels, y, other, sums)?;
-        }
-    }
-    rec.submit()
 }
 
 /// A contender is compared layer by layer, so it must come from the very network (and its digest) that it is

@@ -1,5 +1,7 @@
 //! A float graph on a device.
 
+use std::sync::Arc;
+
 use super::plan::{Activations, Keep, float_words};
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::images::Batch;
@@ -10,6 +12,7 @@ use crate::{Error, Result};
 /// A float network with its weights and activations on a device.
 pub struct FloatNet<'d> {
     device: &'d Device,
+    names: Vec<Arc<str>>,
     steps: Vec<Step>,
     inputs: Vec<Vec<NodeId>>,
     shapes: Vec<Shape>,
@@ -78,19 +81,18 @@ impl FloatConv {
     ) -> Result<()> {
         let geometry =
             |groups| Geometry::new(images, shape, self.out_channels, self.kernel, self.stride, self.padding, groups);
-        let geometry = match &self.weights {
+        match &self.weights {
             Weights::Dense(w) => {
                 let g = geometry(w.groups());
-                conv_f32::dispatch(rec, &g, self.relu, x, w, y)?;
-                g
+                let work = |rec: &mut Recorder<'_>| conv_f32::dispatch(rec, &g, self.relu, x, w, y);
+                rec.kernel(conv_f32::SPEC.name, g.multiplications(), work)
             }
             Weights::Depthwise(w) => {
                 let g = geometry(w.groups());
-                depthwise_f32::dispatch(rec, &g, self.relu, x, w, y)?;
-                g
+                let work = |rec: &mut Recorder<'_>| depthwise_f32::dispatch(rec, &g, self.relu, x, w, y);
+                rec.kernel(depthwise_f32::SPEC.name, g.multiplications(), work)
             }
-        };
-        rec.spend(geometry.multiplications())
+        }
     }
 }
 
@@ -116,6 +118,7 @@ impl<'d> FloatNet<'d> {
         let words: Vec<usize> = shapes.iter().map(|s| float_words(s) * max_images).collect();
         Ok(Self {
             device,
+            names: graph.nodes.iter().map(|n| n.name.as_str().into()).collect(),
             steps,
             activations: Activations::new(device, &names, &inputs, &words, keep)?,
             inputs: graph.nodes.iter().map(|n| n.inputs.clone()).collect(),
@@ -145,19 +148,28 @@ impl<'d> FloatNet<'d> {
         Ok(())
     }
 
+    /// The images of the batch uploaded last, for [`Int8Net::record_from`](super::Int8Net::record_from).
+    pub fn pixels(&self) -> &Buffer {
+        &self.pixels
+    }
+
     /// Records one node for the uploaded batch of `images`; nodes are recorded in order.
     ///
     /// # Errors
     /// If the device failed.
     pub fn record(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId) -> Result<()> {
+        rec.layer(&self.names[node]);
         let y = self.activations.of(node);
         let x = self.inputs[node].first().map(|&input| (self.shapes[input], self.activations.of(input)));
         match (&self.steps[node], x) {
             (Step::Input { table }, _) => {
-                normalize::dispatch(rec, images * self.shapes[0].pixels(), &self.pixels, table, y)
+                let pixels = images * self.shapes[0].pixels();
+                rec.kernel(normalize::SPEC.name, 0, |rec| normalize::dispatch(rec, pixels, &self.pixels, table, y))
             }
             (Step::Conv(conv), Some((shape, x))) => conv.record(rec, images, shape, x, y),
-            (Step::Pool, Some((shape, x))) => pool_f32::dispatch(rec, images, shape, x, y),
+            (Step::Pool, Some((shape, x))) => {
+                rec.kernel(pool_f32::SPEC.name, 0, |rec| pool_f32::dispatch(rec, images, shape, x, y))
+            }
             (_, None) => unreachable!("a node that is not the input has one"),
         }
     }
@@ -172,9 +184,19 @@ impl<'d> FloatNet<'d> {
     /// # Errors
     /// If the device failed.
     pub fn logits(&self, images: usize) -> Result<Vec<Vec<f64>>> {
-        let shape = self.shapes[self.len() - 1];
-        let words = self.device.read(self.activation(self.len() - 1), images * float_words(&shape))?;
-        Ok(float_rows(&words, shape))
+        let (buffer, words) = self.logit_words(images);
+        Ok(self.to_logits(&self.device.read(buffer, words)?))
+    }
+
+    /// The buffer with the logits of a batch of `images`, and how many of its words they are.
+    pub fn logit_words(&self, images: usize) -> (&Buffer, usize) {
+        let last = self.len() - 1;
+        (self.activation(last), images * float_words(&self.shapes[last]))
+    }
+
+    /// The rows of logits in the words of [`FloatNet::logit_words`].
+    pub fn to_logits(&self, words: &[u32]) -> Vec<Vec<f64>> {
+        float_rows(words, self.shapes[self.len() - 1])
     }
 
     /// Runs a whole batch and returns its logits.

@@ -1,5 +1,7 @@
 //! A quantized graph on a device, in true integer arithmetic.
 
+use std::sync::Arc;
+
 use super::float::{FloatConv, check_batch, float_rows};
 use super::plan::{Activations, Keep, float_words};
 use crate::gpu::{Buffer, Device, Recorder};
@@ -13,6 +15,7 @@ use crate::{Error, Result};
 /// An int8 network with its weights and activations on a device.
 pub struct Int8Net<'d> {
     device: &'d Device,
+    names: Vec<Arc<str>>,
     steps: Vec<Step>,
     nodes: Vec<(Vec<NodeId>, Option<QParams>)>,
     shapes: Vec<Shape>,
@@ -103,6 +106,7 @@ impl<'d> Int8Net<'d> {
             .collect();
         Ok(Self {
             device,
+            names: graph.nodes.iter().map(|n| n.name.as_str().into()).collect(),
             steps,
             activations: Activations::new(device, &names, &inputs, &words, keep)?,
             nodes: graph.nodes.iter().map(|n| (n.inputs.clone(), n.output)).collect(),
@@ -138,10 +142,21 @@ impl<'d> Int8Net<'d> {
     /// # Errors
     /// If the device failed.
     pub fn record(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId) -> Result<()> {
+        self.record_from(rec, images, node, &self.pixels)
+    }
+
+    /// As [`Int8Net::record`], for a batch that was uploaded to another network that takes the same images: to `pixels`.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn record_from(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, pixels: &Buffer) -> Result<()> {
+        rec.layer(&self.names[node]);
         let y = self.activations.of(node);
         let Some(&input) = self.nodes[node].0.first() else {
             let Step::Input { table } = &self.steps[node] else { unreachable!("only the input has no inputs") };
-            return quantize_input::dispatch(rec, images * self.shapes[0].pixels(), &self.pixels, table, y);
+            let count = images * self.shapes[0].pixels();
+            let work = |rec: &mut Recorder<'_>| quantize_input::dispatch(rec, count, pixels, table, y);
+            return rec.kernel(quantize_input::SPEC.name, 0, work);
         };
         let (shape, x) = (self.shapes[input], self.activations.of(input));
         let q = self.nodes[input].1.ok_or_else(|| Error::bad("a layer reads the classifier's output"))?;
@@ -151,42 +166,45 @@ impl<'d> Int8Net<'d> {
                 let geometry = |groups| {
                     Geometry::new(images, shape, conv.out_channels, conv.kernel, conv.stride, conv.padding, groups)
                 };
-                let geometry = match &conv.weights {
+                match &conv.weights {
                     Weights::Dense(w) => {
                         let g = geometry(w.groups());
-                        conv_i8::dispatch(rec, &g, q.zero_point, output, x, w, y)?;
-                        g
+                        let work = |rec: &mut Recorder<'_>| conv_i8::dispatch(rec, &g, q.zero_point, output, x, w, y);
+                        rec.kernel(conv_i8::SPEC.name, g.multiplications(), work)
                     }
                     Weights::Depthwise(w) => {
                         let g = geometry(w.groups());
-                        depthwise_i8::dispatch(rec, &g, q.zero_point, output, x, w, y)?;
-                        g
+                        let work =
+                            |rec: &mut Recorder<'_>| depthwise_i8::dispatch(rec, &g, q.zero_point, output, x, w, y);
+                        rec.kernel(depthwise_i8::SPEC.name, g.multiplications(), work)
                     }
-                };
-                rec.spend(geometry.multiplications())
+                }
             }
             Step::Classifier(w) => {
                 let out = self.shapes[node].channels;
-                let geometry = Geometry::new(images, shape, out, [1, 1], [1, 1], [0, 0], w.groups());
-                conv_i8::dispatch_accumulators(rec, &geometry, q.zero_point, x, w, y)
+                let g = Geometry::new(images, shape, out, [1, 1], [1, 1], [0, 0], w.groups());
+                let work = |rec: &mut Recorder<'_>| conv_i8::dispatch_accumulators(rec, &g, q.zero_point, x, w, y);
+                rec.kernel(conv_i8::SPEC.name, g.multiplications(), work)
             }
-            Step::Pool { multiplier, output } => {
+            Step::Pool { multiplier, output } => rec.kernel(pool_i8::SPEC.name, 0, |rec| {
                 pool_i8::dispatch(rec, images, shape, q.zero_point, *multiplier, output, x, y)
-            }
+            }),
             Step::Float { layer, stored, x: real_x, y: real_y } => {
-                dequantize::dispatch(rec, images * shape.pixels(), shape.channels, q.scale, q.zero_point, x, real_x)?;
+                let pixels = images * shape.pixels();
+                rec.kernel(dequantize::SPEC.name, 0, |rec| {
+                    dequantize::dispatch(rec, pixels, shape.channels, q.scale, q.zero_point, x, real_x)
+                })?;
                 let target = if stored.is_some() { real_y } else { y };
                 match layer {
                     FloatLayer::Conv(conv) => conv.record(rec, images, shape, real_x, target)?,
-                    FloatLayer::Pool => pool_f32::dispatch(rec, images, shape, real_x, target)?,
+                    FloatLayer::Pool => rec
+                        .kernel(pool_f32::SPEC.name, 0, |rec| pool_f32::dispatch(rec, images, shape, real_x, target))?,
                 }
-                match stored {
-                    Some(out) => {
-                        let shape = self.shapes[node];
-                        quantize_activation::dispatch(rec, images * shape.pixels(), shape.channels, out, real_y, y)
-                    }
-                    None => Ok(()),
-                }
+                let Some(out) = stored else { return Ok(()) };
+                let shape = self.shapes[node];
+                rec.kernel(quantize_activation::SPEC.name, 0, |rec| {
+                    quantize_activation::dispatch(rec, images * shape.pixels(), shape.channels, out, real_y, y)
+                })
             }
         }
     }
@@ -207,8 +225,12 @@ impl<'d> Int8Net<'d> {
     /// # Errors
     /// If the device failed.
     pub fn read(&self, node: NodeId, images: usize) -> Result<Vec<u32>> {
-        let per_word = if self.nodes[node].1.is_some() { 4 } else { 1 };
-        self.device.read(self.activation(node), images * float_words(&self.shapes[node]) / per_word)
+        self.device.read(self.activation(node), self.words(node, images))
+    }
+
+    /// Words of a node's activation.
+    fn words(&self, node: NodeId, images: usize) -> usize {
+        images * float_words(&self.shapes[node]) / if self.nodes[node].1.is_some() { 4 } else { 1 }
     }
 
     /// The logits of a finished batch, `images` rows: int32 accumulators turned into real numbers on the host, in f64.
@@ -216,15 +238,26 @@ impl<'d> Int8Net<'d> {
     /// # Errors
     /// If the device failed.
     pub fn logits(&self, images: usize) -> Result<Vec<Vec<f64>>> {
-        let words = self.read(self.len() - 1, images)?;
+        let (buffer, words) = self.logit_words(images);
+        Ok(self.to_logits(&self.device.read(buffer, words)?))
+    }
+
+    /// The buffer with the logits of a batch of `images`, and how many of its words they are.
+    pub fn logit_words(&self, images: usize) -> (&Buffer, usize) {
+        let last = self.len() - 1;
+        (self.activation(last), self.words(last, images))
+    }
+
+    /// The rows of logits in the words of [`Int8Net::logit_words`].
+    pub fn to_logits(&self, words: &[u32]) -> Vec<Vec<f64>> {
         let shape = self.shapes[self.len() - 1];
-        Ok(match &self.logit_scales {
-            LogitScales::Real => float_rows(&words, shape),
+        match &self.logit_scales {
+            LogitScales::Real => float_rows(words, shape),
             LogitScales::Accumulators(scales) => words
                 .chunks_exact(shape.padded_channels())
                 .map(|row| row.iter().zip(scales).map(|(w, scale)| f64::from(w.cast_signed()) * scale).collect())
                 .collect(),
-        })
+        }
     }
 
     /// Runs a whole batch and returns its logits.

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::adapters::{self, Backends, DeviceChoice};
 use super::buffer::Storage;
 use super::kernel::{Pipelines, Recorder};
+use super::timestamps::Timestamps;
 use super::{AdapterInfo, Buffer};
+use crate::profile::Profile;
 use crate::{Error, Result};
 
 /// A GPU that has not answered for this long is taken for lost.
@@ -50,9 +52,16 @@ pub struct DeviceInfo {
 #[derive(Debug)]
 pub enum Device {
     /// Native code, parallel over all cores.
-    Cpu(DeviceInfo),
+    Cpu(NativeDevice),
     /// A wgpu adapter.
     Gpu(Box<GpuDevice>),
+}
+
+/// The Cpu device.
+#[derive(Debug)]
+pub struct NativeDevice {
+    info: DeviceInfo,
+    profile: Option<Arc<Profile>>,
 }
 
 /// An opened wgpu adapter.
@@ -62,6 +71,8 @@ pub struct GpuDevice {
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Mutex<Pipelines>,
     pub(super) checked: bool,
+    /// Where kernels are timed, if they are.
+    pub(super) timestamps: Option<Timestamps>,
     info: DeviceInfo,
     adapter: AdapterInfo,
     failure: Arc<Mutex<Option<String>>>,
@@ -73,28 +84,44 @@ impl Device {
     /// # Errors
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) where there is no such adapter or it cannot be opened.
     pub fn open(choice: &DeviceChoice, backends: Backends) -> Result<Self> {
+        Self::open_with(choice, backends, None)
+    }
+
+    /// As [`Device::open`]; every kernel's time goes to `profile`. An adapter runs each dispatch in a pass of its own then,
+    /// which costs a little.
+    ///
+    /// # Errors
+    /// As [`Device::open`], or where the adapter cannot time kernels.
+    pub fn open_profiled(choice: &DeviceChoice, backends: Backends, profile: Arc<Profile>) -> Result<Self> {
+        Self::open_with(choice, backends, Some(profile))
+    }
+
+    fn open_with(choice: &DeviceChoice, backends: Backends, profile: Option<Arc<Profile>>) -> Result<Self> {
         let (found, reason) = adapters::select(choice, backends)?;
         match found {
             Some(found) => {
                 let checked = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
-                match GpuDevice::open(&found.adapter, found.info, reason, checked) {
+                match GpuDevice::open(&found.adapter, found.info, reason, checked, profile.clone()) {
                     Ok(gpu) => Ok(Self::Gpu(Box::new(gpu))),
-                    Err(e) if *choice == DeviceChoice::Auto => Ok(Self::native(e.to_string())),
+                    Err(e) if *choice == DeviceChoice::Auto && profile.is_none() => {
+                        Ok(Self::native(e.to_string(), None))
+                    }
                     Err(e) => Err(e),
                 }
             }
-            None => Ok(Self::native(reason)),
+            None => Ok(Self::native(reason, profile)),
         }
     }
 
     /// The Cpu device.
     pub fn cpu() -> Self {
-        Self::native("asked for".into())
+        Self::native("asked for".into(), None)
     }
 
-    fn native(reason: String) -> Self {
+    fn native(reason: String, profile: Option<Arc<Profile>>) -> Self {
         let name = format!("native code on {} threads", rayon::current_num_threads());
-        Self::Cpu(DeviceInfo { name, backend: "native".into(), kind: DeviceKind::Cpu, reason })
+        let info = DeviceInfo { name, backend: "native".into(), kind: DeviceKind::Cpu, reason };
+        Self::Cpu(NativeDevice { info, profile })
     }
 
     /// Opens every adapter, and the Cpu device first: for `verify` and tests. An adapter that does not open is in the
@@ -103,7 +130,7 @@ impl Device {
         let gpus = adapters::enumerate(backends).into_iter().map(|found| {
             let checked = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
             let name = found.info.name.clone();
-            GpuDevice::open(&found.adapter, found.info, "listed".into(), checked)
+            GpuDevice::open(&found.adapter, found.info, "listed".into(), checked, None)
                 .map(|gpu| Self::Gpu(Box::new(gpu)))
                 .map_err(|e| e.at(name))
         });
@@ -113,8 +140,16 @@ impl Device {
     /// What it is.
     pub fn info(&self) -> &DeviceInfo {
         match self {
-            Self::Cpu(info) => info,
+            Self::Cpu(native) => &native.info,
             Self::Gpu(gpu) => &gpu.info,
+        }
+    }
+
+    /// Who is told how long kernels take, if anybody.
+    pub(super) fn profile(&self) -> Option<&Profile> {
+        match self {
+            Self::Cpu(native) => native.profile.as_deref(),
+            Self::Gpu(gpu) => gpu.timestamps.as_ref().map(|timestamps| &*timestamps.profile),
         }
     }
 
@@ -201,26 +236,27 @@ impl Device {
         }
     }
 
-    /// Reads the first `words` words of a buffer, after all work submitted so far.
-    ///
-    /// # Errors
-    /// If the device failed or does not answer.
-    pub fn read(&self, buffer: &Buffer, words: usize) -> Result<Vec<u32>> {
-        match self {
-            Self::Cpu(_) => Ok(buffer.host()[..words].to_vec()),
-            Self::Gpu(gpu) => gpu.read(buffer.gpu(), words),
-        }
-    }
-
-    /// Waits until all work submitted so far is done.
+    /// Waits until all work submitted so far is done, and in the profile where there is one.
     ///
     /// # Errors
     /// If the device failed or does not answer.
     pub fn wait(&self) -> Result<()> {
         match self {
             Self::Cpu(_) => Ok(()),
-            Self::Gpu(gpu) => gpu.wait(),
+            Self::Gpu(gpu) => gpu.wait(None),
         }
+    }
+
+    /// Compiles the kernels that `record` records, in parallel: nothing is run. Later recordings find them ready; a kernel
+    /// that was not among them is compiled when it is first recorded. The Cpu device has nothing to compile.
+    ///
+    /// # Errors
+    /// Those of `record`, or if a kernel does not compile on this adapter.
+    pub fn prepare(&self, record: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<()> {
+        let Self::Gpu(gpu) = self else { return Ok(()) };
+        let mut rehearsal = Recorder::rehearsal(self);
+        record(&mut rehearsal)?;
+        gpu.compile_all(&rehearsal.into_specs())
     }
 
     /// Begins to record work.
@@ -230,9 +266,21 @@ impl Device {
 }
 
 impl GpuDevice {
-    fn open(adapter: &wgpu::Adapter, info: AdapterInfo, reason: String, checked: bool) -> Result<Self> {
+    fn open(
+        adapter: &wgpu::Adapter,
+        info: AdapterInfo,
+        reason: String,
+        checked: bool,
+        profile: Option<Arc<Profile>>,
+    ) -> Result<Self> {
+        if profile.is_some() && !info.timestamps {
+            return Err(Error::device(format!("{} cannot time its kernels: it has no timestamp queries", info.name))
+                .hint("leave out --profile, or profile on another device; --device cpu always can"));
+        }
+        let timing = if profile.is_some() { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("repquant"),
+            required_features: timing,
             // The defaults are far below what adapters offer: 128 MiB for a binding, 16 KiB of workgroup memory.
             required_limits: adapter.limits(),
             ..Default::default()
@@ -255,7 +303,9 @@ impl GpuDevice {
         });
         let kind = if info.is_software() { DeviceKind::Cpu } else { DeviceKind::Gpu };
         let described = DeviceInfo { name: info.name.clone(), backend: info.backend.clone(), kind, reason };
-        Ok(Self { device, queue, pipelines: Mutex::default(), checked, info: described, adapter: info, failure })
+        let timestamps = profile.map(|profile| Timestamps::new(profile, queue.get_timestamp_period()));
+        let pipelines = Mutex::default();
+        Ok(Self { device, queue, pipelines, checked, timestamps, info: described, adapter: info, failure })
     }
 
     /// Returns the first failure since the last check.
@@ -279,11 +329,23 @@ impl GpuDevice {
         buffer
     }
 
-    fn wait(&self) -> Result<()> {
+    /// What it is.
+    pub(super) fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// Waits for one submission, or for all.
+    pub(super) fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let _span = tracing::info_span!("wait for the device").entered();
         let patience = if self.adapter.is_software() { SOFTWARE_PATIENCE } else { PATIENCE };
-        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(patience) };
+        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(patience) };
         match quietly(|| self.device.poll(wait)) {
-            Some(Ok(_)) => self.check(),
+            Some(Ok(_)) => {
+                if let Some(timestamps) = &self.timestamps {
+                    timestamps.collect();
+                }
+                self.check()
+            }
             Some(Err(e)) => {
                 Err(Error::device(format!("{} did not finish in {} s", self.info.name, patience.as_secs()))
                     .because(e)
@@ -295,36 +357,6 @@ impl GpuDevice {
                     .hint("a smaller --batch-size may help; --device cpu needs no adapter"))
             }
         }
-    }
-
-    fn read(&self, buffer: &wgpu::Buffer, words: usize) -> Result<Vec<u32>> {
-        if words == 0 {
-            return Ok(Vec::new());
-        }
-        let bytes = 4 * words as u64;
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("readback"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
-        self.queue.submit([encoder.finish()]);
-        let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only where `wait` below failed, and that error is the one to report.
-            let _ = sender.send(result);
-        });
-        self.wait()?;
-        let lost = |cause: String| Error::device(format!("{} lost a result: {cause}", self.info.name));
-        match receiver.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => return Err(lost(e.to_string())),
-            Err(e) => return Err(lost(e.to_string())),
-        }
-        let view = staging.get_mapped_range(..).map_err(|e| lost(e.to_string()))?;
-        Ok(bytemuck::pod_collect_to_vec(&view))
     }
 }
 

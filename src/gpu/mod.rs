@@ -4,10 +4,13 @@ mod adapters;
 mod buffer;
 mod device;
 mod kernel;
+mod readback;
+mod timestamps;
 #[allow(unsafe_code)]
 mod trusted;
 
 pub use adapters::{AdapterInfo, Backends, DeviceChoice, adapters};
 pub use buffer::Buffer;
-pub use device::{Device, DeviceInfo, DeviceKind, GpuDevice};
+pub use device::{Device, DeviceInfo, DeviceKind, GpuDevice, NativeDevice};
 pub use kernel::{Binding, COMMON, ENTRY_POINT, KernelSpec, Recorder, groups_for};
+pub use readback::Readback;

@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -59,6 +61,9 @@ pub struct Batches {
     pending: Receiver<(usize, PathBuf)>,
     results: Receiver<Decoded>,
     workers: Vec<JoinHandle<()>>,
+    threads: usize,
+    /// Nanoseconds that all threads together waited for work while there still was some.
+    waited: Arc<AtomicU64>,
     skipped: Vec<Skipped>,
     done: bool,
 }
@@ -72,12 +77,14 @@ impl Batches {
         let (jobs, pending) = unbounded();
         let (decoded, results) = unbounded();
         let preprocessing = Arc::new(preprocessing.clone());
-        let workers = (0..threads)
-            .map_while(|_| {
+        let waited = Arc::new(AtomicU64::new(0));
+        let workers: Vec<JoinHandle<()>> = (0..threads)
+            .map_while(|i| {
                 let (jobs, decoded, preprocessing) = (pending.clone(), decoded.clone(), Arc::clone(&preprocessing));
+                let waited = Arc::clone(&waited);
                 // With fewer threads than wanted it is slower, and without any `take` says so.
-                let thread = thread::Builder::new().name("decode".to_owned());
-                thread.spawn(move || work(&jobs, &decoded, &preprocessing)).ok()
+                let thread = thread::Builder::new().name(format!("decode {i}"));
+                thread.spawn(move || work(&jobs, &decoded, &preprocessing, &waited)).ok()
             })
             .collect();
         let total = items.len();
@@ -92,7 +99,9 @@ impl Batches {
             jobs: Some(jobs),
             pending,
             results,
+            threads: workers.len(),
             workers,
+            waited,
             skipped: Vec::new(),
             done: false,
         };
@@ -104,6 +113,13 @@ impl Batches {
     /// The images left out so far, in the order of the set.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
+    }
+
+    /// How long a decoding thread has waited so far, on the average, because enough batches were decoded ahead: the time
+    /// in which whoever takes them was the slower one. A wait counts once it is over.
+    pub fn decoding_waited(&self) -> Duration {
+        let all = Duration::from_nanos(self.waited.load(Ordering::Relaxed));
+        all / u32::try_from(self.threads).unwrap_or(u32::MAX).max(1)
     }
 
     /// Asks for one more image, if there is one.
@@ -193,8 +209,17 @@ impl Drop for Batches {
 }
 
 /// Decodes what is asked for until nobody asks any more.
-fn work(jobs: &Receiver<(usize, PathBuf)>, decoded: &Sender<Decoded>, preprocessing: &Preprocessing) {
-    while let Ok((number, path)) = jobs.recv() {
+fn work(
+    jobs: &Receiver<(usize, PathBuf)>,
+    decoded: &Sender<Decoded>,
+    preprocessing: &Preprocessing,
+    waited: &AtomicU64,
+) {
+    loop {
+        let start = Instant::now();
+        let Ok((number, path)) = jobs.recv() else { break };
+        waited.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let _span = tracing::info_span!("decode").entered();
         let image = catch_unwind(AssertUnwindSafe(|| preprocess(&decode::read(&path)?, preprocessing)))
             // A decoder's bug must cost one image, not the run: nobody would answer for its number.
             .unwrap_or_else(|_| Err(Error::bad("the image cannot be decoded")));

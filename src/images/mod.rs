@@ -10,11 +10,13 @@ pub mod decode;
 mod labels;
 mod preprocess;
 mod resize;
+mod waited;
 
 pub use batch::Batch;
 pub use batches::{BatchOptions, Batches, Skipped};
 pub use dataset::{Dataset, Item};
 pub use preprocess::preprocess;
+pub use waited::Waited;
 
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,17 @@
 //! What a run found: one document, printed as JSON or as a table.
 
+mod profile;
 mod table;
 
-pub use table::{columns, layer_table, result_table};
+pub use profile::profile_tables;
+pub use table::{columns, layer_table, result_table, throughput_lines};
 
 use serde::Serialize;
 
 use crate::evaluate::{Evaluation, Fidelity};
 use crate::gpu::DeviceInfo;
 use crate::model::{Graph, QNode, QuantizedGraph};
+use crate::profile::Summary;
 
 /// The document that `quantize`, `evaluate` and `demo` print with `--json`. Fields may be added, not renamed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,9 +28,14 @@ pub struct Report {
     pub layers: Vec<LayerRow>,
     /// Where the time went.
     pub seconds: Seconds,
+    /// How fast the images went through.
+    pub throughput: Throughput,
     /// The same integers on a second device, where there is one (`demo`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub second_device: Option<SecondDevice>,
+    /// Time of each kernel, with `--profile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Summary>,
     /// Largest resident memory of the process so far, where the system tells (Linux).
     pub peak_memory_bytes: Option<u64>,
 }
@@ -109,6 +117,39 @@ pub struct Seconds {
     pub evaluate: f64,
     /// All of it.
     pub total: f64,
+}
+
+/// How fast the stages went that run the network over images.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Throughput {
+    /// Calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrate: Option<Pace>,
+    /// Evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate: Option<Pace>,
+}
+
+/// How fast a stage went, and who waited for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Pace {
+    /// Images divided by the seconds of the whole stage, its setting up included.
+    pub images_per_second: f64,
+    /// Seconds in which the stage had no images to hand to the device.
+    pub waiting_for_images: f64,
+    /// Seconds in which decoding waited for the device, the average of its threads; null where nothing is decoded.
+    pub decoding_waited: Option<f64>,
+}
+
+impl Pace {
+    /// The pace of a stage that took `seconds` for so many images, and waited for them for `waiting`.
+    pub fn new(images: u64, seconds: f64, waiting: std::time::Duration) -> Self {
+        Self {
+            images_per_second: if seconds > 0.0 { images as f64 / seconds } else { 0.0 },
+            waiting_for_images: waiting.as_secs_f64(),
+            decoding_waited: None,
+        }
+    }
 }
 
 /// The int8 network repeated on another device.

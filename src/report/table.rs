@@ -1,6 +1,6 @@
 //! The report as text, in columns.
 
-use super::{LayerRow, Report, ResultRow};
+use super::{LayerRow, Report, ResultRow, Throughput};
 
 /// The table of networks, one line each.
 pub fn result_table(report: &Report) -> String {
@@ -14,6 +14,22 @@ pub fn layer_table(report: &Report) -> String {
     let header = ["layer", "split", "shift", "threshold", "scale", "zero point", "SQNR", "cosine"];
     let rows: Vec<Vec<String>> = report.layers.iter().map(layer_row).collect();
     columns(&header, &rows)
+}
+
+/// How fast each stage went and who waited, one line each.
+pub fn throughput_lines(throughput: &Throughput) -> String {
+    let stages = [("calibration", throughput.calibrate), ("evaluation", throughput.evaluate)];
+    let line = |(name, pace): (&str, Option<super::Pace>)| {
+        let pace = pace?;
+        let decoding = pace.decoding_waited.map(|s| format!(", decoding waited {s:.1} s for the device"));
+        Some(format!(
+            "{name}: {:.0} images/s, waited {:.1} s for images{}\n",
+            pace.images_per_second,
+            pace.waiting_for_images,
+            decoding.unwrap_or_default()
+        ))
+    };
+    stages.into_iter().filter_map(line).collect()
 }
 
 fn result_row(row: &ResultRow) -> Vec<String> {

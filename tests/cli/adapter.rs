@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Bench;
 use super::common::adapter;
+use super::overflow::{infinite_activation, infinite_logits};
 
 /// Figures that may differ by the rounding of float sums: one image of 12, half a decibel.
 #[track_caller]
@@ -80,4 +81,49 @@ fn statistics_from_an_adapter_serve_the_cpu() {
         bench.run(&words).ok().json()
     };
     assert_close("statistics", &quantize("gpu.safetensors"), &quantize("cpu.safetensors"));
+}
+
+/// With small batches one is on its way while the one before is read back.
+#[test]
+fn batches_in_flight_change_no_figure() {
+    let Some(device) = adapter() else { return };
+    let bench = Bench::new();
+    bench.run("quantize m.safetensors --images calib -o q.safetensors").ok();
+    let evaluate = |batch: usize| {
+        let words = "evaluate q.safetensors --images val --baseline m.safetensors --json";
+        bench.run(&format!("{words} --device {device} --batch-size {batch}")).ok().json()
+    };
+    let whole = evaluate(12);
+    for batch in [1, 5] {
+        let report = evaluate(batch);
+        let (row, expected) = (&report["results"][0], &whole["results"][0]);
+        for field in ["top1", "top5", "agreement"] {
+            assert_eq!(row[field], expected[field], "{field}, batches of {batch}");
+        }
+        let close = |a: &Value, b: &Value| match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => (a - b).abs() < 1e-3,
+            (a, b) => a == b,
+        };
+        assert!(close(&row["logit_sqnr_db"], &expected["logit_sqnr_db"]), "batches of {batch}: {row} {expected}");
+        let layers = |report: &Value| report["layers"].as_array().unwrap().clone();
+        for (layer, expected) in layers(&report).iter().zip(&layers(&whole)) {
+            assert!(close(&layer["sqnr_db"], &expected["sqnr_db"]), "batches of {batch}: {layer} {expected}");
+        }
+    }
+}
+
+/// What went wrong first is told, though the next batch was asked for before it was known.
+#[test]
+fn an_earlier_batch_fails_before_a_later_one() {
+    let Some(device) = adapter() else { return };
+    let bench = Bench::new();
+    bench.model("huge", &infinite_logits());
+    bench.write("val/cat/02.png", b"this is a text");
+    let evaluate = format!("evaluate huge.safetensors --images val --batch-size 1 --device {device}");
+    bench.fails(&evaluate, 3, &["val/cat/00.png: float32: a logit is NaN"]);
+    bench.model("huge", &infinite_activation());
+    bench.write("calib/01.png", b"this is a text");
+    let calibrate =
+        format!("calibrate huge.safetensors --images calib -o s.safetensors --batch-size 1 --device {device}");
+    bench.fails(&calibrate, 3, &["calib/00.png: layer stage2.0: an activation is NaN"]);
 }

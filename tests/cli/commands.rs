@@ -84,12 +84,38 @@ fn a_fused_file_computes_the_same() {
     assert!(bench.run("inspect fused.safetensors").ok().stdout.contains("fused 3×3"));
 }
 
-/// The text without the seconds that end a report.
-fn without_time(stdout: &str) -> &str {
-    match stdout.rsplit_once("; ") {
-        Some((text, time)) if time.ends_with(" s\n") => text,
-        _ => stdout,
+/// The text without the times in it: the seconds after the last `; `, and the lines on how fast the stages went.
+fn without_time(stdout: &str) -> String {
+    let lines = stdout.lines().filter(|line| !line.contains(" images/s, waited "));
+    let text = lines.map(|line| line.to_owned() + "\n").collect::<String>();
+    match text.rsplit_once("; ") {
+        Some((text, time)) if time.ends_with(" s\n") => text.to_owned(),
+        _ => text,
     }
+}
+
+#[test]
+fn the_summary_says_how_fast_it_went() {
+    let bench = Bench::new();
+    let run = bench.run(&format!("{QUANTIZE} -o a.safetensors")).ok();
+    let lines: Vec<&str> = run.stdout.lines().filter(|line| line.contains(" images/s, waited ")).collect();
+    assert_eq!(lines.len(), 2, "{}", run.stdout);
+    assert!(lines[0].starts_with("calibration: ") && lines[1].starts_with("evaluation: "), "{}", run.stdout);
+    let check = |pace: &serde_json::Value| {
+        for field in ["images_per_second", "waiting_for_images", "decoding_waited"] {
+            assert!(pace[field].as_f64().unwrap() >= 0.0, "{field}: {pace}");
+        }
+        assert!(pace["images_per_second"].as_f64().unwrap() > 0.0, "{pace}");
+    };
+    let json = |words: &str| bench.run(&format!("{words} --json")).ok().json()["throughput"].clone();
+    let both = json(&format!("{QUANTIZE} -o b.safetensors"));
+    check(&both["calibrate"]);
+    check(&both["evaluate"]);
+    let one = json("calibrate m.safetensors --images calib -o s.safetensors");
+    check(&one["calibrate"]);
+    assert_eq!(one.get("evaluate"), None);
+    check(&json("evaluate a.safetensors --images val")["evaluate"]);
+    assert_eq!(json("quantize m.safetensors --stats s.safetensors -o c.safetensors"), serde_json::json!({}));
 }
 
 #[test]

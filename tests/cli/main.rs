@@ -13,6 +13,7 @@ mod bad_output;
 mod commands;
 mod export;
 mod overflow;
+mod profile;
 mod reference_models;
 
 use std::collections::BTreeMap;

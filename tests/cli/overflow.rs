@@ -4,7 +4,7 @@ use super::Bench;
 use super::checkpoints::Checkpoint;
 
 /// A `RepVGG` in which channel 0 of `stage2.0`, a sum of 54 products and positive, exceeds the largest f32.
-fn infinite_activation() -> Checkpoint {
+pub(super) fn infinite_activation() -> Checkpoint {
     let mut checkpoint = Checkpoint::repvgg();
     for i in 0..6 * 9 {
         checkpoint.set("stage2.0.rbr_dense.conv.weight", i, 3e38);
@@ -19,7 +19,7 @@ fn infinite_activation() -> Checkpoint {
 }
 
 /// A `RepVGG` whose activations are small, and whose classifier subtracts infinity from infinity.
-fn infinite_logits() -> Checkpoint {
+pub(super) fn infinite_logits() -> Checkpoint {
     let mut checkpoint = Checkpoint::repvgg();
     for c in 0..8 {
         checkpoint.set("stage2.0.rbr_dense.bn.bias", c, 4.0);

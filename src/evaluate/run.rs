@@ -1,0 +1,118 @@
+//! The networks on a device: a batch runs through all of them, and its results are read back once.
+
+use super::{Contender, Evaluation, Fidelity};
+use crate::Result;
+use crate::exec::{FloatNet, Int8Net, Keep};
+use crate::gpu::{Buffer, Device, Readback, Recorder};
+use crate::images::Batch;
+use crate::kernels::{Extent, error_sums};
+use crate::model::{Graph, QuantizedGraph};
+
+/// The networks that run side by side.
+pub(super) struct Networks<'a> {
+    device: &'a Device,
+    float: Option<FloatNet<'a>>,
+    runners: Vec<Runner<'a>>,
+}
+
+/// A contender on the device.
+struct Runner<'a> {
+    net: Int8Net<'a>,
+    graph: &'a QuantizedGraph,
+    /// Partial sums of each node that is compared, one buffer a node.
+    sums: Vec<Buffer>,
+}
+
+/// A batch whose results may not be there yet.
+pub(super) struct Submitted {
+    batch: Batch,
+    readback: Readback,
+}
+
+impl<'a> Networks<'a> {
+    /// Uploads the networks for batches of up to `max_images`, and compiles what they need.
+    pub(super) fn new(
+        device: &'a Device,
+        float: Option<&'a Graph>,
+        contenders: &'a [Contender<'a>],
+        max_images: usize,
+    ) -> Result<Self> {
+        let runner = |contender: &'a Contender<'a>| {
+            let compared = if contender.layers && float.is_some() { contender.graph.nodes.len() - 1 } else { 0 };
+            let sums = (0..compared).map(|_| device.alloc(error_sums::SUM_WORDS, "error sums"));
+            let net = Int8Net::new(device, contender.graph, max_images, Keep::Last)?;
+            Ok(Runner { sums: sums.collect::<Result<_>>()?, net, graph: contender.graph })
+        };
+        let runners = contenders.iter().map(runner).collect::<Result<_>>()?;
+        let float = float.map(|graph| FloatNet::new(device, graph, max_images, Keep::Last)).transpose()?;
+        let networks = Self { device, float, runners };
+        device.prepare(|rec| networks.record(rec, max_images))?;
+        Ok(networks)
+    }
+
+    /// Hands a batch to the device. It does not wait.
+    pub(super) fn submit(&self, mut batch: Batch) -> Result<Submitted> {
+        match &self.float {
+            Some(net) => net.upload(&batch)?,
+            None => self.runners.iter().try_for_each(|runner| runner.net.upload(&batch))?,
+        }
+        let mut rec = self.device.recorder();
+        self.record(&mut rec, batch.count)?;
+        rec.submit()?;
+        let mut parts: Vec<(&Buffer, usize)> = self.float.iter().map(|net| net.logit_words(batch.count)).collect();
+        for runner in &self.runners {
+            parts.push(runner.net.logit_words(batch.count));
+            parts.extend(runner.sums.iter().map(|sums| (sums, error_sums::SUM_WORDS)));
+        }
+        batch.pixels = Vec::new();
+        Ok(Submitted { readback: self.device.begin_read(&parts)?, batch })
+    }
+
+    /// Waits for a batch and adds what it gave to `results`: the float network's entry first, where there is one, then one
+    /// for each contender. Returns its number of images.
+    pub(super) fn finish(&self, submitted: Submitted, results: &mut [Evaluation]) -> Result<u64> {
+        let Submitted { batch, readback } = submitted;
+        let mut words = self.device.finish_read(readback)?.into_iter();
+        let mut next = || words.next().unwrap_or_default();
+        let float_logits = self.float.as_ref().map(|net| net.to_logits(&next()));
+        let (own, rest) = results.split_at_mut(usize::from(self.float.is_some()));
+        if let (Some(logits), Some(own)) = (&float_logits, own.first_mut()) {
+            own.add(&batch, logits, Some(logits))?;
+        }
+        for (runner, result) in self.runners.iter().zip(rest) {
+            result.add(&batch, &runner.net.to_logits(&next()), float_logits.as_deref())?;
+            for node in 0..runner.sums.len() {
+                if result.layers.len() <= node {
+                    result.layers.push((runner.graph.nodes[node].name.clone(), Fidelity::default()));
+                }
+                result.layers[node].1.add_sums(error_sums::total(&next()));
+            }
+        }
+        Ok(batch.count as u64)
+    }
+
+    /// Records all networks in step, so that a layer's float and int8 activations exist at the same time.
+    fn record(&self, rec: &mut Recorder<'_>, images: usize) -> Result<()> {
+        let float = self.float.as_ref();
+        let nodes = float.map_or(0, FloatNet::len).max(self.runners.iter().map(|r| r.net.len()).max().unwrap_or(0));
+        for node in 0..nodes {
+            if let Some(net) = float {
+                net.record(rec, images, node)?;
+            }
+            for runner in &self.runners {
+                // With a float network the batch was uploaded to it, and the caller has checked that all take the same images.
+                match float {
+                    Some(float) => runner.net.record_from(rec, images, node, float.pixels())?,
+                    None => runner.net.record(rec, images, node)?,
+                }
+                let (Some(float), Some(sums)) = (float, runner.sums.get(node)) else { continue };
+                let extent = Extent { images, shape: runner.net.shape(node) };
+                let levels = runner.graph.nodes[node].output.map(|q| (q.scale, q.zero_point));
+                let (y, other) = (float.activation(node), runner.net.activation(node));
+                let work = |rec: &mut Recorder<'_>| error_sums::dispatch(rec, &extent, levels, y, other, sums);
+                rec.kernel(error_sums::SPEC.name, 0, work)?;
+            }
+        }
+        Ok(())
+    }
+}
