@@ -6,7 +6,7 @@
 
 use super::Geometry;
 
-/// Output pixels that are computed together, each with registers of its own.
+/// Most output pixels that are computed together, each with registers of its own.
 pub(super) const PIXELS: usize = 8;
 
 /// Bytes of a copy: it stays in a core's cache beside the weights it meets.
@@ -95,11 +95,20 @@ impl<T: Copy> Rows<T> {
         self.pitch
     }
 
-    /// Where the windows of [`PIXELS`] output pixels from `first` begin; beyond `count` the last one again.
-    pub(super) fn bases(&self, first: usize, count: usize) -> [usize; PIXELS] {
-        std::array::from_fn(|i| {
-            let pixel = (first + i).min(count - 1);
-            pixel / self.out_width * self.step[0] + pixel % self.out_width * self.step[1]
+    /// Where the windows of P output pixels from `first` begin; beyond `count` the last one again.
+    pub(super) fn bases<const P: usize>(&self, first: usize, count: usize) -> [usize; P] {
+        let (mut row, mut column) = (first / self.out_width, first % self.out_width);
+        let mut left = count - first;
+        std::array::from_fn(|_| {
+            let base = row * self.step[0] + column * self.step[1];
+            if left > 1 {
+                left -= 1;
+                column += 1;
+                if column == self.out_width {
+                    (row, column) = (row + 1, 0);
+                }
+            }
+            base
         })
     }
 }

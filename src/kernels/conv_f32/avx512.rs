@@ -1,7 +1,7 @@
 //! The Cpu device's f32 convolution on x86-64 processors with AVX-512: see `kernels/rows.rs` for what is read.
 //!
-//! Weights lie as tiles of 32 (or 16) output channels, each `kh, kw, I, 32`: a step of the innermost loop multiplies one
-//! input channel of 8 pixels by the tile's two vectors. Every output is one chain of fused multiply-adds in the order of K,
+//! Weights lie as tiles of 16 to 64 output channels, each `kh, kw, I, 64`: a step of the innermost loop multiplies one
+//! input channel of 6 or 8 pixels by the tile's vectors. Every output is one chain of fused multiply-adds in the order of K,
 //! from the bias on, so it depends neither on the batch nor on the block.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused, reason = "the token exists nowhere else"))]
@@ -10,7 +10,7 @@ use archmage::prelude::*;
 use rayon::prelude::*;
 
 use crate::kernels::Geometry;
-use crate::kernels::rows::{PIXELS, Rows, block_rows, tiles};
+use crate::kernels::rows::{Rows, block_rows};
 
 /// A vector's values.
 const LANES: usize = 16;
@@ -26,14 +26,38 @@ struct Group {
     tiles: Vec<(usize, Tile)>,
 }
 
-/// Weights `K` × 1 or 2 vectors, and their biases.
+/// Weights `K` × 1 to 4 vectors, and their biases.
 enum Tile {
-    One(Vec<[[f32; LANES]; 1]>, [[f32; LANES]; 1]),
-    Two(Vec<[[f32; LANES]; 2]>, [[f32; LANES]; 2]),
+    One(Matrix<1>),
+    Two(Matrix<2>),
+    Three(Matrix<3>),
+    Four(Matrix<4>),
 }
 
-/// Sums of a tile.
-type Sums = [[[f32; LANES]; 2]; PIXELS];
+struct Matrix<const V: usize> {
+    weights: Vec<[[f32; LANES]; V]>,
+    bias: [[f32; LANES]; V],
+}
+
+/// Output channels by tiles of up to 4 vectors: the first channel, and how many vectors.
+fn tiles(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
+    let vectors = outputs.div_ceil(LANES);
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        // 5 as 3 and 2, not 4 and 1: a single vector has too few sums in flight.
+        let left = vectors - first;
+        let width = if left == 5 { 3 } else { left.min(4) };
+        first += width;
+        (width > 0).then_some(((first - width) * LANES, width))
+    })
+}
+
+impl<const V: usize> Matrix<V> {
+    fn new(depth: usize, vector: impl Fn(usize, usize) -> [f32; LANES], bias: impl Fn(usize) -> [f32; LANES]) -> Self {
+        let weights = (0..depth).map(|k| std::array::from_fn(|v| vector(k, v)));
+        Self { weights: weights.collect(), bias: std::array::from_fn(bias) }
+    }
+}
 
 impl Avx512 {
     /// Lays out `groups` matrices of `depth` × `outputs`, `at(group, k, o)` being their values; none where the processor
@@ -51,10 +75,11 @@ impl Avx512 {
             let vector =
                 |k: usize, v: usize| std::array::from_fn(|l| value(first + v * LANES + l, &|o| at(group, k, o)));
             let biases = |v: usize| std::array::from_fn(|l| value(first + v * LANES + l, &|o| bias(group, o)));
-            if vectors == 1 {
-                Tile::One((0..depth).map(|k| [vector(k, 0)]).collect(), [biases(0)])
-            } else {
-                Tile::Two((0..depth).map(|k| [vector(k, 0), vector(k, 1)]).collect(), [biases(0), biases(1)])
+            match vectors {
+                1 => Tile::One(Matrix::new(depth, vector, biases)),
+                2 => Tile::Two(Matrix::new(depth, vector, biases)),
+                3 => Tile::Three(Matrix::new(depth, vector, biases)),
+                _ => Tile::Four(Matrix::new(depth, vector, biases)),
             }
         };
         let groups = (0..groups).map(|group| Group {
@@ -91,25 +116,44 @@ fn block(token: X64V4xToken, g: &Geometry, index: usize, group: &Group, relu: bo
         count: g.kernel_height as usize,
     };
     let pixels = y.len() / all;
-    let mut sums: Sums = [[[0.0; LANES]; 2]; PIXELS];
     for (first, tile) in &group.tiles {
-        for pixel in (0..pixels).step_by(PIXELS) {
-            let bases = copy.bases(pixel, pixels);
-            match tile {
-                Tile::One(weights, bias) => multiply(token, copy.values(), &bases, run, weights, bias, relu, &mut sums),
-                Tile::Two(weights, bias) => multiply(token, copy.values(), &bases, run, weights, bias, relu, &mut sums),
+        let kept = (outputs - first).min(4 * LANES);
+        let at = index * outputs + first;
+        match tile {
+            Tile::One(m) => tile_of::<1, 8>(token, copy, run, m, relu, &mut y[..pixels * all], (all, at, kept)),
+            Tile::Two(m) => tile_of::<2, 8>(token, copy, run, m, relu, &mut y[..pixels * all], (all, at, kept)),
+            Tile::Three(m) => tile_of::<3, 8>(token, copy, run, m, relu, &mut y[..pixels * all], (all, at, kept)),
+            Tile::Four(m) => tile_of::<4, 6>(token, copy, run, m, relu, &mut y[..pixels * all], (all, at, kept)),
+        }
+    }
+}
+
+/// One tile's channels of a block, P pixels at a time: V·P vectors of sums, which leave registers for the operands. `y` has
+/// pixels of `all` channels, of which `kept` from `at` on are the tile's.
+#[rite(import_intrinsics)]
+fn tile_of<const V: usize, const P: usize>(
+    token: X64V4xToken,
+    copy: &Rows<f32>,
+    run: Run,
+    matrix: &Matrix<V>,
+    relu: bool,
+    y: &mut [f32],
+    (all, at, kept): (usize, usize, usize),
+) {
+    let pixels = y.len() / all;
+    let kept = kept.min(V * LANES);
+    let mut sums = [[[0.0; LANES]; V]; P];
+    for pixel in (0..pixels).step_by(P) {
+        let bases: [usize; P] = copy.bases(pixel, pixels);
+        multiply(token, copy.values(), &bases, run, &matrix.weights, &matrix.bias, relu, &mut sums);
+        for (row, sums) in y[pixel * all..].chunks_exact_mut(all).zip(&sums) {
+            // Whole vectors are stored as such, without a call for each.
+            let (whole, rest) = row[at..][..kept].as_chunks_mut::<LANES>();
+            for (to, sums) in whole.iter_mut().zip(sums) {
+                *to = *sums;
             }
-            let kept = (outputs - first).min(2 * LANES);
-            for (row, sums) in y[pixel * all..].chunks_exact_mut(all).zip(&sums) {
-                let to = &mut row[index * outputs + first..][..kept];
-                // Whole vectors are stored as such, without a call for each.
-                let (whole, rest) = to.as_chunks_mut::<LANES>();
-                for (to, sums) in whole.iter_mut().zip(sums) {
-                    *to = *sums;
-                }
-                if !rest.is_empty() {
-                    rest.copy_from_slice(&sums[whole.len()][..rest.len()]);
-                }
+            if !rest.is_empty() {
+                rest.copy_from_slice(&sums[whole.len()][..rest.len()]);
             }
         }
     }
@@ -123,27 +167,27 @@ struct Run {
     count: usize,
 }
 
-/// `sums = act(bias + window · weights)` for 8 windows.
+/// `sums = act(bias + window · weights)` for P windows.
 #[rite(import_intrinsics)]
 #[allow(clippy::too_many_arguments)] // each is one quantity of the formula
-fn multiply<const V: usize>(
+fn multiply<const V: usize, const P: usize>(
     _: X64V4xToken,
     x: &[f32],
-    bases: &[usize; PIXELS],
+    bases: &[usize; P],
     run: Run,
     weights: &[[[f32; LANES]; V]],
     bias: &[[f32; LANES]; V],
     relu: bool,
-    sums: &mut Sums,
+    sums: &mut [[[f32; LANES]; V]; P],
 ) {
-    let mut acc = [[_mm512_setzero_ps(); V]; PIXELS];
+    let mut acc = [[_mm512_setzero_ps(); V]; P];
     for acc in &mut acc {
         for (acc, bias) in acc.iter_mut().zip(bias) {
             *acc = _mm512_loadu_ps(bias);
         }
     }
     for (r, weights) in weights.chunks_exact(run.length).take(run.count).enumerate() {
-        let mut rows = [&x[..run.length]; PIXELS];
+        let mut rows = [&x[..run.length]; P];
         for (row, base) in rows.iter_mut().zip(bases) {
             *row = &x[base + r * run.pitch..][..run.length];
         }
