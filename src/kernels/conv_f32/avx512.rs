@@ -142,22 +142,69 @@ fn tile_of<const V: usize, const P: usize>(
 ) {
     let pixels = y.len() / all;
     let kept = kept.min(V * LANES);
-    let mut sums = [[[0.0; LANES]; V]; P];
-    for pixel in (0..pixels).step_by(P) {
-        let bases: [usize; P] = copy.bases(pixel, pixels);
-        multiply(token, copy.values(), &bases, run, &matrix.weights, &matrix.bias, relu, &mut sums);
-        for (row, sums) in y[pixel * all..].chunks_exact_mut(all).zip(&sums) {
-            // Whole vectors are stored as such, without a call for each.
-            let (whole, rest) = row[at..][..kept].as_chunks_mut::<LANES>();
-            for (to, sums) in whole.iter_mut().zip(sums) {
-                *to = *sums;
-            }
-            if !rest.is_empty() {
-                rest.copy_from_slice(&sums[whole.len()][..rest.len()]);
+    let vector_bytes = V * LANES * size_of::<f32>();
+    if matrix.weights.len() * vector_bytes <= LARGE_BYTES {
+        for (i, y) in y.chunks_mut(P * all).enumerate() {
+            let bases: [usize; P] = copy.bases(i * P, pixels);
+            let mut sums = [matrix.bias; P];
+            multiply(token, copy.values(), &bases, run, &matrix.weights, &mut sums);
+            write(token, relu, &mut sums, y, (all, at, kept));
+        }
+        return;
+    }
+    let groups: Vec<[usize; P]> = (0..pixels).step_by(P).map(|pixel| copy.bases(pixel, pixels)).collect();
+    let mut sums = vec![[matrix.bias; P]; groups.len()];
+    let slice = (SLICE_BYTES / vector_bytes).max(1);
+    for row in 0..run.count {
+        for first in (0..run.length).step_by(slice) {
+            let part = Run { length: slice.min(run.length - first), count: 1, ..run };
+            let weights = &matrix.weights[row * run.length + first..][..part.length];
+            let offset = row * run.pitch + first;
+            for (bases, sums) in groups.iter().zip(&mut sums) {
+                multiply(token, copy.values(), &bases.map(|base| base + offset), part, weights, sums);
             }
         }
     }
+    for (y, sums) in y.chunks_mut(P * all).zip(&mut sums) {
+        write(token, relu, sums, y, (all, at, kept));
+    }
 }
+
+/// `y = act(sums)`.
+#[rite(import_intrinsics)]
+fn write<const V: usize, const P: usize>(
+    _: X64V4xToken,
+    relu: bool,
+    sums: &mut [[[f32; LANES]; V]; P],
+    y: &mut [f32],
+    (all, at, kept): (usize, usize, usize),
+) {
+    if relu {
+        let zero = _mm512_setzero_ps();
+        for sums in sums.iter_mut().flatten() {
+            // Not max(): it would turn a NaN into 0 and hide it.
+            let v = _mm512_loadu_ps(sums);
+            let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(v, zero);
+            _mm512_storeu_ps(sums, _mm512_mask_mov_ps(v, negative, zero));
+        }
+    }
+    for (row, sums) in y.chunks_exact_mut(all).zip(&*sums) {
+        // Whole vectors are stored as such, without a call for each.
+        let (whole, rest) = row[at..][..kept].as_chunks_mut::<LANES>();
+        for (to, sums) in whole.iter_mut().zip(sums) {
+            *to = *sums;
+        }
+        if !rest.is_empty() {
+            rest.copy_from_slice(&sums[whole.len()][..rest.len()]);
+        }
+    }
+}
+
+/// Weights of a tile that go through in slices, by measurement: below, taking the sums up again costs more.
+const LARGE_BYTES: usize = 160 * 1024;
+
+/// A slice of them, which all pixels of a block meet before the next: it stays in the first cache.
+const SLICE_BYTES: usize = 24 * 1024;
 
 /// The runs of values that a window reads, one for each kernel row.
 #[derive(Clone, Copy)]
@@ -167,23 +214,20 @@ struct Run {
     count: usize,
 }
 
-/// `sums = act(bias + window · weights)` for P windows.
+/// `sums += windows · weights` for P windows.
 #[rite(import_intrinsics)]
-#[allow(clippy::too_many_arguments)] // each is one quantity of the formula
 fn multiply<const V: usize, const P: usize>(
     _: X64V4xToken,
     x: &[f32],
     bases: &[usize; P],
     run: Run,
     weights: &[[[f32; LANES]; V]],
-    bias: &[[f32; LANES]; V],
-    relu: bool,
     sums: &mut [[[f32; LANES]; V]; P],
 ) {
     let mut acc = [[_mm512_setzero_ps(); V]; P];
-    for acc in &mut acc {
-        for (acc, bias) in acc.iter_mut().zip(bias) {
-            *acc = _mm512_loadu_ps(bias);
+    for (acc, sums) in acc.iter_mut().zip(&*sums) {
+        for (acc, sums) in acc.iter_mut().zip(sums) {
+            *acc = _mm512_loadu_ps(sums);
         }
     }
     for (r, weights) in weights.chunks_exact(run.length).take(run.count).enumerate() {
@@ -204,13 +248,9 @@ fn multiply<const V: usize, const P: usize>(
             }
         }
     }
-    let zero = _mm512_setzero_ps();
     for (acc, sums) in acc.iter().zip(sums) {
         for (acc, sums) in acc.iter().zip(sums) {
-            // Not max(): it would turn a NaN into 0 and hide it.
-            let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(*acc, zero);
-            let kept = if relu { _mm512_mask_mov_ps(*acc, negative, zero) } else { *acc };
-            _mm512_storeu_ps(sums, kept);
+            _mm512_storeu_ps(sums, *acc);
         }
     }
 }
