@@ -410,6 +410,9 @@ const CASES: &[Case] = &[
     case(2, [37, 31, 5], 44, [3, 3], [1, 1], [1, 1], 1, true),
     case(2, [41, 60, 3], 32, [3, 3], [2, 2], [1, 1], 1, false),
     case(1, [4, 3, 9], 70, [1, 1], [1, 1], [0, 0], 1, true),
+    // Weights that go through in slices: 64 output channels, and three vectors of 16.
+    case(2, [5, 7, 80], 64, [3, 3], [1, 1], [1, 1], 1, true),
+    case(1, [4, 4, 101], 48, [3, 3], [1, 1], [1, 1], 1, false),
 ];
 
 #[cfg(test)]
