@@ -6,9 +6,6 @@
 
 use super::Geometry;
 
-/// Most output pixels that are computed together, each with registers of its own.
-pub(super) const PIXELS: usize = 8;
-
 /// Bytes of a copy: it stays in a core's cache beside the weights it meets.
 const COPY_BYTES: usize = 256 * 1024;
 
@@ -25,6 +22,17 @@ pub(super) fn block_rows(g: &Geometry, value_bytes: usize) -> usize {
 /// Columns of a copy.
 fn columns(g: &Geometry) -> usize {
     ((g.out_width - 1) * g.stride_x + g.kernel_width) as usize
+}
+
+/// The runs of values that a window reads, one for each kernel row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    /// Values from the begin of one run to that of the next.
+    pub(super) pitch: usize,
+    /// Values of a run.
+    pub(super) length: usize,
+    /// Runs.
+    pub(super) count: usize,
 }
 
 /// The copy of one block.
@@ -90,9 +98,10 @@ impl<T: Copy> Rows<T> {
         &self.values
     }
 
-    /// Values of one row.
-    pub(super) fn pitch(&self) -> usize {
-        self.pitch
+    /// What a window reads of the copy.
+    pub(super) fn run(&self, g: &Geometry) -> Run {
+        let length = (g.kernel_width * 4 * g.group_in_quads) as usize;
+        Run { pitch: self.pitch, length, count: g.kernel_height as usize }
     }
 
     /// Where the windows of P output pixels from `first` begin; beyond `count` the last one again.
@@ -111,9 +120,4 @@ impl<T: Copy> Rows<T> {
             base
         })
     }
-}
-
-/// Output channels by tiles of 32, the last of 16 where that is enough: the first channel, and how many vectors of 16.
-pub(super) fn tiles(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..outputs).step_by(32).map(move |first| (first, if outputs - first > 16 { 2 } else { 1 }))
 }

@@ -10,7 +10,7 @@ use archmage::prelude::*;
 use rayon::prelude::*;
 
 use crate::kernels::Geometry;
-use crate::kernels::rows::{Rows, block_rows};
+use crate::kernels::rows::{Rows, Run, block_rows};
 
 /// A vector's values.
 const LANES: usize = 16;
@@ -110,26 +110,21 @@ impl Avx512 {
 #[arcane(import_intrinsics)]
 fn block(token: X64V4xToken, g: &Geometry, index: usize, group: &Group, relu: bool, copy: &Rows<f32>, y: &mut [f32]) {
     let (all, outputs) = (4 * g.out_quads as usize, 4 * g.group_out_quads as usize);
-    let run = Run {
-        pitch: copy.pitch(),
-        length: (g.kernel_width * 4 * g.group_in_quads) as usize,
-        count: g.kernel_height as usize,
-    };
-    let pixels = y.len() / all;
+    let run = copy.run(g);
     for (first, tile) in &group.tiles {
-        let kept = (outputs - first).min(4 * LANES);
+        let kept = outputs - first;
         let at = index * outputs + first;
         match tile {
-            Tile::One(m) => tile_of::<1, 8>(token, copy, run, m, relu, &mut y[..pixels * all], (all, at, kept)),
-            Tile::Two(m) => tile_of::<2, 8>(token, copy, run, m, relu, &mut y[..pixels * all], (all, at, kept)),
-            Tile::Three(m) => tile_of::<3, 8>(token, copy, run, m, relu, &mut y[..pixels * all], (all, at, kept)),
-            Tile::Four(m) => tile_of::<4, 6>(token, copy, run, m, relu, &mut y[..pixels * all], (all, at, kept)),
+            Tile::One(m) => tile_of::<1, 8>(token, copy, run, m, relu, y, (all, at, kept)),
+            Tile::Two(m) => tile_of::<2, 8>(token, copy, run, m, relu, y, (all, at, kept)),
+            Tile::Three(m) => tile_of::<3, 8>(token, copy, run, m, relu, y, (all, at, kept)),
+            Tile::Four(m) => tile_of::<4, 6>(token, copy, run, m, relu, y, (all, at, kept)),
         }
     }
 }
 
 /// One tile's channels of a block, P pixels at a time: V·P vectors of sums, which leave registers for the operands. `y` has
-/// pixels of `all` channels, of which `kept` from `at` on are the tile's.
+/// pixels of `all` channels; the tile's are those from `at` on, at most `kept`.
 #[rite(import_intrinsics)]
 fn tile_of<const V: usize, const P: usize>(
     token: X64V4xToken,
@@ -205,14 +200,6 @@ const LARGE_BYTES: usize = 160 * 1024;
 
 /// A slice of them, which all pixels of a block meet before the next: it stays in the first cache.
 const SLICE_BYTES: usize = 24 * 1024;
-
-/// The runs of values that a window reads, one for each kernel row.
-#[derive(Clone, Copy)]
-struct Run {
-    pitch: usize,
-    length: usize,
-    count: usize,
-}
 
 /// `sums += windows · weights` for P windows.
 #[rite(import_intrinsics)]

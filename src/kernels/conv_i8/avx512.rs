@@ -13,7 +13,15 @@ use rayon::prelude::*;
 
 use super::{CoarseMode, Constants, Geometry, Output};
 use crate::kernels::levels::{LANES, Vector};
-use crate::kernels::rows::{PIXELS, Rows, block_rows, tiles};
+use crate::kernels::rows::{Rows, Run, block_rows};
+
+/// Output pixels that are computed together, each with registers of its own.
+const PIXELS: usize = 8;
+
+/// Output channels by tiles of 32, the last of 16 where that is enough: the first channel, and how many vectors of 16.
+fn tiles(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..outputs).step_by(32).map(move |first| (first, if outputs - first > 16 { 2 } else { 1 }))
+}
 
 /// Weights of four input channels for a vector of output channels.
 type Words = [u8; 4 * LANES];
@@ -147,8 +155,8 @@ fn block(
     let (all, outputs) = (4 * g.out_quads as usize, 4 * g.group_out_quads as usize);
     let channels = 4 * g.group_in_quads as usize;
     let (kh, kw) = (g.kernel_height as usize, g.kernel_width as usize);
-    let whole = Run { pitch: copy.pitch(), length: kw * channels, count: kh };
-    let centre = kh / 2 * copy.pitch() + kw / 2 * channels;
+    let whole = copy.run(g);
+    let centre = kh / 2 * whole.pitch + kw / 2 * channels;
     let pixels = y.len() / (if output.is_some() { all / 4 } else { all });
     let first = group * outputs + tile.first;
     let kept = (outputs - tile.first).min(2 * LANES);
@@ -159,7 +167,7 @@ fn block(
         match (layer.constants.coarse, &tile.coarse) {
             (CoarseMode::None, _) => {}
             (CoarseMode::Center, Some(part)) => {
-                let run = Run { pitch: copy.pitch(), length: channels, count: 1 };
+                let run = Run { length: channels, count: 1, ..whole };
                 multiply_part(token, copy.values(), &bases.map(|base| base + centre), run, part, &mut coarse);
             }
             (_, Some(part)) => multiply_part(token, copy.values(), &bases, whole, part, &mut coarse),
@@ -208,14 +216,6 @@ fn block(
             }
         }
     }
-}
-
-/// The runs of values that a window reads, one for each kernel row.
-#[derive(Clone, Copy)]
-struct Run {
-    pitch: usize,
-    length: usize,
-    count: usize,
 }
 
 #[rite(import_intrinsics)]
