@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use ndarray::s;
+use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
 use repquant::calibrate::stats_file::{read, to_bytes};
 use repquant::calibrate::{ActivationStats, BINS, Calibration};
-use repquant::model::{Graph, Interpolation, Node, Op, Preprocessing, Shape};
+use repquant::model::{Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, Shape};
 use repquant::{ErrorKind, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -191,7 +191,7 @@ fn statistics_of_something_else_are_not_merged() {
     refuse(&|c| c.preprocessing.std[2] = 0.226, "preprocessed differently");
     refuse(&|c| drop(c.activations.pop()), "2 activations here and 1 there");
     refuse(&|c| c.activations[1].name = "stem".into(), "stage0 here where stem is there");
-    refuse(&|c| c.activations[1].power = ndarray::Array2::zeros((5, 128)), "5 there");
+    refuse(&|c| c.activations[1].power = Array2::zeros((5, 128)), "5 there");
     refuse(&|c| c.activations[1].zeros = u64::MAX - 15, "64 bits");
     refuse(&|c| c.images = u64::MAX, "64 bits");
 }
@@ -206,8 +206,10 @@ fn statistics_of_another_graph_are_refused() {
         nodes: vec![
             node("input", Op::Input(Shape::new(channels, 2, 1)), vec![]),
             node("pool", Op::GlobalAveragePool, vec![0]),
-            node("fc", Op::GlobalAveragePool, vec![1]),
+            node("fc", Op::Linear(Linear { weight: Array2::zeros((2, channels)), bias: Array1::zeros(2) }), vec![1]),
         ],
+        outputs: vec![Output { name: "logits".into(), node: 2, sides: vec![2] }],
+        notes: Vec::new(),
     };
     let calibration = Calibration::new(&graph(3));
     assert_eq!(calibration.activations.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["input", "pool"]);

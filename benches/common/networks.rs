@@ -12,7 +12,7 @@ use repquant::gpu::{Device, Recorder};
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::load::{InputDescription, LoadOptions, load};
-use repquant::model::{Conv, Graph, Linear, Node, Op, QOp, QuantizedGraph, Shape};
+use repquant::model::{Conv, Graph, Linear, Node, Op, Output, QOp, QuantizedGraph, Shape};
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{Method, RangeOptions, choose};
@@ -52,7 +52,9 @@ pub(crate) fn repvgg(name: &str) -> Graph {
         bias: Array1::zeros(1000),
     };
     nodes.push(node("linear".into(), Op::Linear(linear), nodes.len(), false));
-    Graph { name: format!("repvgg-{name}"), input: InputDescription::imagenet().preprocessing(), classes: None, nodes }
+    let outputs = vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![1000] }];
+    let (name, input) = (format!("repvgg-{name}"), InputDescription::imagenet().preprocessing());
+    Graph { name, input, classes: None, nodes, outputs, notes: Vec::new() }
 }
 
 /// A 3×3 kernel with a 1×1 kernel and, where shapes allow, an identity added at its centre; outputs have about the

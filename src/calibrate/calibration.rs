@@ -13,14 +13,16 @@ pub struct Calibration {
     pub preprocessing: Preprocessing,
     /// Number of images.
     pub images: u64,
-    /// One entry for each node of the graph but the classifier, in the graph's order.
+    /// One entry for each activation that is [`stored`](Graph::stored), in the graph's order.
     pub activations: Vec<ActivationStats>,
 }
 
 impl Calibration {
-    /// A run that has seen no image yet: one empty entry for each node of the graph but the classifier.
+    /// A run that has seen no image yet: one empty entry for each activation that is [`stored`](Graph::stored).
     pub fn new(graph: &Graph) -> Self {
-        let nodes = graph.nodes.iter().zip(graph.shapes()).take(graph.nodes.len().saturating_sub(1));
+        let stored = graph.stored().into_iter();
+        let nodes =
+            graph.nodes.iter().zip(graph.shapes()).zip(stored).filter_map(|(node, stored)| stored.then_some(node));
         Self {
             model_digest: graph.digest(),
             preprocessing: graph.input.clone(),

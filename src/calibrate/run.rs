@@ -5,10 +5,10 @@ use crate::Result;
 use crate::exec::{FloatNet, Keep};
 use crate::gpu::Device;
 use crate::images::Batch;
-use crate::model::Graph;
+use crate::model::{Graph, NodeId};
 use crate::progress::{Event, Progress, Stage};
 
-/// Runs `graph` over `batches` on `device` and counts every activation but the logits. `total` is the number of images,
+/// Runs `graph` over `batches` on `device` and counts every activation that is [`stored`](Graph::stored). `total` is the number of images,
 /// for progress alone; `max_images` the largest batch.
 ///
 /// # Errors
@@ -23,14 +23,17 @@ pub fn calibrate(
 ) -> Result<Calibration> {
     progress.event(Event::Begin { stage: Stage::Calibrate, total });
     let net = FloatNet::new(device, graph, max_images, Keep::Last)?;
-    let observed = graph.nodes.len() - 1;
-    let nodes: Vec<_> =
-        graph.nodes[..observed].iter().zip(graph.shapes()).map(|(node, shape)| (node.name.clone(), shape)).collect();
-    let mut collector = Collector::new(device, &nodes)?;
+    let shapes = graph.shapes();
+    let observed: Vec<NodeId> = graph.stored().iter().enumerate().filter_map(|(id, &on)| on.then_some(id)).collect();
+    let end = observed.last().map_or(0, |&id| id + 1);
+    let activations: Vec<_> = observed.iter().map(|&id| (graph.nodes[id].name.clone(), shapes[id])).collect();
+    let mut collector = Collector::new(device, &activations)?;
+    // Place of each node among the activations that are counted.
+    let place: Vec<Option<usize>> = (0..end).map(|id| observed.binary_search(&id).ok()).collect();
     device.prepare(|rec| {
-        (0..observed).try_for_each(|node| {
+        place.iter().enumerate().try_for_each(|(node, place)| {
             net.record(rec, max_images, node)?;
-            collector.rehearse(rec, node, max_images, net.activation(node))
+            place.map_or(Ok(()), |index| collector.rehearse(rec, index, max_images, net.activation(node)))
         })
     })?;
     let mut images = 0;
@@ -42,9 +45,11 @@ pub fn calibrate(
         };
         net.upload(&batch)?;
         let mut rec = device.recorder();
-        for node in 0..observed {
+        for (node, place) in place.iter().enumerate() {
             net.record(&mut rec, batch.count, node)?;
-            collector.record(&mut rec, node, batch.count, net.activation(node))?;
+            if let Some(index) = place {
+                collector.record(&mut rec, *index, batch.count, net.activation(node))?;
+            }
         }
         rec.submit()?;
         collector.end_batch(device, &batch.names)?;

@@ -109,6 +109,7 @@ impl<'d> FloatNet<'d> {
                 Op::Conv(conv) => FloatConv::new(device, conv, node.relu).map(Step::Conv),
                 Op::GlobalAveragePool => Ok(Step::Pool),
                 Op::Linear(linear) => FloatConv::from_linear(device, linear).map(Step::Conv),
+                op => Err(Error::bad(format!("{} cannot be run", op.kind()))),
             };
             step.map_err(|e| e.at(format!("layer {}", node.name)))
         });

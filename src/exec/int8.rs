@@ -297,12 +297,15 @@ impl Step {
             QOp::GlobalAveragePool(multiplier) => {
                 Self::Pool { multiplier: *multiplier, output: levels(&required(node.output)?, node.relu) }
             }
+            QOp::Table(_) | QOp::Binary(_) | QOp::Pool { .. } | QOp::Rearrange(_) | QOp::Concat { .. } => {
+                return Err(Error::bad("this operation cannot be run"));
+            }
             QOp::Float(op) => {
                 let layer = match op {
                     Op::Conv(conv) => FloatLayer::Conv(FloatConv::new(device, conv, node.relu)?),
                     Op::Linear(linear) => FloatLayer::Conv(FloatConv::from_linear(device, linear)?),
                     Op::GlobalAveragePool => FloatLayer::Pool,
-                    Op::Input(_) => return Err(Error::bad("the input cannot be kept in float")),
+                    op => return Err(Error::bad(format!("{} cannot be kept in float", op.kind()))),
                 };
                 let words = |shape: Option<Shape>| max_images * shape.map_or(0, |s| float_words(&s));
                 Self::Float {

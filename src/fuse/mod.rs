@@ -9,7 +9,7 @@ mod branches;
 mod tests;
 
 use crate::load::TrainedNet;
-use crate::model::{Conv, Graph, Linear, Node, Op};
+use crate::model::{Conv, Graph, Linear, Node, Op, Output};
 use crate::{Error, Result};
 
 /// Fuses every block into one convolution.
@@ -34,5 +34,9 @@ pub fn fuse(net: &TrainedNet) -> Result<Graph> {
     }
     nodes.push(node("pool", Op::GlobalAveragePool, vec![nodes.len() - 1], false));
     nodes.push(node(&net.classifier_name, Op::Linear(net.classifier.clone()), vec![nodes.len() - 1], false));
-    Ok(Graph { name: net.name.clone(), input: net.input.clone(), classes: net.classes.clone(), nodes })
+    let outputs = vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![net.classifier.bias.len()] }];
+    let (name, input, classes) = (net.name.clone(), net.input.clone(), net.classes.clone());
+    let graph = Graph { name, input, classes, nodes, outputs, notes: Vec::new() };
+    graph.check()?;
+    Ok(graph)
 }

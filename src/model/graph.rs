@@ -1,19 +1,22 @@
 //! The one intermediate representation: a float network after fusion.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
-use ndarray::{Array1, Array2, Array4};
+use ndarray::{Array1, Array2, Array3, Array4};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Preprocessing, Shape};
+use super::{Activation, Axis, Binary, Pool, PoolKind, Preprocessing, Rearrange, Resize, Shape, broadcast, joined};
+use crate::{Error, Result};
 
 /// Index of a node in [`Graph::nodes`].
 pub type NodeId = usize;
 
-/// A plain float network: convolutions with bias, pooling, a classifier.
+/// A plain float network: convolutions with bias and what lies between them.
 ///
-/// `nodes` is in execution order: every input of a node comes before it. Node 0 is the input; the last node is the
-/// classifier, whose output are the logits. Each node has exactly one output, the *activation* of its name.
+/// `nodes` is in execution order: every input of a node comes before it. Node 0 is the input. Each node has exactly one
+/// result, the *activation* of its name. Every node is read by a later one or is an output.
 #[derive(Debug, Clone)]
 pub struct Graph {
     /// Name of the model, from its file name or architecture.
@@ -24,6 +27,31 @@ pub struct Graph {
     pub classes: Option<Vec<String>>,
     /// The operations, in execution order.
     pub nodes: Vec<Node>,
+    /// What the network gives, at least one.
+    pub outputs: Vec<Output>,
+    /// What was made of the layers of the file (branches merged, operations replaced) or could not be, and why.
+    pub notes: Vec<Note>,
+}
+
+/// An activation that the network gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Its name, which need not be that of the node.
+    pub name: String,
+    /// The node.
+    pub node: NodeId,
+    /// Its sides without the batch, in row-major order the same values as the activation's channels, rows, columns.
+    pub sides: Vec<usize>,
+}
+
+/// Something that was decided about a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The layer.
+    pub layer: String,
+    /// What, and why.
+    pub text: String,
 }
 
 /// One operation and its activation.
@@ -35,12 +63,12 @@ pub struct Node {
     pub op: Op,
     /// The nodes whose activations it reads.
     pub inputs: Vec<NodeId>,
-    /// Whether a `ReLU` follows, fused into this node.
+    /// Whether a `ReLU` follows, fused into this node: a convolution or a [`Binary`].
     pub relu: bool,
 }
 
 /// What a node computes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// The network input, channels × height × width.
     Input(Shape),
@@ -48,12 +76,96 @@ pub enum Op {
     Conv(Conv),
     /// The mean over height and width; gives C × 1 × 1.
     GlobalAveragePool,
-    /// A fully connected layer over C × 1 × 1.
+    /// The classifier, a fully connected layer over C × 1 × 1 whose result is the only output.
     Linear(Linear),
+    /// A function of each value.
+    Activation(Activation),
+    /// A function of two activations, value by value.
+    Binary(Binary),
+    /// Pooling over windows.
+    Pool(Pool),
+    /// The same values in another order or shape.
+    Rearrange(Rearrange),
+    /// Its inputs, two or more, one behind the other along an axis.
+    Concat(Axis),
+    /// Bilinear resizing.
+    Resize(Resize),
+    /// `e^x / Σ e^x` along an axis.
+    Softmax(Axis),
+    /// The same values for every image, channels × rows × columns; it has no inputs.
+    Constant(Array3<f32>),
+}
+
+impl Op {
+    /// Whether the values pass unchanged, all, some or several times: the result is stored as the input is.
+    pub fn passes_values(&self) -> bool {
+        matches!(self, Self::Rearrange(_) | Self::Pool(Pool { kind: PoolKind::Max, .. }))
+    }
+
+    /// How many activations it reads; none where that depends on the node.
+    pub fn arity(&self) -> Option<usize> {
+        match self {
+            Self::Input(_) | Self::Constant(_) => Some(0),
+            Self::Binary(_) => Some(2),
+            Self::Concat(_) => None,
+            _ => Some(1),
+        }
+    }
+
+    /// Shape of the result for inputs of these shapes; none where they do not fit it. Of a convolution the sizes alone are
+    /// looked at.
+    pub fn output(&self, inputs: &[Shape]) -> Option<Shape> {
+        let fits = match self.arity() {
+            Some(arity) => inputs.len() == arity,
+            None => inputs.len() >= 2,
+        };
+        if !fits {
+            return None;
+        }
+        Some(match self {
+            Self::Input(shape) => *shape,
+            Self::Constant(values) => {
+                let (channels, height, width) = values.dim();
+                Shape::new(channels, height, width)
+            }
+            Self::Conv(conv) => {
+                super::conv_output(inputs[0], conv.out_channels(), conv.kernel(), conv.stride, conv.padding)
+            }
+            Self::GlobalAveragePool => Shape::new(inputs[0].channels, 1, 1),
+            Self::Linear(linear) => Shape::new(linear.bias.len(), 1, 1),
+            Self::Activation(_) | Self::Softmax(_) => inputs[0],
+            Self::Binary(_) => broadcast(inputs[0], inputs[1])?,
+            Self::Pool(pool) => pool.output(inputs[0]),
+            Self::Rearrange(rearrange) => rearrange.fits(inputs[0]).then_some(rearrange.shape)?,
+            Self::Concat(axis) => joined(inputs, *axis)?,
+            Self::Resize(resize) => Shape::new(inputs[0].channels, resize.size[0], resize.size[1]),
+        })
+    }
+
+    /// Its name in reports.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "input",
+            Self::Conv(_) => "conv",
+            Self::GlobalAveragePool => "global average pool",
+            Self::Linear(_) => "linear",
+            Self::Activation(activation) => activation.name(),
+            Self::Binary(Binary::Add) => "add",
+            Self::Binary(Binary::Sub) => "subtract",
+            Self::Binary(Binary::Mul) => "multiply",
+            Self::Pool(Pool { kind: PoolKind::Max, .. }) => "max pool",
+            Self::Pool(_) => "average pool",
+            Self::Rearrange(rearrange) => rearrange.name(),
+            Self::Concat(_) => "concat",
+            Self::Resize(_) => "resize",
+            Self::Softmax(_) => "softmax",
+            Self::Constant(_) => "constant",
+        }
+    }
 }
 
 /// A 2-D convolution, zero padding.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Conv {
     /// `O × I/groups × kh × kw`.
     pub weight: Array4<f32>,
@@ -68,7 +180,7 @@ pub struct Conv {
 }
 
 /// A fully connected layer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
     /// `O × I`.
     pub weight: Array2<f32>,
@@ -101,21 +213,81 @@ impl Conv {
 
 impl Graph {
     /// Shape of every activation, in the order of `nodes`.
+    ///
+    /// # Panics
+    /// If an operation does not fit its inputs; see [`Graph::check`].
     pub fn shapes(&self) -> Vec<Shape> {
+        self.try_shapes().expect("a graph that was checked")
+    }
+
+    fn try_shapes(&self) -> Result<Vec<Shape>> {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
-        for node in &self.nodes {
-            let input = node.inputs.first().map(|&i| shapes[i]);
-            shapes.push(match (&node.op, input) {
-                (Op::Input(shape), _) => *shape,
-                (Op::Conv(conv), Some(x)) => {
-                    super::conv_output(x, conv.out_channels(), conv.kernel(), conv.stride, conv.padding)
-                }
-                (Op::GlobalAveragePool, Some(x)) => Shape::new(x.channels, 1, 1),
-                (Op::Linear(linear), Some(_)) => Shape::new(linear.bias.len(), 1, 1),
-                (_, None) => unreachable!("a node that is not the input has one"),
-            });
+        for (id, node) in self.nodes.iter().enumerate() {
+            if node.inputs.iter().any(|&input| input >= id) {
+                return Err(Error::bad("a layer reads one that comes after it").at(&node.name));
+            }
+            let inputs: Vec<Shape> = node.inputs.iter().map(|&input| shapes[input]).collect();
+            let shape = node.op.output(&inputs).filter(|shape| !shape.is_empty());
+            shapes.push(shape.ok_or_else(|| {
+                let inputs: Vec<String> = inputs.iter().map(Shape::to_string).collect();
+                Error::bad(format!("{} does not fit inputs of {}", node.op.kind(), inputs.join(", "))).at(&node.name)
+            })?);
         }
-        shapes
+        Ok(shapes)
+    }
+
+    /// Checks what every stage relies on: the order of the nodes, one input, first of all, unique names, operations that
+    /// fit their inputs, and outputs.
+    ///
+    /// # Errors
+    /// The first contradiction, naming the layer.
+    pub fn check(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        for (id, node) in self.nodes.iter().enumerate() {
+            let wrong = |text: &str| Err(Error::bad(text).at(&node.name));
+            if !names.insert(node.name.as_str()) {
+                return wrong("two layers have this name");
+            }
+            if matches!(node.op, Op::Input(_)) != (id == 0) {
+                return wrong("a network has one input, its first node");
+            }
+            if node.relu && !matches!(node.op, Op::Conv(_) | Op::Binary(_)) {
+                return wrong("this layer cannot hold a ReLU");
+            }
+            if matches!(node.op, Op::Linear(_)) && !(self.outputs.len() == 1 && self.outputs[0].node == id) {
+                return wrong("a classifier is the only output");
+            }
+        }
+        let shapes = self.try_shapes()?;
+        if self.outputs.is_empty() {
+            return Err(Error::bad("the network has no output"));
+        }
+        for output in &self.outputs {
+            let sides = output.sides.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
+            if shapes.get(output.node).map(Shape::len) != sides {
+                return Err(Error::bad("the sides of an output are not those of its node").at(&output.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which activations the quantized network stores as int8 levels: those that lead to a convolution or a classifier.
+    /// What comes after the last of these stays real: logits are int32 accumulators, what follows them is computed in f32.
+    pub fn stored(&self) -> Vec<bool> {
+        let mut stored = vec![false; self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate().rev() {
+            if stored[id] || matches!(node.op, Op::Conv(_) | Op::Linear(_)) {
+                for &input in &node.inputs {
+                    stored[input] = !matches!(self.nodes[input].op, Op::Constant(_));
+                }
+            }
+        }
+        stored
+    }
+
+    /// Whether the network gives one vector: its values are taken for the logits of classes.
+    pub fn is_classifier(&self) -> bool {
+        matches!(self.outputs.as_slice(), [only] if only.sides.len() == 1)
     }
 
     /// Multiplications for one image.
@@ -124,7 +296,7 @@ impl Graph {
         let each = self.nodes.iter().zip(&shapes).map(|(node, shape)| match &node.op {
             Op::Conv(conv) => conv.weight.len() * shape.height * shape.width,
             Op::Linear(linear) => linear.weight.len(),
-            Op::Input(_) | Op::GlobalAveragePool => 0,
+            _ => 0,
         });
         each.map(|n| n as u64).sum()
     }
@@ -134,7 +306,8 @@ impl Graph {
         let each = self.nodes.iter().map(|node| match &node.op {
             Op::Conv(conv) => conv.weight.len() + conv.bias.len(),
             Op::Linear(linear) => linear.weight.len() + linear.bias.len(),
-            Op::Input(_) | Op::GlobalAveragePool => 0,
+            Op::Constant(values) => values.len(),
+            _ => 0,
         });
         each.map(|n| n as u64).sum()
     }
@@ -159,10 +332,33 @@ impl Graph {
                     hash.update(format!("linear:{:?};", linear.weight.dim()));
                     (linear.weight.as_standard_layout().into_owned().into_raw_vec_and_offset().0, &linear.bias)
                 }
+                Op::Constant(values) => {
+                    hash.update("constant;");
+                    for value in values {
+                        hash.update(value.to_le_bytes());
+                    }
+                    continue;
+                }
                 Op::Input(_) | Op::GlobalAveragePool => continue,
+                Op::Activation(_)
+                | Op::Binary(_)
+                | Op::Pool(_)
+                | Op::Rearrange(_)
+                | Op::Concat(_)
+                | Op::Resize(_)
+                | Op::Softmax(_) => {
+                    // Debug writes floats so that they can be told apart, and every field.
+                    hash.update(format!("{:?};", node.op));
+                    continue;
+                }
             };
             for value in weight.iter().chain(bias) {
                 hash.update(value.to_le_bytes());
+            }
+        }
+        if !self.outputs.iter().map(|output| output.node).eq([self.nodes.len().saturating_sub(1)]) {
+            for Output { node, sides, .. } in &self.outputs {
+                hash.update(format!("output:{node}:{sides:?};"));
             }
         }
         let mut text = String::with_capacity(64);

@@ -2,12 +2,16 @@
 
 mod graph;
 mod input;
+mod ops;
 mod qparams;
 mod quantized;
+mod rearrange;
 mod shape;
 
-pub use graph::{Conv, Graph, Linear, Node, NodeId, Op};
+pub use graph::{Conv, Graph, Linear, Node, NodeId, Note, Op, Output};
 pub use input::{Interpolation, MAX_SIDE, Preprocessing};
+pub use ops::{Activation, Axis, Binary, Coordinates, Pool, PoolKind, Resize, broadcast, joined};
 pub use qparams::{Multiplier, QParams};
-pub use quantized::{Coarse, CoarseScale, QConv, QNode, QOp, QuantizedGraph, SplitReport, Support};
+pub use quantized::{Coarse, CoarseScale, QBinary, QConv, QNode, QOp, QuantizedGraph, SplitReport, Support, Table};
+pub use rearrange::{Rearrange, RearrangeKind, View};
 pub use shape::{Shape, conv_output};

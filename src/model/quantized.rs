@@ -1,9 +1,14 @@
 //! The quantized network: what `quantize` fills, `exec::int8` runs and `export` writes.
 
-use ndarray::{Array1, Array4, ArrayView3, Axis};
+use std::fmt;
+
+use ndarray::{Array1, Array4, ArrayView3};
 use serde::{Deserialize, Serialize};
 
-use super::{Multiplier, NodeId, Op, Preprocessing, QParams, Shape, conv_output};
+use super::{
+    Axis, Multiplier, NodeId, Op, Output, Pool, PoolKind, Preprocessing, QParams, Rearrange, Shape, broadcast,
+    conv_output, joined,
+};
 
 /// An int8 network. Same order and names as the [`Graph`](super::Graph) it was made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +27,8 @@ pub struct QuantizedGraph {
     pub calibration: serde_json::Value,
     /// The operations, in execution order.
     pub nodes: Vec<QNode>,
+    /// What the network gives.
+    pub outputs: Vec<Output>,
 }
 
 /// One quantized operation.
@@ -35,14 +42,15 @@ pub struct QNode {
     pub inputs: Vec<NodeId>,
     /// Whether a `ReLU` follows: a clamp from below at the output's zero point.
     pub relu: bool,
-    /// How the output is stored. None for the classifier, whose output stay int32 accumulators.
+    /// How the output is stored as levels. None where it is not ([`Graph::stored`](super::Graph::stored)): a convolution's
+    /// or classifier's stays int32 accumulators, a [`QOp::Float`]'s real.
     pub output: Option<QParams>,
     /// What was decided about the split, and why.
     pub split: SplitReport,
 }
 
 /// What a quantized node computes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum QOp {
     /// The network input; 8-bit levels become int8 through a table.
     Input(Shape),
@@ -52,25 +60,69 @@ pub enum QOp {
     GlobalAveragePool(Multiplier),
     /// The classifier in integers: a 1×1 [`QConv`] with empty `multiplier`; logit `= acc · s_x · scale[o]`.
     Linear(QConv),
-    /// A layer kept in float by request: dequantize, compute in f32, quantize (the classifier: real logits).
+    /// A function of each level.
+    Table(Table),
+    /// A sum, difference or product of two activations.
+    Binary(QBinary),
+    /// Pooling over windows. Max: `multipliers` is empty, the output is stored as the input. Mean: for a divisor of d
+    /// `q_y = clamp(z_y + ((Σ(q − z_x)·M + 2^(n−1)) >> n))`, (M, n) being entry d − 1, `s_x / (s_y·d)`.
+    Pool {
+        /// Windows and kind.
+        pool: Pool,
+        /// One for each divisor from 1 to the largest.
+        multipliers: Vec<Multiplier>,
+    },
+    /// Moved levels; the output is stored as the input.
+    Rearrange(Rearrange),
+    /// Levels of the inputs one behind the other along an axis, each input's through its table, where it has one.
+    Concat {
+        /// The axis.
+        axis: Axis,
+        /// One for each input; none where its levels are those of the output.
+        tables: Vec<Option<Table>>,
+    },
+    /// Computed in f32: levels and accumulators of its inputs are made real first, and where the output is stored it is
+    /// quantized. A layer kept in float by request, an operation that has no integer form, or what follows the last
+    /// convolution.
     Float(Op),
 }
 
-impl PartialEq for QOp {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Input(a), Self::Input(b)) => a == b,
-            (Self::Conv(a), Self::Conv(b)) | (Self::Linear(a), Self::Linear(b)) => a == b,
-            (Self::GlobalAveragePool(a), Self::GlobalAveragePool(b)) => a == b,
-            (Self::Float(Op::Conv(a)), Self::Float(Op::Conv(b))) => {
-                a.weight == b.weight
-                    && a.bias == b.bias
-                    && (a.stride, a.padding, a.groups) == (b.stride, b.padding, b.groups)
-            }
-            (Self::Float(Op::Linear(a)), Self::Float(Op::Linear(b))) => a.weight == b.weight && a.bias == b.bias,
-            _ => false,
-        }
+/// The level that becomes of each level: entry q + 128.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Table(pub Box<[i8; 256]>);
+
+impl Table {
+    /// `q_y = clamp(round(f(x)/s_y) + z_y, low, high)` of the real value x of each level, in f64, half to even.
+    pub fn of(x: &QParams, y: &QParams, f: impl Fn(f64) -> f64) -> Self {
+        let level = |q: i32| y.quantize(f(x.dequantize(q))) as i8;
+        Self(Box::new(std::array::from_fn(|i| level(i as i32 - 128))))
     }
+
+    /// What becomes of a level.
+    pub fn get(&self, level: i8) -> i8 {
+        self.0[(i32::from(level) + 128) as usize]
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter()).finish()
+    }
+}
+
+/// A function of two activations in integers; `>>` rounds to the nearest, halves upwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum QBinary {
+    /// `q_y = clamp(z_y + (((q_a − z_a)·M_a + (q_b − z_b)·M_b + 2^(n−1)) >> n))`; a difference has a negative `M_b`.
+    Sum {
+        /// `M_a` and `M_b`, `s_a/s_y` and `±s_b/s_y` times 2^n.
+        multipliers: [i32; 2],
+        /// n, 1 to 62.
+        right_shift: u8,
+    },
+    /// `q_y = clamp(z_y + (((q_a − z_a)·(q_b − z_b)·M + 2^(n−1)) >> n))`, `M·2^(−n) = s_a·s_b/s_y`.
+    Product(Multiplier),
 }
 
 /// An int8 convolution, its weights in one part (fine) or two (fine and coarse).
@@ -218,7 +270,7 @@ impl QConv {
         let folded = self.fine.outer_iter().enumerate().map(|(o, fine)| {
             let coarse = match &self.coarse {
                 Some(Coarse { weights, scale: CoarseScale::Shift(k), .. }) => {
-                    total(weights.index_axis(Axis(0), o)) << k[o]
+                    total(weights.index_axis(ndarray::Axis(0), o)) << k[o]
                 }
                 _ => 0,
             };
@@ -242,21 +294,50 @@ impl QConv {
     }
 }
 
+impl QOp {
+    /// Shape of the result for inputs of these shapes; none where they do not fit it. Of a convolution the sizes alone are
+    /// looked at.
+    pub fn output(&self, inputs: &[Shape]) -> Option<Shape> {
+        let one = || if let [x] = inputs { Some(*x) } else { None };
+        match self {
+            Self::Float(op) => op.output(inputs),
+            Self::Input(shape) => inputs.is_empty().then_some(*shape),
+            Self::Conv(c) => Some(conv_output(one()?, c.out_channels(), c.kernel(), c.stride, c.padding)),
+            Self::Linear(c) => one().map(|_| Shape::new(c.out_channels(), 1, 1)),
+            Self::GlobalAveragePool(_) => Some(Shape::new(one()?.channels, 1, 1)),
+            Self::Table(_) => one(),
+            Self::Binary(_) => {
+                let [a, b] = inputs else { return None };
+                broadcast(*a, *b)
+            }
+            Self::Pool { pool, .. } => Some(pool.output(one()?)),
+            Self::Rearrange(rearrange) => rearrange.fits(one()?).then_some(rearrange.shape),
+            Self::Concat { axis, tables } => {
+                if inputs.len() >= 2 && tables.len() == inputs.len() {
+                    joined(inputs, *axis)
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    /// Whether the output is stored as the input is.
+    pub fn passes_levels(&self) -> bool {
+        matches!(self, Self::Rearrange(_) | Self::Pool { pool: Pool { kind: PoolKind::Max, .. }, .. })
+    }
+}
+
 impl QuantizedGraph {
     /// Shape of every activation, in the order of `nodes`.
+    ///
+    /// # Panics
+    /// If an operation does not fit its inputs: errors of whoever made the graph.
     pub fn shapes(&self) -> Vec<Shape> {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            let input = node.inputs.first().map(|&i| shapes[i]);
-            shapes.push(match (&node.op, input) {
-                (QOp::Input(shape), _) => *shape,
-                (QOp::Conv(c), Some(x)) => conv_output(x, c.out_channels(), c.kernel(), c.stride, c.padding),
-                (QOp::Float(Op::Conv(c)), Some(x)) => conv_output(x, c.out_channels(), c.kernel(), c.stride, c.padding),
-                (QOp::Linear(c), Some(_)) => Shape::new(c.out_channels(), 1, 1),
-                (QOp::Float(Op::Linear(l)), Some(_)) => Shape::new(l.bias.len(), 1, 1),
-                (QOp::GlobalAveragePool(_) | QOp::Float(_), Some(x)) => Shape::new(x.channels, 1, 1),
-                (_, None) => unreachable!("a node that is not the input has one"),
-            });
+            let inputs: Vec<Shape> = node.inputs.iter().map(|&i| shapes[i]).collect();
+            shapes.push(node.op.output(&inputs).expect("an operation that fits its inputs"));
         }
         shapes
     }
@@ -267,6 +348,7 @@ impl QuantizedGraph {
             QOp::Conv(c) | QOp::Linear(c) => c.weight_bytes(),
             QOp::Float(Op::Conv(c)) => 4 * (c.weight.len() + c.bias.len()) as u64,
             QOp::Float(Op::Linear(l)) => 4 * (l.weight.len() + l.bias.len()) as u64,
+            QOp::Float(Op::Constant(values)) => 4 * values.len() as u64,
             _ => 0,
         });
         each.sum()

@@ -73,6 +73,7 @@ pub fn quantize(
         source_digest: calibration.model_digest.clone(),
         options: options.record(&ranges.options),
         calibration: json!({"images": calibration.images, "threshold": ranges.options.method.to_string()}),
+        outputs: graph.outputs.clone(),
         // Collected before errors are looked at: the first in order is reported, not the first in time.
         nodes: nodes.collect::<Vec<_>>().into_iter().collect::<Result<_>>()?,
     })
@@ -156,7 +157,7 @@ impl<'a> Plan<'a> {
                 input: self.input(node)?.1,
                 output: self.stored[id],
             }),
-            Op::Input(_) | Op::GlobalAveragePool => None,
+            _ => None,
         })
     }
 
@@ -175,11 +176,12 @@ impl<'a> Plan<'a> {
                 if matches!(op, Op::Linear(_)) { QOp::Linear(conv) } else { QOp::Conv(conv) }
             }
             (Op::Input(shape), None) => QOp::Input(*shape),
-            (_, None) => {
+            (Op::GlobalAveragePool, None) => {
                 let (from, input) = self.input(node)?;
                 let output = self.stored[id].ok_or_else(|| Error::bad("the last layer must be a classifier"))?;
                 QOp::GlobalAveragePool(requantize::pool(input, &output, self.shapes[from].pixels())?)
             }
+            (op, None) => return Err(Error::bad(format!("{} cannot be quantized", op.kind()))),
         };
         Ok(QNode {
             name: node.name.clone(),

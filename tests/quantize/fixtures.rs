@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, Array4};
 use repquant::calibrate::Calibration;
-use repquant::model::{Conv, Graph, Interpolation, Linear, Node, Op, Preprocessing, QuantizedGraph, Shape};
+use repquant::model::{Conv, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, QuantizedGraph, Shape};
 use repquant::quantize::{QuantizeOptions, quantize};
 use repquant::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
 
@@ -73,7 +73,9 @@ pub(crate) fn network() -> Graph {
             std: [0.229, 0.224, 0.225],
         },
         classes: Some((0..5).map(|i| format!("class {i}")).collect()),
+        outputs: vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![5] }],
         nodes,
+        notes: Vec::new(),
     }
 }
 

@@ -51,7 +51,7 @@ fn layer(
             let x = island(builder, &node.name, &x.real, &params);
             (real::layer(builder, &node.name, op, node.relu, &x)?, !node.relu)
         }
-        (_, None) => return Err(Error::bad("it reads nothing")),
+        _ => return Err(Error::bad("this operation cannot be written")),
     };
     let real = match &node.output {
         None => y,

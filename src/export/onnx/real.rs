@@ -42,7 +42,7 @@ pub(super) fn layer(builder: &mut Builder, name: &str, op: &Op, relu: bool, x: &
             let bias = builder.constant(format!("{name}.bias"), linear.bias.shape(), linear.bias.iter().copied());
             Ok(classifier(builder, name, x, &weight, &bias))
         }
-        Op::Input(_) => Err(Error::bad("the input is no layer")),
+        op => Err(Error::bad(format!("{} cannot be written", op.kind()))),
     }
 }
 

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{CoarseScale, Multiplier, Op, Preprocessing, QConv, QOp, QParams, Shape, SplitReport, Support};
+use crate::model::{
+    CoarseScale, Multiplier, Op, Output, Preprocessing, QConv, QOp, QParams, Shape, SplitReport, Support,
+};
 use crate::{Error, Result};
 
 /// What the entry calls this kind of file.
@@ -26,6 +28,7 @@ pub(super) struct Header {
     pub options: Value,
     pub calibration: Value,
     pub nodes: Vec<HeaderNode>,
+    pub outputs: Vec<Output>,
 }
 
 /// A node without its tensors.
@@ -102,9 +105,7 @@ impl HeaderOp {
                 Self::FloatConv(FloatGeometry { stride: conv.stride, padding: conv.padding, groups: conv.groups })
             }
             QOp::Float(Op::Linear(_)) => Self::FloatLinear,
-            QOp::Float(Op::Input(_) | Op::GlobalAveragePool) => {
-                return Err(Error::bad("only convolutions and classifiers are kept in float"));
-            }
+            _ => return Err(Error::bad("this operation cannot be written")),
         })
     }
 }

@@ -47,6 +47,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<QuantizedGraph> {
         options: header.options,
         calibration: header.calibration,
         nodes: nodes.collect::<Result<_>>()?,
+        outputs: header.outputs,
     };
     let mut left: Vec<&str> = tensors.keys().map(String::as_str).collect();
     left.sort_unstable();

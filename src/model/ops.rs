@@ -1,0 +1,330 @@
+//! Parameters of the operations that compute without weights.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Shape;
+
+/// A function of one value.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Activation {
+    /// `min(max(x, low), high)`; either may be infinite. `ReLU` that follows nothing it could be fused into is `[0, ∞)`.
+    Clip {
+        /// The smallest value.
+        low: f32,
+        /// The largest value.
+        high: f32,
+    },
+    /// `x` where it is positive, else `slope·x`.
+    LeakyRelu {
+        /// Factor of negative values.
+        slope: f32,
+    },
+    /// `1 / (1 + e^(−x))`.
+    Sigmoid,
+    /// `min(max(slope·x + offset, 0), 1)`.
+    HardSigmoid {
+        /// Factor of x.
+        slope: f32,
+        /// The value at 0.
+        offset: f32,
+    },
+    /// `x · min(max(x/6 + 1/2, 0), 1)`.
+    HardSwish,
+    /// `x / (1 + e^(−x))`.
+    Silu,
+}
+
+impl Activation {
+    /// The function, in f64.
+    pub fn apply(self, x: f64) -> f64 {
+        match self {
+            Self::Clip { low, high } => x.max(f64::from(low)).min(f64::from(high)),
+            Self::LeakyRelu { slope } => {
+                if x < 0.0 {
+                    f64::from(slope) * x
+                } else {
+                    x
+                }
+            }
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::HardSigmoid { slope, offset } => (f64::from(slope) * x + f64::from(offset)).clamp(0.0, 1.0),
+            Self::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+            Self::Silu => x / (1.0 + (-x).exp()),
+        }
+    }
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clip { .. } => "clip",
+            Self::LeakyRelu { .. } => "leaky relu",
+            Self::Sigmoid => "sigmoid",
+            Self::HardSigmoid { .. } => "hard sigmoid",
+            Self::HardSwish => "hard swish",
+            Self::Silu => "silu",
+        }
+    }
+}
+
+/// A function of two values, element by element.
+///
+/// The operands have the same shape, or a side of either is 1 where the other's is not, and that one value serves all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Binary {
+    /// `a + b`.
+    Add,
+    /// `a − b`.
+    Sub,
+    /// `a · b`.
+    Mul,
+}
+
+impl Binary {
+    /// The function, in f64.
+    pub fn apply(self, a: f64, b: f64) -> f64 {
+        match self {
+            Self::Add => a + b,
+            Self::Sub => a - b,
+            Self::Mul => a * b,
+        }
+    }
+}
+
+/// The shape of what [`Binary`] gives, none where the operands do not go together.
+pub fn broadcast(a: Shape, b: Shape) -> Option<Shape> {
+    let side = |a: usize, b: usize| match (a, b) {
+        (a, b) if a == b => Some(a),
+        (1, side) | (side, 1) => Some(side),
+        _ => None,
+    };
+    Some(Shape::new(side(a.channels, b.channels)?, side(a.height, b.height)?, side(a.width, b.width)?))
+}
+
+/// Pooling over windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// What becomes of a window.
+    pub kind: PoolKind,
+    /// Rows and columns of a window.
+    pub kernel: [usize; 2],
+    /// Vertical and horizontal stride.
+    pub stride: [usize; 2],
+    /// Padding above, left, below and right; each smaller than the window.
+    pub padding: [usize; 4],
+    /// Whether a last window that reaches beyond the padding counts (it must begin within the image or the padding
+    /// before it), or is left out.
+    pub ceil: bool,
+}
+
+/// What becomes of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolKind {
+    /// The largest value within the image.
+    Max,
+    /// The mean of the values within the image.
+    Average,
+    /// As [`Self::Average`], with padding (but not what `ceil` adds beyond it) counted as zeros.
+    AverageWithPadding,
+}
+
+impl Pool {
+    /// Output rows or columns along `axis` (0 rows, 1 columns) for a side of `input`.
+    ///
+    /// `floor or ceil((input + before + after − kernel) / stride) + 1`; with `ceil` the last window is dropped where it
+    /// would begin behind the image (ONNX since opset 19, `PyTorch` always).
+    pub fn side(&self, input: usize, axis: usize) -> usize {
+        let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
+        let (before, after) = (self.padding[axis], self.padding[axis + 2]);
+        let Some(room) = (input + before + after).checked_sub(kernel) else { return 0 };
+        if !self.ceil {
+            return room / stride + 1;
+        }
+        let windows = room.div_ceil(stride) + 1;
+        if (windows - 1) * stride >= input + before { windows - 1 } else { windows }
+    }
+
+    /// Shape of the output.
+    pub fn output(&self, x: Shape) -> Shape {
+        Shape::new(x.channels, self.side(x.height, 0), self.side(x.width, 1))
+    }
+
+    /// The rows or columns of the image that the window at output position `at` along `axis` covers (empty where it lies
+    /// in the padding), and how many a mean over them divides by.
+    pub fn window(&self, input: usize, axis: usize, at: usize) -> (std::ops::Range<usize>, usize) {
+        let (before, after) = (self.padding[axis], self.padding[axis + 2]);
+        let begin = at * self.stride[axis];
+        let end = begin + self.kernel[axis];
+        let inside = begin.saturating_sub(before).min(input)..end.saturating_sub(before).min(input);
+        let divisor = match self.kind {
+            PoolKind::AverageWithPadding => end.min(before + input + after) - begin,
+            PoolKind::Max | PoolKind::Average => inside.len(),
+        };
+        (inside, divisor)
+    }
+}
+
+/// An axis of an activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Axis {
+    /// Channels.
+    Channels,
+    /// Rows.
+    Height,
+    /// Columns.
+    Width,
+}
+
+impl Axis {
+    /// The side of a shape along this axis.
+    pub fn of(self, shape: Shape) -> usize {
+        match self {
+            Self::Channels => shape.channels,
+            Self::Height => shape.height,
+            Self::Width => shape.width,
+        }
+    }
+
+    /// `shape` with another side along this axis.
+    pub fn with(self, shape: Shape, side: usize) -> Shape {
+        match self {
+            Self::Channels => Shape { channels: side, ..shape },
+            Self::Height => Shape { height: side, ..shape },
+            Self::Width => Shape { width: side, ..shape },
+        }
+    }
+
+    /// Its index in the order batch, channels, rows, columns.
+    pub fn index(self) -> usize {
+        match self {
+            Self::Channels => 1,
+            Self::Height => 2,
+            Self::Width => 3,
+        }
+    }
+}
+
+/// The shape of activations joined along `axis`, none where their other sides differ.
+pub fn joined(shapes: &[Shape], axis: Axis) -> Option<Shape> {
+    let first = *shapes.first()?;
+    let side = shapes.iter().try_fold(0usize, |sum, shape| {
+        (axis.with(*shape, 0) == axis.with(first, 0)).then(|| sum.checked_add(axis.of(*shape)))?
+    });
+    Some(axis.with(first, side?))
+}
+
+/// Bilinear resizing of rows and columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resize {
+    /// Rows and columns of the result.
+    pub size: [usize; 2],
+    /// Where the pixels of the result lie in the image.
+    pub coordinates: Coordinates,
+}
+
+/// Where pixel `i` of `to` lies among those of a side `from`; beyond the first and the last these are repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coordinates {
+    /// `(i + 1/2)·from/to − 1/2`.
+    HalfPixel,
+    /// As [`Self::HalfPixel`], but 0 where `to` is 1.
+    PytorchHalfPixel,
+    /// `i·(from − 1)/(to − 1)`, 0 where `to` is 1.
+    AlignCorners,
+    /// `i·from/to`.
+    Asymmetric,
+}
+
+impl Coordinates {
+    /// The position of pixel `i`, in f64.
+    pub fn position(self, i: usize, from: usize, to: usize) -> f64 {
+        let (i, from, to) = (i as f64, from as f64, to as f64);
+        match self {
+            Self::PytorchHalfPixel | Self::AlignCorners if to <= 1.0 => 0.0,
+            Self::HalfPixel | Self::PytorchHalfPixel => (i + 0.5) * from / to - 0.5,
+            Self::AlignCorners => i * (from - 1.0) / (to - 1.0),
+            Self::Asymmetric => i * from / to,
+        }
+    }
+
+    /// The two pixels that pixel `i` lies between, and the share of the second.
+    pub fn neighbours(self, i: usize, from: usize, to: usize) -> (usize, usize, f64) {
+        let last = from.saturating_sub(1);
+        let position = self.position(i, from, to).clamp(0.0, last as f64);
+        let low = (position.floor() as usize).min(last);
+        (low, (low + 1).min(last), position - low as f64)
+    }
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Channels => "channels",
+            Self::Height => "height",
+            Self::Width => "width",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(kind: PoolKind, kernel: usize, stride: usize, padding: [usize; 4], ceil: bool) -> Pool {
+        Pool { kind, kernel: [kernel; 2], stride: [stride; 2], padding, ceil }
+    }
+
+    #[test]
+    fn windows_at_the_borders() {
+        let p = pool(PoolKind::Average, 3, 2, [1; 4], false);
+        assert_eq!(p.side(5, 0), 3);
+        assert_eq!(p.window(5, 0, 0), (0..2, 2));
+        assert_eq!(p.window(5, 0, 2), (3..5, 2));
+        let counted = pool(PoolKind::AverageWithPadding, 3, 2, [1; 4], false);
+        assert_eq!(counted.window(5, 0, 2), (3..5, 3));
+        // 6 → ceil((6 − 3)/2) + 1 = 3; the last window reaches one beyond.
+        let ceil = pool(PoolKind::AverageWithPadding, 3, 2, [0; 4], true);
+        assert_eq!((ceil.side(6, 0), ceil.window(6, 0, 2)), (3, (4..6, 2)));
+        // A window that would begin behind the image is dropped: ceil((2 + 1 − 1)/2) + 1 = 2, but 2 ≥ 2.
+        let dropped = pool(PoolKind::Max, 1, 2, [0, 0, 1, 1], true);
+        assert_eq!(dropped.side(2, 0), 1);
+    }
+
+    #[test]
+    fn operands_and_parts_that_go_together() {
+        let (x, scale, mask) = (Shape::new(8, 5, 6), Shape::new(8, 1, 1), Shape::new(1, 5, 6));
+        assert_eq!((broadcast(x, scale), broadcast(mask, x), broadcast(scale, mask)), (Some(x), Some(x), Some(x)));
+        assert_eq!(broadcast(x, Shape::new(4, 1, 1)), None);
+        assert_eq!(joined(&[x, mask], Axis::Channels), Some(Shape::new(9, 5, 6)));
+        assert_eq!(joined(&[x, scale], Axis::Channels), None);
+    }
+
+    #[test]
+    fn coordinates_of_pytorch() {
+        // torch.nn.functional.interpolate of 3 to 6, bilinear: align_corners False and True.
+        assert_eq!(Coordinates::HalfPixel.neighbours(0, 3, 6), (0, 1, 0.0));
+        assert_eq!(Coordinates::HalfPixel.neighbours(3, 3, 6), (1, 2, 0.25));
+        assert_eq!(Coordinates::HalfPixel.neighbours(5, 3, 6), (2, 2, 0.0));
+        let (low, high, share) = Coordinates::AlignCorners.neighbours(4, 3, 6);
+        assert!((low, high) == (1, 2) && (share - 0.6).abs() < 1e-12);
+        assert_eq!(Coordinates::AlignCorners.neighbours(0, 3, 1), (0, 1, 0.0));
+    }
+
+    #[test]
+    fn activations_at_known_points() {
+        assert_eq!(Activation::Clip { low: 0.0, high: 6.0 }.apply(7.0), 6.0);
+        assert_eq!(Activation::LeakyRelu { slope: 0.5 }.apply(-3.0), -1.5);
+        assert_eq!(Activation::HardSwish.apply(1.0), 1.0 * (1.0 / 6.0 + 0.5));
+        assert_eq!(Activation::HardSwish.apply(-3.5), 0.0);
+        assert_eq!((Activation::Sigmoid.apply(0.0), Activation::Silu.apply(0.0)), (0.5, 0.0));
+        assert_eq!(Activation::HardSigmoid { slope: 0.5, offset: 0.25 }.apply(0.5), 0.5);
+    }
+}
