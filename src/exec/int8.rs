@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::float::{FloatConv, check_batch, float_rows};
+use super::float::{check_batch, rows};
 use super::plan::{Activations, Keep, float_words};
+use super::real::RealLayer;
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::images::Batch;
-use crate::kernels::{
-    Geometry, conv_i8, depthwise_i8, dequantize, pool_f32, pool_i8, quantize_activation, quantize_input,
-};
-use crate::model::{Multiplier, NodeId, Op, QConv, QNode, QOp, QParams, QuantizedGraph, Shape};
+use crate::kernels::{Geometry, conv_i8, depthwise_i8, dequantize, pool_i8, quantize_activation, quantize_input};
+use crate::model::{Multiplier, NodeId, QConv, QNode, QOp, QParams, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// An int8 network with its weights and activations on a device.
@@ -38,7 +37,7 @@ enum Step {
     Conv { conv: IntConv, output: conv_i8::Output },
     Classifier(conv_i8::Weights),
     Pool { multiplier: Multiplier, output: conv_i8::Output },
-    Float { layer: FloatLayer, stored: Option<QParams>, x: Buffer, y: Buffer },
+    Float { layer: RealLayer, stored: Option<QParams>, x: Buffer, y: Buffer },
 }
 
 struct IntConv {
@@ -52,11 +51,6 @@ struct IntConv {
 enum Weights {
     Dense(conv_i8::Weights),
     Depthwise(depthwise_i8::Weights),
-}
-
-enum FloatLayer {
-    Conv(FloatConv),
-    Pool,
 }
 
 impl IntConv {
@@ -108,7 +102,7 @@ impl<'d> Int8Net<'d> {
             device,
             names: graph.nodes.iter().map(|n| n.name.as_str().into()).collect(),
             steps,
-            activations: Activations::new(device, &names, &inputs, &words, keep)?,
+            activations: Activations::new(device, &names, &inputs, &[graph.nodes.len() - 1], &words, keep)?,
             nodes: graph.nodes.iter().map(|n| (n.inputs.clone(), n.output)).collect(),
             pixels: device.alloc(max_images * shapes[0].pixels(), "input images")?,
             shapes,
@@ -195,11 +189,7 @@ impl<'d> Int8Net<'d> {
                     dequantize::dispatch(rec, pixels, shape.channels, q.scale, q.zero_point, x, real_x)
                 })?;
                 let target = if stored.is_some() { real_y } else { y };
-                match layer {
-                    FloatLayer::Conv(conv) => conv.record(rec, images, shape, real_x, target)?,
-                    FloatLayer::Pool => rec
-                        .kernel(pool_f32::SPEC.name, 0, |rec| pool_f32::dispatch(rec, images, shape, real_x, target))?,
-                }
+                layer.record(rec, images, &[(shape, real_x)], target)?;
                 let Some(out) = stored else { return Ok(()) };
                 let shape = self.shapes[node];
                 rec.kernel(quantize_activation::SPEC.name, 0, |rec| {
@@ -233,34 +223,42 @@ impl<'d> Int8Net<'d> {
         images * float_words(&self.shapes[node]) / if self.nodes[node].1.is_some() { 4 } else { 1 }
     }
 
-    /// The logits of a finished batch, `images` rows: int32 accumulators turned into real numbers on the host, in f64.
+    /// The buffers of the outputs of a batch of `images`, in the graph's order, and how many of their words they are.
+    pub fn output_words(&self, images: usize) -> Vec<(&Buffer, usize)> {
+        let last = self.len() - 1;
+        vec![(self.activation(last), self.words(last, images))]
+    }
+
+    /// The values of an output, from its words: one row for each image, in the order channels, rows, columns. int32
+    /// accumulators are turned into real numbers in f64.
+    pub fn to_output(&self, _index: usize, words: &[u32]) -> Vec<Vec<f64>> {
+        let shape = self.shapes[self.len() - 1];
+        match &self.logit_scales {
+            LogitScales::Real => rows(words, shape, |word, _| f64::from(f32::from_bits(word))),
+            LogitScales::Accumulators(scales) => {
+                rows(words, shape, |word, channel| f64::from(word.cast_signed()) * scales[channel])
+            }
+        }
+    }
+
+    /// Every output of a finished batch: rows of each image.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn outputs(&self, images: usize) -> Result<Vec<Vec<Vec<f64>>>> {
+        let read = |(index, (buffer, words))| Ok(self.to_output(index, &self.device.read(buffer, words)?));
+        self.output_words(images).into_iter().enumerate().map(read).collect()
+    }
+
+    /// The first output of a finished batch: `images` rows; those of a classifier are logits.
     ///
     /// # Errors
     /// If the device failed.
     pub fn logits(&self, images: usize) -> Result<Vec<Vec<f64>>> {
-        let (buffer, words) = self.logit_words(images);
-        Ok(self.to_logits(&self.device.read(buffer, words)?))
+        Ok(self.outputs(images)?.swap_remove(0))
     }
 
-    /// The buffer with the logits of a batch of `images`, and how many of its words they are.
-    pub fn logit_words(&self, images: usize) -> (&Buffer, usize) {
-        let last = self.len() - 1;
-        (self.activation(last), self.words(last, images))
-    }
-
-    /// The rows of logits in the words of [`Int8Net::logit_words`].
-    pub fn to_logits(&self, words: &[u32]) -> Vec<Vec<f64>> {
-        let shape = self.shapes[self.len() - 1];
-        match &self.logit_scales {
-            LogitScales::Real => float_rows(words, shape),
-            LogitScales::Accumulators(scales) => words
-                .chunks_exact(shape.padded_channels())
-                .map(|row| row.iter().zip(scales).map(|(w, scale)| f64::from(w.cast_signed()) * scale).collect())
-                .collect(),
-        }
-    }
-
-    /// Runs a whole batch and returns its logits.
+    /// Runs a whole batch and returns its first output.
     ///
     /// # Errors
     /// As [`Int8Net::upload`], or if the device failed.
@@ -301,12 +299,8 @@ impl Step {
                 return Err(Error::bad("this operation cannot be run"));
             }
             QOp::Float(op) => {
-                let layer = match op {
-                    Op::Conv(conv) => FloatLayer::Conv(FloatConv::new(device, conv, node.relu)?),
-                    Op::Linear(linear) => FloatLayer::Conv(FloatConv::from_linear(device, linear)?),
-                    Op::GlobalAveragePool => FloatLayer::Pool,
-                    op => return Err(Error::bad(format!("{} cannot be kept in float", op.kind()))),
-                };
+                let inputs: Vec<Shape> = input.into_iter().collect();
+                let layer = RealLayer::new(device, op, node.relu, &inputs, max_images)?;
                 let words = |shape: Option<Shape>| max_images * shape.map_or(0, |s| float_words(&s));
                 Self::Float {
                     layer,

@@ -21,15 +21,16 @@ pub(super) struct Activations {
 }
 
 impl Activations {
-    /// Allocates buffers for nodes that read `inputs` and write `words` words each.
+    /// Allocates buffers for nodes that read `inputs` and write `words` words each; those of `outputs` are kept.
     pub(super) fn new(
         device: &Device,
         names: &[&str],
         inputs: &[&[NodeId]],
+        outputs: &[NodeId],
         words: &[usize],
         keep: Keep,
     ) -> Result<Self> {
-        let (buffer_of, sizes) = assign(inputs, words, keep);
+        let (buffer_of, sizes) = assign(inputs, outputs, words, keep);
         let owner = |slot: usize| {
             let widest = (0..words.len()).filter(|&n| buffer_of[n] == slot).max_by_key(|&n| words[n]);
             widest.map_or("activation", |n| names[n])
@@ -49,11 +50,11 @@ impl Activations {
 }
 
 /// Gives each node a buffer that is free from the step that writes it to the last that reads it; the sizes grow to the
-/// widest node they serve. Greedy, in execution order: the free buffer that needs to grow least.
-fn assign(inputs: &[&[NodeId]], words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
-    let last_use: Vec<usize> = (0..inputs.len())
-        .map(|node| inputs.iter().rposition(|reads| reads.contains(&node)).unwrap_or(inputs.len()))
-        .collect();
+/// widest node they serve. That of an output is never free again. Greedy, in execution order: the free buffer that needs to grow least.
+fn assign(inputs: &[&[NodeId]], outputs: &[NodeId], words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
+    let last_read =
+        |node: usize| inputs.iter().rposition(|reads| reads.contains(&node)).filter(|_| !outputs.contains(&node));
+    let last_use: Vec<usize> = (0..inputs.len()).map(|node| last_read(node).unwrap_or(inputs.len())).collect();
     let (mut buffer_of, mut sizes, mut free): (Vec<usize>, Vec<usize>, Vec<usize>) = Default::default();
     for (node, &need) in words.iter().enumerate() {
         let best = (0..free.len()).min_by_key(|&i| (need.saturating_sub(sizes[free[i]]), sizes[free[i]]));
@@ -79,7 +80,8 @@ fn assign(inputs: &[&[NodeId]], words: &[usize], keep: Keep) -> (Vec<usize>, Vec
 /// If a single image does not fit: names the layer and the limit.
 pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
     let nodes = graph.nodes.iter().map(|n| (n.name.as_str(), n.inputs.as_slice())).collect::<Vec<_>>();
-    fit(device, &nodes, &graph.shapes())
+    let outputs: Vec<NodeId> = graph.outputs.iter().map(|output| output.node).collect();
+    fit(device, &nodes, &outputs, &graph.shapes())
 }
 
 /// As [`batch_size`], for a quantized network that runs alone.
@@ -88,16 +90,17 @@ pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
 /// If a single image does not fit: names the layer and the limit.
 pub fn int8_batch_size(device: &Device, graph: &QuantizedGraph) -> Result<usize> {
     let nodes = graph.nodes.iter().map(|n| (n.name.as_str(), n.inputs.as_slice())).collect::<Vec<_>>();
-    fit(device, &nodes, &graph.shapes())
+    let outputs: Vec<NodeId> = graph.outputs.iter().map(|output| output.node).collect();
+    fit(device, &nodes, &outputs, &graph.shapes())
 }
 
 /// Counts every activation as f32: int8 ones take a quarter of it, layers kept in float all.
-fn fit(device: &Device, nodes: &[(&str, &[NodeId])], shapes: &[Shape]) -> Result<usize> {
+fn fit(device: &Device, nodes: &[(&str, &[NodeId])], outputs: &[NodeId], shapes: &[Shape]) -> Result<usize> {
     const MOST: usize = 64;
     const BUDGET_WORDS: usize = 512 << 20 >> 2;
     let words: Vec<usize> = shapes.iter().map(float_words).collect();
     let inputs: Vec<&[NodeId]> = nodes.iter().map(|n| n.1).collect();
-    let (_, sizes) = assign(&inputs, &words, Keep::Last);
+    let (_, sizes) = assign(&inputs, outputs, &words, Keep::Last);
     let (widest, most) = words.iter().copied().enumerate().max_by_key(|&(_, w)| w).unwrap_or((0, 1));
     if most > device.max_words() {
         return Err(Error::device(format!(
@@ -123,12 +126,15 @@ mod tests {
 
     #[test]
     fn a_chain_needs_two_buffers_and_a_residual_three() {
-        let (of, sizes) = assign(&[&[], &[0], &[1], &[2]], &[10, 20, 30, 5], Keep::Last);
+        let (of, sizes) = assign(&[&[], &[0], &[1], &[2]], &[3], &[10, 20, 30, 5], Keep::Last);
         assert_eq!((of, sizes), (vec![0, 1, 0, 1], vec![30, 20]));
-        let (of, sizes) = assign(&[&[], &[0], &[1], &[0, 2]], &[4, 4, 4, 4], Keep::Last);
+        let (of, sizes) = assign(&[&[], &[0], &[1], &[0, 2]], &[3], &[4, 4, 4, 4], Keep::Last);
         assert_eq!(sizes.len(), 3);
         assert!(of[3] != of[0] && of[3] != of[2]);
-        let (_, sizes) = assign(&[&[], &[0], &[1]], &[1, 2, 3], Keep::All);
+        let (_, sizes) = assign(&[&[], &[0], &[1]], &[2], &[1, 2, 3], Keep::All);
         assert_eq!(sizes, [1, 2, 3]);
+        // An output that is read later, too, keeps its buffer.
+        let (of, _) = assign(&[&[], &[0], &[1], &[2]], &[1, 3], &[1; 4], Keep::Last);
+        assert!(of[2] != of[1] && of[3] != of[1]);
     }
 }
