@@ -39,7 +39,7 @@ impl<'d> FloatNet<'d> {
             let inputs: Vec<Shape> = node.inputs.iter().map(|&input| shapes[input]).collect();
             let step = match &node.op {
                 Op::Input(_) => normalize::table(device, &graph.input.levels()).map(|table| Step::Input { table }),
-                op => RealLayer::new(device, op, node.relu, &inputs, max_images).map(Step::Layer),
+                op => RealLayer::new(device, op, node.relu, &inputs).map(Step::Layer),
             };
             step.map_err(|e| e.at(format!("layer {}", node.name)))
         });

@@ -300,7 +300,7 @@ impl Step {
             }
             QOp::Float(op) => {
                 let inputs: Vec<Shape> = input.into_iter().collect();
-                let layer = RealLayer::new(device, op, node.relu, &inputs, max_images)?;
+                let layer = RealLayer::new(device, op, node.relu, &inputs)?;
                 let words = |shape: Option<Shape>| max_images * shape.map_or(0, |s| float_words(&s));
                 Self::Float {
                     layer,

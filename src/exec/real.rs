@@ -1,14 +1,25 @@
 //! Operations in f32, prepared for a device: the steps of a float network, and the float islands of a quantized one.
 
 use crate::gpu::{Buffer, Device, Recorder};
-use crate::kernels::{Geometry, conv_f32, depthwise_f32, pool_f32};
-use crate::model::{Conv, Linear, Op, Shape};
+use crate::kernels::{
+    Geometry, activation_f32, binary_f32, concat_f32, conv_f32, depthwise_f32, gather_f32, pool_f32, resize_f32,
+    softmax_f32, window_f32,
+};
+use crate::model::{Activation, Axis, Binary, Conv, Linear, Op, Pool, Shape, joined};
 use crate::{Error, Result};
 
 /// An operation in f32, prepared for a device.
 pub(super) enum RealLayer {
     Conv(Convolution),
     GlobalAveragePool,
+    Activation(Activation),
+    Binary { kind: Binary, relu: bool },
+    Pool(Pool),
+    Rearrange(gather_f32::Places),
+    Concat(Axis),
+    Resize(resize_f32::Taps),
+    Softmax(Axis),
+    Constant { values: Buffer, places: gather_f32::Places },
 }
 
 /// A convolution, its weights laid out for a device.
@@ -27,17 +38,36 @@ enum Weights {
 }
 
 impl RealLayer {
-    /// Lays out what `op` needs for inputs of these shapes and batches of up to `max_images`; `relu` follows.
+    /// Lays out what `op` needs for inputs of these shapes; `relu` follows.
     ///
     /// # Errors
     /// If the device has no memory left, or the operation is the input.
-    pub(super) fn new(device: &Device, op: &Op, relu: bool, inputs: &[Shape], max_images: usize) -> Result<Self> {
-        let _ = (inputs, max_images);
+    ///
+    /// # Panics
+    /// If inputs are missing: an error of the caller.
+    pub(super) fn new(device: &Device, op: &Op, relu: bool, inputs: &[Shape]) -> Result<Self> {
         match op {
             Op::Conv(conv) => Convolution::new(device, conv, relu).map(Self::Conv),
             Op::Linear(linear) => Convolution::from_linear(device, linear).map(Self::Conv),
             Op::GlobalAveragePool => Ok(Self::GlobalAveragePool),
-            op => Err(Error::bad(format!("{} cannot be run", op.kind()))),
+            Op::Activation(function) => Ok(Self::Activation(*function)),
+            Op::Binary(kind) => Ok(Self::Binary { kind: *kind, relu }),
+            Op::Pool(pool) => Ok(Self::Pool(*pool)),
+            Op::Rearrange(rearrange) => gather_f32::Places::new(device, rearrange, inputs[0]).map(Self::Rearrange),
+            Op::Concat(axis) => Ok(Self::Concat(*axis)),
+            Op::Resize(resize) => resize_f32::Taps::new(device, resize, inputs[0]).map(Self::Resize),
+            Op::Softmax(axis) => Ok(Self::Softmax(*axis)),
+            Op::Constant(values) => {
+                let (channels, height, width) = values.dim();
+                let shape = Shape::new(channels, height, width);
+                let mut words = vec![0; shape.pixels() * shape.padded_channels()];
+                for ((c, h, w), value) in values.indexed_iter() {
+                    words[(h * width + w) * shape.padded_channels() + c] = value.to_bits();
+                }
+                let places = gather_f32::Places::repeat(device, shape)?;
+                Ok(Self::Constant { values: device.upload(&words, "constant")?, places })
+            }
+            Op::Input(_) => Err(Error::bad("the input is no layer")),
         }
     }
 
@@ -61,6 +91,52 @@ impl RealLayer {
             Self::GlobalAveragePool => {
                 let (shape, x) = inputs[0];
                 rec.kernel(pool_f32::SPEC.name, 0, |rec| pool_f32::dispatch(rec, images, shape, x, y))
+            }
+            Self::Activation(function) => {
+                let (shape, x) = inputs[0];
+                let work = |rec: &mut Recorder<'_>| activation_f32::dispatch(rec, images, shape, *function, x, y);
+                rec.kernel(activation_f32::SPEC.name, 0, work)
+            }
+            Self::Binary { kind, relu } => {
+                let work =
+                    |rec: &mut Recorder<'_>| binary_f32::dispatch(rec, images, *kind, *relu, inputs[0], inputs[1], y);
+                rec.kernel(binary_f32::SPEC.name, 0, work)
+            }
+            Self::Pool(pool) => {
+                let (shape, x) = inputs[0];
+                let work = |rec: &mut Recorder<'_>| window_f32::dispatch(rec, images, shape, pool, x, y);
+                rec.kernel(window_f32::SPEC.name, 0, work)
+            }
+            Self::Rearrange(places) => {
+                let work = |rec: &mut Recorder<'_>| gather_f32::dispatch(rec, images, places, inputs[0].1, y);
+                rec.kernel(gather_f32::SPEC.name, 0, work)
+            }
+            Self::Concat(axis) => {
+                let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| *shape).collect();
+                let Some(whole) = joined(&shapes, *axis) else {
+                    return Err(Error::bad("the inputs of a concat do not go together"));
+                };
+                let mut first = 0;
+                for &(shape, x) in inputs {
+                    let place = (*axis, first);
+                    let work = |rec: &mut Recorder<'_>| concat_f32::dispatch(rec, images, shape, place, whole, x, y);
+                    rec.kernel(concat_f32::SPEC.name, 0, work)?;
+                    first += axis.of(shape);
+                }
+                Ok(())
+            }
+            Self::Resize(taps) => {
+                let work = |rec: &mut Recorder<'_>| resize_f32::dispatch(rec, images, taps, inputs[0].1, y);
+                rec.kernel(resize_f32::SPEC.name, 0, work)
+            }
+            Self::Softmax(axis) => {
+                let (shape, x) = inputs[0];
+                let work = |rec: &mut Recorder<'_>| softmax_f32::dispatch(rec, images, shape, *axis, x, y);
+                rec.kernel(softmax_f32::SPEC.name, 0, work)
+            }
+            Self::Constant { values, places } => {
+                let work = |rec: &mut Recorder<'_>| gather_f32::dispatch(rec, images, places, values, y);
+                rec.kernel(gather_f32::SPEC.name, 0, work)
             }
         }
     }
