@@ -149,7 +149,7 @@ fn inspect_shows_branches() {
     let text = bench.run("inspect m.safetensors").ok().stdout;
     assert!(text.contains("3×3 + 1×1 + identity"), "{text}");
     let json = bench.run("inspect m.safetensors --json").ok().json();
-    assert_eq!(json["layers"].as_array().unwrap().len(), 4);
+    assert_eq!(json["layers"].as_array().unwrap().len(), 6);
     assert!(json["layers"][0]["center_to_neighbours"].as_f64().unwrap() > 0.0);
 }
 
