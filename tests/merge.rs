@@ -7,7 +7,7 @@ use repquant::gpu::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{
-    Binary, Conv, Graph, Interpolation, Node, NodeId, NoteKind, Op, Output, Pool, PoolKind, Preprocessing, Rearrange,
+    Binary, Conv, Decode, Graph, Interpolation, Node, NodeId, NoteKind, Op, Output, Pool, PoolKind, Preprocessing, Rearrange,
     RearrangeKind, Shape,
 };
 
@@ -27,6 +27,7 @@ impl Builder {
             interpolation: Interpolation::Bilinear,
             mean: [0.5; 3],
             std: [0.25; 3],
+            decode: Decode::Full,
         };
         let node = Node { name: "input".into(), op: Op::Input(Shape::new(3, SIDE, SIDE)), inputs: vec![], relu: false };
         let nodes = vec![node];
