@@ -39,6 +39,7 @@ pub mod resize_f32;
 mod rows;
 pub mod softmax_f32;
 mod state;
+mod tally;
 mod variants;
 pub mod window_f32;
 
