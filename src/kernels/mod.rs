@@ -8,6 +8,7 @@
 //! activations are NHWC, four channels in one u32, lowest byte first, padded channels at the zero point. Each
 //! kernel's doc states how its weights lie; their padding is 0.
 
+pub mod binary_i8;
 mod cases;
 mod check;
 pub mod coarsen;
@@ -17,11 +18,14 @@ pub mod conv_i8;
 pub mod depthwise_f32;
 pub mod depthwise_i8;
 pub mod dequantize;
+pub mod dequantize_acc;
 pub mod error_sums;
+pub mod gather_i8;
 mod geometry;
 pub mod histogram;
 mod int8;
 mod levels;
+pub mod move_i8;
 pub mod normalize;
 pub mod pool_f32;
 pub mod pool_i8;
@@ -33,6 +37,7 @@ mod requantize;
 mod rows;
 mod state;
 mod variants;
+pub mod window_i8;
 
 pub use check::{Check, Random};
 pub use geometry::{Geometry, ungrouped};
@@ -72,7 +77,12 @@ pub static ALL: &[Kernel] = &[
     Kernel { spec: &conv_i8::tiled::NARROW, verify: conv_i8::tiled::verify_narrow },
     Kernel { spec: &depthwise_i8::SPEC, verify: depthwise_i8::verify },
     Kernel { spec: &pool_i8::SPEC, verify: pool_i8::verify },
+    Kernel { spec: &window_i8::SPEC, verify: window_i8::verify },
+    Kernel { spec: &binary_i8::SPEC, verify: binary_i8::verify },
+    Kernel { spec: &move_i8::SPEC, verify: move_i8::verify },
+    Kernel { spec: &gather_i8::SPEC, verify: gather_i8::verify },
     Kernel { spec: &dequantize::SPEC, verify: dequantize::verify },
+    Kernel { spec: &dequantize_acc::SPEC, verify: dequantize_acc::verify },
     Kernel { spec: &quantize_activation::SPEC, verify: quantize_activation::verify },
     Kernel { spec: &range::SPEC, verify: range::verify },
     Kernel { spec: &coarsen::SPEC, verify: coarsen::verify },
