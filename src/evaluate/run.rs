@@ -61,7 +61,7 @@ impl<'a> Networks<'a> {
         rec.submit()?;
         let mut parts: Vec<(&Buffer, usize)> = self.float.iter().map(|net| net.logit_words(batch.count)).collect();
         for runner in &self.runners {
-            parts.push(runner.net.logit_words(batch.count));
+            parts.extend(runner.net.output_words(batch.count).first().copied());
             parts.extend(runner.sums.iter().map(|sums| (sums, error_sums::SUM_WORDS)));
         }
         batch.pixels = Vec::new();
@@ -80,7 +80,7 @@ impl<'a> Networks<'a> {
             own.add(&batch, logits, Some(logits))?;
         }
         for (runner, result) in self.runners.iter().zip(rest) {
-            result.add(&batch, &runner.net.to_logits(&next()), float_logits.as_deref())?;
+            result.add(&batch, &runner.net.to_output(0, &next()), float_logits.as_deref())?;
             for node in 0..runner.sums.len() {
                 if result.layers.len() <= node {
                     result.layers.push((runner.graph.nodes[node].name.clone(), Fidelity::default()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::plan::{Activations, Keep, float_words};
+use super::plan::{Activations, Keep, Reads, float_words};
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::images::Batch;
 use crate::kernels::{Geometry, conv_f32, depthwise_f32, normalize, pool_f32};
@@ -115,13 +115,13 @@ impl<'d> FloatNet<'d> {
         });
         let steps = steps.collect::<Result<_>>()?;
         let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
-        let inputs: Vec<&[NodeId]> = graph.nodes.iter().map(|n| n.inputs.as_slice()).collect();
+        let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
         let words: Vec<usize> = shapes.iter().map(|s| float_words(s) * max_images).collect();
         Ok(Self {
             device,
             names: graph.nodes.iter().map(|n| n.name.as_str().into()).collect(),
             steps,
-            activations: Activations::new(device, &names, &inputs, &words, keep)?,
+            activations: Activations::new(device, &names, &reads, &words, keep)?,
             inputs: graph.nodes.iter().map(|n| n.inputs.clone()).collect(),
             pixels: device.alloc(max_images * shapes[0].pixels(), "input images")?,
             shapes,

@@ -3,6 +3,7 @@
 mod float;
 mod int8;
 mod plan;
+mod real;
 
 use crate::gpu::Device;
 

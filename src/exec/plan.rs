@@ -1,16 +1,47 @@
 //! Which buffer holds which activation, and how many images fit.
 
 use crate::gpu::{Buffer, Device};
-use crate::model::{Graph, NodeId, QuantizedGraph, Shape};
+use crate::model::{Graph, NodeId, Output, QNode, QOp, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// Which activations outlive the step that reads them last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// None but the last node's: buffers are used again, memory is that of the widest layers.
+    /// None but the outputs: buffers are used again, memory is that of the widest layers.
     Last,
     /// All of them, each in a buffer of its own, to be read after the run.
     All,
+}
+
+/// Where a node's activation lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a buffer that others may have before and after it.
+    Shared,
+    /// In its input's: it is the same, word by word.
+    Input,
+    /// In a buffer of its own, written before the network runs.
+    Own,
+}
+
+/// What tells how long each activation must last.
+#[derive(Debug)]
+pub(super) struct Reads<'a> {
+    /// The nodes that each node reads.
+    pub(super) inputs: Vec<&'a [NodeId]>,
+    /// Where each lies.
+    pub(super) places: Vec<Place>,
+    /// The nodes that the network gives: nothing overwrites them.
+    pub(super) outputs: Vec<NodeId>,
+}
+
+impl<'a> Reads<'a> {
+    /// Of nodes with these inputs, each in a buffer that others share.
+    pub(super) fn new(inputs: impl Iterator<Item = &'a [NodeId]>, outputs: &[Output]) -> Self {
+        let inputs: Vec<_> = inputs.collect();
+        let places = vec![Place::Shared; inputs.len()];
+        Self { inputs, places, outputs: outputs.iter().map(|output| output.node).collect() }
+    }
 }
 
 /// Buffers for the activations of one network.
@@ -21,15 +52,9 @@ pub(super) struct Activations {
 }
 
 impl Activations {
-    /// Allocates buffers for nodes that read `inputs` and write `words` words each.
-    pub(super) fn new(
-        device: &Device,
-        names: &[&str],
-        inputs: &[&[NodeId]],
-        words: &[usize],
-        keep: Keep,
-    ) -> Result<Self> {
-        let (buffer_of, sizes) = assign(inputs, words, keep);
+    /// Allocates buffers for nodes that write `words` words each.
+    pub(super) fn new(device: &Device, names: &[&str], reads: &Reads<'_>, words: &[usize], keep: Keep) -> Result<Self> {
+        let (buffer_of, sizes) = assign(reads, words, keep);
         let owner = |slot: usize| {
             let widest = (0..words.len()).filter(|&n| buffer_of[n] == slot).max_by_key(|&n| words[n]);
             widest.map_or("activation", |n| names[n])
@@ -50,15 +75,33 @@ impl Activations {
 
 /// Gives each node a buffer that is free from the step that writes it to the last that reads it; the sizes grow to the
 /// widest node they serve. Greedy, in execution order: the free buffer that needs to grow least.
-fn assign(inputs: &[&[NodeId]], words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
-    let last_use: Vec<usize> = (0..inputs.len())
-        .map(|node| inputs.iter().rposition(|reads| reads.contains(&node)).unwrap_or(inputs.len()))
-        .collect();
+fn assign(reads: &Reads<'_>, words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
+    let count = words.len();
+    // The node whose buffer each has.
+    let mut holder: Vec<NodeId> = (0..count).collect();
+    for node in 0..count {
+        if let (Place::Input, Some(&input)) = (reads.places[node], reads.inputs[node].first()) {
+            holder[node] = holder[input];
+        }
+    }
+    // The step after which a buffer is free; that of an output or a constant never is.
+    let mut last_use = vec![None; count];
+    for (node, inputs) in reads.inputs.iter().enumerate() {
+        for &input in *inputs {
+            last_use[holder[input]] = Some(node);
+        }
+    }
+    let own = (0..count).filter(|&node| reads.places[node] == Place::Own);
+    for node in own.chain(reads.outputs.iter().copied()) {
+        last_use[holder[node]] = None;
+    }
     let (mut buffer_of, mut sizes, mut free): (Vec<usize>, Vec<usize>, Vec<usize>) = Default::default();
     for (node, &need) in words.iter().enumerate() {
+        let shares = keep == Keep::Last && reads.places[node] == Place::Shared;
         let best = (0..free.len()).min_by_key(|&i| (need.saturating_sub(sizes[free[i]]), sizes[free[i]]));
         let slot = match best {
-            Some(i) if keep == Keep::Last => free.swap_remove(i),
+            _ if holder[node] != node => buffer_of[holder[node]],
+            Some(i) if shares => free.swap_remove(i),
             _ => {
                 sizes.push(0);
                 sizes.len() - 1
@@ -67,7 +110,7 @@ fn assign(inputs: &[&[NodeId]], words: &[usize], keep: Keep) -> (Vec<usize>, Vec
         sizes[slot] = sizes[slot].max(need);
         buffer_of.push(slot);
         // Freed only after this node has its own: a kernel never reads and writes the same buffer.
-        free.extend((0..=node).filter(|&n| last_use[n] == node).map(|n| buffer_of[n]));
+        free.extend((0..=node).filter(|&n| last_use[n] == Some(node)).map(|n| buffer_of[n]));
     }
     (buffer_of, sizes)
 }
@@ -78,8 +121,10 @@ fn assign(inputs: &[&[NodeId]], words: &[usize], keep: Keep) -> (Vec<usize>, Vec
 /// # Errors
 /// If a single image does not fit: names the layer and the limit.
 pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
-    let nodes = graph.nodes.iter().map(|n| (n.name.as_str(), n.inputs.as_slice())).collect::<Vec<_>>();
-    fit(device, &nodes, &graph.shapes())
+    let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
+    let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
+    let words: Vec<usize> = graph.shapes().iter().map(float_words).collect();
+    fit(device, &names, &reads, &words, &[])
 }
 
 /// As [`batch_size`], for a quantized network that runs alone.
@@ -87,29 +132,56 @@ pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
 /// # Errors
 /// If a single image does not fit: names the layer and the limit.
 pub fn int8_batch_size(device: &Device, graph: &QuantizedGraph) -> Result<usize> {
-    let nodes = graph.nodes.iter().map(|n| (n.name.as_str(), n.inputs.as_slice())).collect::<Vec<_>>();
-    fit(device, &nodes, &graph.shapes())
+    let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
+    let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
+    let shapes = graph.shapes();
+    fit(device, &names, &reads, &int8_words(graph, &shapes), &scratch_words(graph, &shapes))
 }
 
-/// Counts every activation as f32: int8 ones take a quarter of it, layers kept in float all.
-fn fit(device: &Device, nodes: &[(&str, &[NodeId])], shapes: &[Shape]) -> Result<usize> {
+/// The images whose activations, `words` each, and what else takes memory fit.
+fn fit(device: &Device, names: &[&str], reads: &Reads<'_>, words: &[usize], scratch: &[usize]) -> Result<usize> {
     const MOST: usize = 64;
     const BUDGET_WORDS: usize = 512 << 20 >> 2;
-    let words: Vec<usize> = shapes.iter().map(float_words).collect();
-    let inputs: Vec<&[NodeId]> = nodes.iter().map(|n| n.1).collect();
-    let (_, sizes) = assign(&inputs, &words, Keep::Last);
+    let (_, sizes) = assign(reads, words, Keep::Last);
     let (widest, most) = words.iter().copied().enumerate().max_by_key(|&(_, w)| w).unwrap_or((0, 1));
     if most > device.max_words() {
         return Err(Error::device(format!(
             "layer {}: one image's activation takes {} MiB, the adapter binds at most {} MiB",
-            nodes[widest].0,
+            names[widest],
             (4 * most) >> 20,
             (4 * device.max_words()) >> 20
         ))
         .hint("use another adapter, or --device cpu"));
     }
-    let by_budget = BUDGET_WORDS / sizes.iter().sum::<usize>().max(1);
-    Ok(MOST.min(device.max_words() / most.max(1)).min(by_budget).max(1))
+    let largest = scratch.iter().copied().fold(most, usize::max);
+    let by_budget = BUDGET_WORDS / sizes.iter().chain(scratch).sum::<usize>().max(1);
+    Ok(MOST.min(device.max_words() / largest.max(1)).min(by_budget).max(1))
+}
+
+/// Words of one image's activations: levels lie four to a word, accumulators and real values take one each.
+pub(super) fn int8_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
+    let words = |(node, shape): (&QNode, &Shape)| float_words(shape) / if node.output.is_some() { 4 } else { 1 };
+    graph.nodes.iter().zip(shapes).map(words).collect()
+}
+
+/// Words for one image of the f32 buffers that all operations computed in f32 use: the first holds a result before it is
+/// quantized, the others their inputs made real, in order.
+pub(super) fn scratch_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
+    let mut words = vec![0];
+    for (node, shape) in graph.nodes.iter().zip(shapes) {
+        if !matches!(node.op, QOp::Float(_)) {
+            continue;
+        }
+        if node.output.is_some() {
+            words[0] = words[0].max(float_words(shape));
+        }
+        words.resize(words.len().max(node.inputs.len() + 1), 0);
+        for (words, &input) in words[1..].iter_mut().zip(&node.inputs) {
+            let is_real = matches!(graph.nodes[input], QNode { op: QOp::Float(_), output: None, .. });
+            *words = (*words).max(if is_real { 0 } else { float_words(&shapes[input]) });
+        }
+    }
+    words
 }
 
 /// Words of one image's f32 activation.
@@ -121,14 +193,44 @@ pub(super) fn float_words(shape: &Shape) -> usize {
 mod tests {
     use super::*;
 
+    fn plan(inputs: &[&[NodeId]], outputs: &[NodeId], words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
+        let places = vec![Place::Shared; inputs.len()];
+        assign(&Reads { inputs: inputs.to_vec(), places, outputs: outputs.to_vec() }, words, keep)
+    }
+
     #[test]
     fn a_chain_needs_two_buffers_and_a_residual_three() {
-        let (of, sizes) = assign(&[&[], &[0], &[1], &[2]], &[10, 20, 30, 5], Keep::Last);
+        let (of, sizes) = plan(&[&[], &[0], &[1], &[2]], &[3], &[10, 20, 30, 5], Keep::Last);
         assert_eq!((of, sizes), (vec![0, 1, 0, 1], vec![30, 20]));
-        let (of, sizes) = assign(&[&[], &[0], &[1], &[0, 2]], &[4, 4, 4, 4], Keep::Last);
+        let (of, sizes) = plan(&[&[], &[0], &[1], &[0, 2]], &[3], &[4, 4, 4, 4], Keep::Last);
         assert_eq!(sizes.len(), 3);
         assert!(of[3] != of[0] && of[3] != of[2]);
-        let (_, sizes) = assign(&[&[], &[0], &[1]], &[1, 2, 3], Keep::All);
+        let (_, sizes) = plan(&[&[], &[0], &[1]], &[2], &[1, 2, 3], Keep::All);
         assert_eq!(sizes, [1, 2, 3]);
+    }
+
+    #[test]
+    fn outputs_and_constants_are_never_overwritten() {
+        let (of, _) = plan(&[&[], &[0], &[1], &[2], &[3]], &[1, 4], &[8; 5], Keep::Last);
+        assert!(of[2..].iter().all(|&slot| slot != of[1]));
+        let inputs: [&[NodeId]; 6] = [&[], &[0], &[1], &[], &[2, 3], &[4]];
+        let mut places = vec![Place::Shared; 6];
+        places[3] = Place::Own;
+        let (of, sizes) = assign(&Reads { inputs: inputs.to_vec(), places, outputs: vec![5] }, &[8; 6], Keep::Last);
+        assert!((0..6).all(|node| node == 3 || of[node] != of[3]));
+        assert_eq!(sizes.len(), 3);
+    }
+
+    #[test]
+    fn what_shares_its_inputs_buffer_keeps_it_in_use() {
+        // 2 is the same as 1, and read by 4.
+        let inputs: [&[NodeId]; 6] = [&[], &[0], &[1], &[1], &[2, 3], &[4]];
+        let mut places = vec![Place::Shared; 6];
+        places[2] = Place::Input;
+        for keep in [Keep::Last, Keep::All] {
+            let reads = Reads { inputs: inputs.to_vec(), places: places.clone(), outputs: vec![5] };
+            let (of, _) = assign(&reads, &[8; 6], keep);
+            assert!(of[2] == of[1] && of[3] != of[1] && of[4] != of[1]);
+        }
     }
 }

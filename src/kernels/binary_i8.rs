@@ -222,6 +222,9 @@ fn levels_avx512(_: X64V4xToken, p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
 }
 
 /// The twin: levels of every image and padded channel. An operand is its shape, zero point and levels.
+///
+/// # Panics
+/// If the operands do not go together: an error of the caller.
 pub fn reference(images: usize, binary: &QBinary, operands: [(Shape, i32, &[i8]); 2], output: &Output) -> Vec<i8> {
     let shape = broadcast(operands[0].0, operands[1].0).expect("operands that go together");
     let mut y = Vec::new();

@@ -1,4 +1,4 @@
-//! int32 accumulators to f32, in front of an operation computed in float: `y = acc · f[o]`, f = s_x·s_f of each channel
+//! int32 accumulators to f32, in front of an operation computed in float: `y = acc · f[o]`, `f = s_x·s_f` of each channel
 //! rounded to f32 on the host; with a `ReLU`, `y = max(acc, 0) · f[o]`.
 //!
 //! Both are NHWC with channels in fours; padded channels of y are 0, as their factors are. Two roundings: of accumulators

@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use super::cases::{compare, packed_pixels};
 use super::{Check, Random};
-use crate::Result;
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Rearrange, RearrangeKind, Shape};
+use crate::{Error, Result};
 
 /// What the host knows of `gather_i8.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
@@ -214,7 +214,9 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
     for (i, ([c, h, w], [out_c, out_h, out_w], kind)) in cases.into_iter().enumerate() {
         let (x_shape, shape) = (Shape::new(c, h, w), Shape::new(out_c, out_h, out_w));
         let rearrange = Rearrange { kind, shape };
-        assert!(rearrange.fits(x_shape), "{rearrange:?} of {x_shape}");
+        if !rearrange.fits(x_shape) {
+            return Err(Error::bad(format!("{rearrange:?} does not fit {x_shape}")));
+        }
         for zero_point in [0, -128, 19] {
             let images = [1, 3][i % 2];
             let x = packed_pixels(images, x_shape, zero_point, || random.integer(-128, 127) as i8);

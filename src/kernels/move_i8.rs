@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use super::cases::{compare, packed_pixels};
 use super::{Check, Random};
-use crate::Result;
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Axis, QParams, Shape, Table, joined};
+use crate::{Error, Result};
 
 /// What the host knows of `move_i8.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
@@ -147,6 +147,9 @@ fn native(p: &Params, table: Option<&Table>, x: &[i8], y: &mut [i8]) {
 }
 
 /// The twin: levels of every image and padded channel after all inputs, each with its shape, levels and table.
+///
+/// # Panics
+/// If the inputs do not go together: an error of the caller.
 pub fn reference(images: usize, axis: Axis, zero_point: i32, inputs: &[(Shape, &[i8], Option<&Table>)]) -> Vec<i8> {
     let shapes: Vec<Shape> = inputs.iter().map(|(shape, ..)| *shape).collect();
     let shape = joined(&shapes, axis).expect("inputs that go together");
@@ -217,7 +220,7 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
                 shapes.iter().zip(&levels).zip(&tables).map(|((s, x), t)| (*s, x.as_slice(), t.as_ref())).collect();
             let expected = reference(images, axis, zero_point, &inputs);
             let y = device.upload(&vec![0x5a5a_5a5a; expected.len() / 4], "y")?;
-            let y_shape = joined(&shapes, axis).expect("inputs that go together");
+            let y_shape = joined(&shapes, axis).ok_or_else(|| Error::bad(format!("{shapes:?} do not go together")))?;
             let mut rec = device.recorder();
             let mut first = 0;
             let mut kept = Vec::new();
