@@ -49,7 +49,9 @@ fn compare(graph: &QuantizedGraph) {
             let mut got = kept.read(id, IMAGES).unwrap();
             if let Value::Real(_) = values[0] {
                 // Devices may give either zero.
-                got.iter_mut().for_each(|word| *word = (f32::from_bits(*word) + 0.0).to_bits());
+                for word in &mut got {
+                    *word = (f32::from_bits(*word) + 0.0).to_bits();
+                }
             }
             let expected = words(node, shapes[id], &values);
             assert_eq!(got.len(), expected.len(), "{}: words on {place}", node.name);

@@ -162,7 +162,9 @@ fn compute(graph: &QuantizedGraph, node: &QNode, shape: Shape, inputs: &[Input<'
         QOp::Float(op) => {
             let mut values = float(op, shape, inputs);
             if node.relu {
-                values.iter_mut().for_each(|v| *v = v.max(0.0));
+                for value in &mut values {
+                    *value = value.max(0.0);
+                }
             }
             match node.output {
                 None => Value::Real(values),
