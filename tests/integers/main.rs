@@ -37,7 +37,11 @@ fn compare(graph: &QuantizedGraph) {
     for (id, node) in graph.nodes.iter().enumerate() {
         if let Value::Levels(levels) = &expected[0][id] {
             let distinct: BTreeSet<_> = levels.iter().collect();
-            assert!(distinct.len() >= levels.len().min(5), "{}: only the levels {distinct:?} occur", node.name);
+            assert!(
+                distinct.len() >= (levels.len() / 2).clamp(1, 5),
+                "{}: only the levels {distinct:?} occur",
+                node.name
+            );
         }
     }
     for device in common::devices() {
@@ -106,7 +110,7 @@ fn sums_and_products() {
     let gate = net.table(excited, q(-8, -128, -128, 127), |x| 1.0 / (1.0 + (-x).exp()));
     let scaled = net.product([twice, gate], 0.011, affine(-20));
     let scaled = net.product([gate, scaled], 0.013, symmetric());
-    let mask = net.conv(scaled, 1, 1, 1, true, Some(affine(-128)));
+    let mask = net.conv(scaled, 1, 1, 1, false, Some(affine(-60)));
     let masked = net.product([mask, scaled], 0.02, q(-4, 1, -8, 7));
     let pooled = net.average(masked, symmetric());
     let logits = net.linear(pooled, 5);
