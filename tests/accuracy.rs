@@ -81,7 +81,7 @@ fn figures(evaluations: &[Evaluation], name: &str) -> Figures {
     let found = evaluations.iter().find(|e| e.name == name).unwrap();
     Figures {
         top1: 100.0 * found.accuracy.top1_fraction().unwrap(),
-        sqnr: found.logits.unwrap().sqnr_db().unwrap_or(f64::INFINITY),
+        sqnr: found.logits().unwrap().sqnr_db().unwrap_or(f64::INFINITY),
     }
 }
 

@@ -18,6 +18,7 @@ fn row(name: &str, bits: (u8, u8), top1: Option<f64>, sqnr: Option<f64>, overhea
         agreement: top1.map(|t| t + 0.125),
         logit_sqnr_db: sqnr,
         logit_cosine: sqnr.map(|_| 0.75),
+        outputs: Vec::new(),
         weight_bytes: 999 * u64::from(bits.0).pow(2),
         macs: 12_340_000,
         overhead,

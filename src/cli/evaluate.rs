@@ -2,7 +2,7 @@
 
 use super::args::EvaluateArgs;
 use super::profiling::Files;
-use super::session::{Reading, Session, batches, evaluation_set, note_decoding, outputs};
+use super::session::{Reading, Session, batches, evaluation_set, note_decoding};
 use crate::evaluate::{Contender, evaluate};
 use crate::exec;
 use crate::export::{self, FileKind};
@@ -101,10 +101,10 @@ fn load(args: &EvaluateArgs, seconds: &mut Seconds) -> Result<Model> {
 }
 
 impl Model {
-    fn facts(&self) -> (&Preprocessing, Option<&[String]>, &str, usize) {
+    fn facts(&self) -> (&Preprocessing, Option<&[String]>, &str, Option<usize>) {
         match self {
-            Self::Float(g) => (&g.input, g.classes.as_deref(), &g.name, outputs(&g.shapes())),
-            Self::Quantized { graph: g, .. } => (&g.input, g.classes.as_deref(), &g.name, outputs(&g.shapes())),
+            Self::Float(g) => (&g.input, g.classes.as_deref(), &g.name, g.class_count()),
+            Self::Quantized { graph: g, .. } => (&g.input, g.classes.as_deref(), &g.name, g.class_count()),
         }
     }
 

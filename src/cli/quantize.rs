@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::args::QuantizeArgs;
 use super::model_output::ModelOutput;
 use super::profiling::Files;
-use super::session::{Reading, Session, batches, calibration_set, evaluation_set, note_decoding, outputs};
+use super::session::{Reading, Session, batches, calibration_set, evaluation_set, note_decoding};
 use crate::calibrate::{Calibration, stats_file};
 use crate::evaluate::Evaluation;
 use crate::gpu::{Device, DeviceChoice};
@@ -44,7 +44,7 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     let labels = args.dataset.labels.as_deref();
     let evaluation_images = match &args.eval {
         Some(folder) => {
-            Some(evaluation_set(folder, labels, graph.classes.as_deref(), outputs(&graph.shapes()), args.eval_limit)?)
+            Some(evaluation_set(folder, labels, graph.classes.as_deref(), graph.class_count(), args.eval_limit)?)
         }
         None => None,
     };

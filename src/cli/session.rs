@@ -13,7 +13,7 @@ use super::bars::Bars;
 use super::profiling::{Files, Profiling};
 use crate::gpu::Device;
 use crate::images::{BatchOptions, Batches, Dataset, Skipped};
-use crate::model::{Preprocessing, Shape};
+use crate::model::Preprocessing;
 use crate::output::Output;
 use crate::profile::Summary;
 use crate::report::{self, Images, Pace, Report};
@@ -103,9 +103,11 @@ impl Session {
         }
         let Images { calibration, evaluation, skipped } = report.images;
         let layers = (self.common.verbose && !report.layers.is_empty()).then(|| report::layer_table(report));
+        let outputs = report::output_table(report);
         print(&format!(
-            "{}{}{}\n{calibration} images calibrated on, {evaluation} evaluated, {skipped} skipped; {:.1} s\n{}",
+            "{}{}{outputs}{}{}\n{calibration} images calibrated on, {evaluation} evaluated, {skipped} skipped; {:.1} s\n{}",
             report::result_table(report),
+            if outputs.is_empty() { "" } else { "\n" },
             if layers.is_some() { "\n" } else { "" },
             layers.unwrap_or_default(),
             report.seconds.total,
@@ -147,11 +149,6 @@ pub(super) fn checked_output(args: &OutputArgs, inputs: impl IntoIterator<Item =
     let inputs: Vec<PathBuf> = inputs.into_iter().collect();
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     Output::check(&args.output, args.force, &inputs)
-}
-
-/// Number of classes of a network, from the shapes of its activations.
-pub(super) fn outputs(shapes: &[Shape]) -> usize {
-    shapes.last().map_or(0, |logits| logits.channels)
 }
 
 /// Prints text on stdout.
@@ -198,7 +195,7 @@ pub(super) fn calibration_set(folder: &Path, limit: Option<u32>) -> Result<Datas
     Ok(limited(Dataset::unlabelled(folder)?, limit))
 }
 
-/// The images to evaluate on.
+/// The images to evaluate on; for a network that is no classifier (`outputs` none) they have no labels.
 ///
 /// # Errors
 /// If the folder is missing or has no images, or classes do not match.
@@ -206,9 +203,16 @@ pub(super) fn evaluation_set(
     folder: &Path,
     labels: Option<&Path>,
     classes: Option<&[String]>,
-    outputs: usize,
+    outputs: Option<usize>,
     limit: Option<u32>,
 ) -> Result<Dataset> {
+    let Some(outputs) = outputs else {
+        return match labels {
+            None => Ok(limited(Dataset::unlabelled(folder)?, limit)),
+            Some(labels) => Err(Error::usage(format!("--labels {}: the network is no classifier", labels.display()))
+                .hint("without labels its outputs are compared with the float network's")),
+        };
+    };
     let dataset = Dataset::labelled(folder, labels, classes)?;
     // Without names of its own the network's classes are those of the folders: then the numbers must agree.
     let (folders, known) = (dataset.classes.as_ref().map_or(outputs, Vec::len), classes.is_some() || labels.is_some());

@@ -5,7 +5,7 @@ mod fidelity;
 mod run;
 
 pub use accuracy::{Accuracy, rank, top1};
-pub use fidelity::Fidelity;
+pub use fidelity::{Fidelity, OutputFidelity};
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use run::Networks;
 use crate::exec;
 use crate::gpu::Device;
 use crate::images::Batch;
-use crate::model::{Graph, QuantizedGraph};
+use crate::model::{Graph, Output, QuantizedGraph, class_count};
 use crate::progress::{Event, Progress, Stage};
 use crate::{Error, Result};
 
@@ -40,11 +40,14 @@ pub struct Evaluation {
     pub accuracy: Accuracy,
     /// Images on which the first class is that of the float network; none without one.
     pub agreement: Option<u64>,
-    /// The logits against those of the float network; none without one.
-    pub logits: Option<Fidelity>,
+    /// Each output against that of the float network, in the network's order; empty without one.
+    pub outputs: Vec<OutputFidelity>,
     /// Each activation against the float one, by name, where it was asked for.
     pub layers: Vec<(String, Fidelity)>,
 }
+
+/// One row of values for each image.
+type Rows = Vec<Vec<f64>>;
 
 impl Evaluation {
     fn new(name: &str) -> Self {
@@ -53,7 +56,7 @@ impl Evaluation {
             images: 0,
             accuracy: Accuracy::default(),
             agreement: None,
-            logits: None,
+            outputs: Vec::new(),
             layers: Vec::new(),
         }
     }
@@ -63,16 +66,38 @@ impl Evaluation {
         self.agreement.map(|count| count as f64 / self.images.max(1) as f64)
     }
 
-    fn add(&mut self, batch: &Batch, logits: &[Vec<f64>], float: Option<&[Vec<f64>]>) -> Result<()> {
+    /// The logits against those of the float network; none without one, or where the network is no classifier.
+    pub fn logits(&self) -> Option<Fidelity> {
+        self.agreement.and(self.outputs.first()).map(|output| output.fidelity)
+    }
+
+    /// Adds a batch: `found` holds the rows of each output, `float` those of the float network.
+    fn add(&mut self, batch: &Batch, outputs: &[Output], found: &[Rows], float: Option<&[Rows]>) -> Result<()> {
         let finite = |row: &Vec<f64>| row.iter().all(|v| v.is_finite());
-        if let Some(i) = logits.iter().position(|row| !finite(row)) {
+        for (output, rows) in outputs.iter().zip(found) {
+            let Some(i) = rows.iter().position(|row| !finite(row)) else { continue };
+            let what = if class_count(outputs).is_some() { "a logit" } else { "an output" };
             let image = batch.names.get(i).map_or("an image", String::as_str);
-            return Err(Error::bad("a logit is NaN or infinite")
-                .at(&self.name)
-                .at(image)
-                .hint("check the checkpoint, and the mean and std of the input"));
+            let error = Error::bad(format!("{what} is NaN or infinite"));
+            let error = if class_count(outputs).is_some() { error } else { error.at(&output.name) };
+            return Err(error.at(&self.name).at(image).hint("check the checkpoint, and the mean and std of the input"));
         }
         self.images += batch.count as u64;
+        if let Some(float) = float {
+            if self.outputs.is_empty() {
+                self.outputs = outputs.iter().map(|output| OutputFidelity::new(&output.name)).collect();
+            }
+            for ((output, rows), float) in self.outputs.iter_mut().zip(found).zip(float) {
+                rows.iter().zip(float).for_each(|(row, float)| output.add(float, row));
+            }
+        }
+        match (class_count(outputs), found) {
+            (Some(_), [logits]) => self.add_logits(batch, logits, float.and_then(|float| float.first())),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_logits(&mut self, batch: &Batch, logits: &Rows, float: Option<&Rows>) -> Result<()> {
         for (row, label) in logits.iter().zip(&batch.labels) {
             let Some(label) = *label else { continue };
             if label >= row.len() {
@@ -84,10 +109,6 @@ impl Evaluation {
         if let Some(float) = float {
             let agreed = logits.iter().zip(float).filter(|(a, b)| top1(a) == top1(b)).count() as u64;
             *self.agreement.get_or_insert(0) += agreed;
-            let fidelity = self.logits.get_or_insert_default();
-            for (row, float) in logits.iter().zip(float) {
-                fidelity.add(float, row);
-            }
         }
         Ok(())
     }

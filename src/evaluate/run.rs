@@ -6,12 +6,12 @@ use crate::exec::{FloatNet, Int8Net, Keep};
 use crate::gpu::{Buffer, Device, Readback, Recorder};
 use crate::images::Batch;
 use crate::kernels::{Extent, error_sums};
-use crate::model::{Graph, QuantizedGraph};
+use crate::model::{Activation, Graph, NodeId, Op, Output, QuantizedGraph};
 
 /// The networks that run side by side.
 pub(super) struct Networks<'a> {
     device: &'a Device,
-    float: Option<FloatNet<'a>>,
+    float: Option<(FloatNet<'a>, &'a [Output])>,
     runners: Vec<Runner<'a>>,
 }
 
@@ -19,8 +19,8 @@ pub(super) struct Networks<'a> {
 struct Runner<'a> {
     net: Int8Net<'a>,
     graph: &'a QuantizedGraph,
-    /// Partial sums of each node that is compared, one buffer a node.
-    sums: Vec<Buffer>,
+    /// The nodes that are compared, those whose activation is stored, and the partial sums of each.
+    sums: Vec<(NodeId, Buffer)>,
 }
 
 /// A batch whose results may not be there yet.
@@ -38,13 +38,16 @@ impl<'a> Networks<'a> {
         max_images: usize,
     ) -> Result<Self> {
         let runner = |contender: &'a Contender<'a>| {
-            let compared = if contender.layers && float.is_some() { contender.graph.nodes.len() - 1 } else { 0 };
-            let sums = (0..compared).map(|_| device.alloc(error_sums::SUM_WORDS, "error sums"));
+            let compared =
+                float.filter(|_| contender.layers).map_or_else(Vec::new, |float| compared(float, contender.graph));
+            let sums = compared.into_iter().map(|id| Ok((id, device.alloc(error_sums::SUM_WORDS, "error sums")?)));
             let net = Int8Net::new(device, contender.graph, max_images, Keep::Last)?;
             Ok(Runner { sums: sums.collect::<Result<_>>()?, net, graph: contender.graph })
         };
         let runners = contenders.iter().map(runner).collect::<Result<_>>()?;
-        let float = float.map(|graph| FloatNet::new(device, graph, max_images, Keep::Last)).transpose()?;
+        let new =
+            |graph: &'a Graph| Ok((FloatNet::new(device, graph, max_images, Keep::Last)?, graph.outputs.as_slice()));
+        let float = float.map(new).transpose()?;
         let networks = Self { device, float, runners };
         device.prepare(|rec| networks.record(rec, max_images))?;
         Ok(networks)
@@ -53,16 +56,17 @@ impl<'a> Networks<'a> {
     /// Hands a batch to the device. It does not wait.
     pub(super) fn submit(&self, mut batch: Batch) -> Result<Submitted> {
         match &self.float {
-            Some(net) => net.upload(&batch)?,
+            Some((net, _)) => net.upload(&batch)?,
             None => self.runners.iter().try_for_each(|runner| runner.net.upload(&batch))?,
         }
         let mut rec = self.device.recorder();
         self.record(&mut rec, batch.count)?;
         rec.submit()?;
-        let mut parts: Vec<(&Buffer, usize)> = self.float.iter().map(|net| net.logit_words(batch.count)).collect();
+        let mut parts: Vec<(&Buffer, usize)> =
+            self.float.iter().flat_map(|(net, _)| net.output_words(batch.count)).collect();
         for runner in &self.runners {
-            parts.extend(runner.net.output_words(batch.count).first().copied());
-            parts.extend(runner.sums.iter().map(|sums| (sums, error_sums::SUM_WORDS)));
+            parts.extend(runner.net.output_words(batch.count));
+            parts.extend(runner.sums.iter().map(|(_, sums)| (sums, error_sums::SUM_WORDS)));
         }
         batch.pixels = Vec::new();
         Ok(Submitted { readback: self.device.begin_read(&parts)?, batch })
@@ -74,18 +78,23 @@ impl<'a> Networks<'a> {
         let Submitted { batch, readback } = submitted;
         let mut words = self.device.finish_read(readback)?.into_iter();
         let mut next = || words.next().unwrap_or_default();
-        let float_logits = self.float.as_ref().map(|net| net.to_logits(&next()));
+        let float = self
+            .float
+            .as_ref()
+            .map(|(net, outputs)| (0..outputs.len()).map(|index| net.to_output(index, &next())).collect::<Vec<_>>());
         let (own, rest) = results.split_at_mut(usize::from(self.float.is_some()));
-        if let (Some(logits), Some(own)) = (&float_logits, own.first_mut()) {
-            own.add(&batch, logits, Some(logits))?;
+        if let (Some(found), Some((_, outputs)), Some(own)) = (&float, &self.float, own.first_mut()) {
+            own.add(&batch, outputs, found, Some(found))?;
         }
         for (runner, result) in self.runners.iter().zip(rest) {
-            result.add(&batch, &runner.net.to_output(0, &next()), float_logits.as_deref())?;
-            for node in 0..runner.sums.len() {
-                if result.layers.len() <= node {
-                    result.layers.push((runner.graph.nodes[node].name.clone(), Fidelity::default()));
+            let outputs = &runner.graph.outputs;
+            let found: Vec<_> = (0..outputs.len()).map(|index| runner.net.to_output(index, &next())).collect();
+            result.add(&batch, outputs, &found, float.as_deref())?;
+            for (place, (node, _)) in runner.sums.iter().enumerate() {
+                if result.layers.len() <= place {
+                    result.layers.push((runner.graph.nodes[*node].name.clone(), Fidelity::default()));
                 }
-                result.layers[node].1.add_sums(error_sums::total(&next()));
+                result.layers[place].1.add_sums(error_sums::total(&next()));
             }
         }
         Ok(batch.count as u64)
@@ -93,7 +102,7 @@ impl<'a> Networks<'a> {
 
     /// Records all networks in step, so that a layer's float and int8 activations exist at the same time.
     fn record(&self, rec: &mut Recorder<'_>, images: usize) -> Result<()> {
-        let float = self.float.as_ref();
+        let float = self.float.as_ref().map(|(net, _)| net);
         let nodes = float.map_or(0, FloatNet::len).max(self.runners.iter().map(|r| r.net.len()).max().unwrap_or(0));
         for node in 0..nodes {
             if let Some(net) = float {
@@ -105,7 +114,9 @@ impl<'a> Networks<'a> {
                     Some(float) => runner.net.record_from(rec, images, node, float.pixels())?,
                     None => runner.net.record(rec, images, node)?,
                 }
-                let (Some(float), Some(sums)) = (float, runner.sums.get(node)) else { continue };
+                let sums =
+                    runner.sums.binary_search_by_key(&node, |(id, _)| *id).ok().map(|place| &runner.sums[place].1);
+                let (Some(float), Some(sums)) = (float, sums) else { continue };
                 let extent = Extent { images, shape: runner.net.shape(node) };
                 let levels = runner.graph.nodes[node].output.map(|q| (q.scale, q.zero_point));
                 let (y, other) = (float.activation(node), runner.net.activation(node));
@@ -115,4 +126,16 @@ impl<'a> Networks<'a> {
         }
         Ok(())
     }
+}
+
+/// The nodes whose activations can be compared: those stored as levels, but one that only a clip reads may be stored as
+/// the clip's result.
+fn compared(float: &Graph, quantized: &QuantizedGraph) -> Vec<NodeId> {
+    let clipped = |id: NodeId| {
+        let mut readers = float.nodes.iter().filter(|node| node.inputs.contains(&id));
+        matches!(readers.next(), Some(node) if matches!(node.op, Op::Activation(Activation::Clip { .. })))
+            && readers.next().is_none()
+    };
+    let stored = quantized.nodes.iter().enumerate().filter(|(_, node)| node.output.is_some());
+    stored.map(|(id, _)| id).filter(|&id| !clipped(id)).collect()
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::plan::{Activations, Keep, Reads, float_words};
+use super::real::RealLayer;
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::images::Batch;
-use crate::kernels::{Geometry, conv_f32, depthwise_f32, normalize, pool_f32};
-use crate::model::{Conv, Graph, Linear, NodeId, Op, Shape};
+use crate::kernels::normalize;
+use crate::model::{Graph, NodeId, Op, Shape};
 use crate::{Error, Result};
 
 /// A float network with its weights and activations on a device.
@@ -15,6 +16,7 @@ pub struct FloatNet<'d> {
     names: Vec<Arc<str>>,
     steps: Vec<Step>,
     inputs: Vec<Vec<NodeId>>,
+    outputs: Vec<NodeId>,
     shapes: Vec<Shape>,
     activations: Activations,
     pixels: Buffer,
@@ -23,77 +25,7 @@ pub struct FloatNet<'d> {
 
 enum Step {
     Input { table: Buffer },
-    Conv(FloatConv),
-    Pool,
-}
-
-/// A float convolution, prepared for a device.
-pub(super) struct FloatConv {
-    weights: Weights,
-    out_channels: usize,
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    padding: [usize; 2],
-    relu: bool,
-}
-
-enum Weights {
-    Dense(conv_f32::Weights),
-    Depthwise(depthwise_f32::Weights),
-}
-
-impl FloatConv {
-    pub(super) fn new(device: &Device, conv: &Conv, relu: bool) -> Result<Self> {
-        let weights = if conv.is_depthwise() {
-            Weights::Depthwise(depthwise_f32::Weights::new(device, conv)?)
-        } else {
-            Weights::Dense(conv_f32::Weights::new(device, conv)?)
-        };
-        Ok(Self {
-            weights,
-            out_channels: conv.out_channels(),
-            kernel: conv.kernel(),
-            stride: conv.stride,
-            padding: conv.padding,
-            relu,
-        })
-    }
-
-    /// A fully connected layer is a 1×1 convolution of a 1×1 image.
-    pub(super) fn from_linear(device: &Device, linear: &Linear) -> Result<Self> {
-        let (o, i) = linear.weight.dim();
-        let weight = linear
-            .weight
-            .clone()
-            .into_shape_with_order((o, i, 1, 1))
-            .map_err(|e| Error::bad("the classifier's weights are not stored in order").because(e))?;
-        let conv = Conv { weight, bias: linear.bias.clone(), stride: [1, 1], padding: [0, 0], groups: 1 };
-        Self::new(device, &conv, false)
-    }
-
-    pub(super) fn record(
-        &self,
-        rec: &mut Recorder<'_>,
-        images: usize,
-        shape: Shape,
-        x: &Buffer,
-        y: &Buffer,
-    ) -> Result<()> {
-        let geometry =
-            |groups| Geometry::new(images, shape, self.out_channels, self.kernel, self.stride, self.padding, groups);
-        match &self.weights {
-            Weights::Dense(w) => {
-                let g = geometry(w.groups());
-                let work = |rec: &mut Recorder<'_>| conv_f32::dispatch(rec, &g, self.relu, x, w, y);
-                rec.kernel(conv_f32::SPEC.name, g.multiplications(), work)
-            }
-            Weights::Depthwise(w) => {
-                let g = geometry(w.groups());
-                let work = |rec: &mut Recorder<'_>| depthwise_f32::dispatch(rec, &g, self.relu, x, w, y);
-                rec.kernel(depthwise_f32::SPEC.name, g.multiplications(), work)
-            }
-        }
-    }
+    Layer(RealLayer),
 }
 
 impl<'d> FloatNet<'d> {
@@ -104,12 +36,10 @@ impl<'d> FloatNet<'d> {
     pub fn new(device: &'d Device, graph: &Graph, max_images: usize, keep: Keep) -> Result<Self> {
         let shapes = graph.shapes();
         let steps = graph.nodes.iter().map(|node| {
+            let inputs: Vec<Shape> = node.inputs.iter().map(|&input| shapes[input]).collect();
             let step = match &node.op {
                 Op::Input(_) => normalize::table(device, &graph.input.levels()).map(|table| Step::Input { table }),
-                Op::Conv(conv) => FloatConv::new(device, conv, node.relu).map(Step::Conv),
-                Op::GlobalAveragePool => Ok(Step::Pool),
-                Op::Linear(linear) => FloatConv::from_linear(device, linear).map(Step::Conv),
-                op => Err(Error::bad(format!("{} cannot be run", op.kind()))),
+                op => RealLayer::new(device, op, node.relu, &inputs).map(Step::Layer),
             };
             step.map_err(|e| e.at(format!("layer {}", node.name)))
         });
@@ -122,6 +52,7 @@ impl<'d> FloatNet<'d> {
             names: graph.nodes.iter().map(|n| n.name.as_str().into()).collect(),
             steps,
             activations: Activations::new(device, &names, &reads, &words, keep)?,
+            outputs: reads.outputs,
             inputs: graph.nodes.iter().map(|n| n.inputs.clone()).collect(),
             pixels: device.alloc(max_images * shapes[0].pixels(), "input images")?,
             shapes,
@@ -161,17 +92,15 @@ impl<'d> FloatNet<'d> {
     pub fn record(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId) -> Result<()> {
         rec.layer(&self.names[node]);
         let y = self.activations.of(node);
-        let x = self.inputs[node].first().map(|&input| (self.shapes[input], self.activations.of(input)));
-        match (&self.steps[node], x) {
-            (Step::Input { table }, _) => {
+        match &self.steps[node] {
+            Step::Input { table } => {
                 let pixels = images * self.shapes[0].pixels();
                 rec.kernel(normalize::SPEC.name, 0, |rec| normalize::dispatch(rec, pixels, &self.pixels, table, y))
             }
-            (Step::Conv(conv), Some((shape, x))) => conv.record(rec, images, shape, x, y),
-            (Step::Pool, Some((shape, x))) => {
-                rec.kernel(pool_f32::SPEC.name, 0, |rec| pool_f32::dispatch(rec, images, shape, x, y))
+            Step::Layer(layer) => {
+                let inputs = self.inputs[node].iter().map(|&input| (self.shapes[input], self.activations.of(input)));
+                layer.record(rec, images, &inputs.collect::<Vec<_>>(), y)
             }
-            (_, None) => unreachable!("a node that is not the input has one"),
         }
     }
 
@@ -180,27 +109,35 @@ impl<'d> FloatNet<'d> {
         self.activations.of(node)
     }
 
-    /// The logits of a finished batch: `images` rows of C values.
+    /// The buffers of the outputs of a batch of `images`, in the graph's order, and how many of their words they are.
+    pub fn output_words(&self, images: usize) -> Vec<(&Buffer, usize)> {
+        let words = |&node: &NodeId| (self.activation(node), images * float_words(&self.shapes[node]));
+        self.outputs.iter().map(words).collect()
+    }
+
+    /// The values of an output, from its words: one row for each image, in the order channels, rows, columns.
+    pub fn to_output(&self, index: usize, words: &[u32]) -> Vec<Vec<f64>> {
+        rows(words, self.shapes[self.outputs[index]], |word, _| f64::from(f32::from_bits(word)))
+    }
+
+    /// Every output of a finished batch: rows of each image.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn outputs(&self, images: usize) -> Result<Vec<Vec<Vec<f64>>>> {
+        let read = |(index, (buffer, words))| Ok(self.to_output(index, &self.device.read(buffer, words)?));
+        self.output_words(images).into_iter().enumerate().map(read).collect()
+    }
+
+    /// The first output of a finished batch: `images` rows; those of a classifier are logits.
     ///
     /// # Errors
     /// If the device failed.
     pub fn logits(&self, images: usize) -> Result<Vec<Vec<f64>>> {
-        let (buffer, words) = self.logit_words(images);
-        Ok(self.to_logits(&self.device.read(buffer, words)?))
+        Ok(self.outputs(images)?.swap_remove(0))
     }
 
-    /// The buffer with the logits of a batch of `images`, and how many of its words they are.
-    pub fn logit_words(&self, images: usize) -> (&Buffer, usize) {
-        let last = self.len() - 1;
-        (self.activation(last), images * float_words(&self.shapes[last]))
-    }
-
-    /// The rows of logits in the words of [`FloatNet::logit_words`].
-    pub fn to_logits(&self, words: &[u32]) -> Vec<Vec<f64>> {
-        float_rows(words, self.shapes[self.len() - 1])
-    }
-
-    /// Runs a whole batch and returns its logits.
+    /// Runs a whole batch and returns its first output.
     ///
     /// # Errors
     /// As [`FloatNet::upload`], or if the device failed.
@@ -215,10 +152,15 @@ impl<'d> FloatNet<'d> {
     }
 }
 
-/// Rows of `shape.channels` reals from rows of padded f32.
-pub(super) fn float_rows(words: &[u32], shape: Shape) -> Vec<Vec<f64>> {
-    let row = |row: &[u32]| row[..shape.channels].iter().map(|w| f64::from(f32::from_bits(*w))).collect();
-    words.chunks_exact(shape.padded_channels()).map(row).collect()
+/// Rows of values in the order channels, rows, columns, from words or levels in NHWC with padded channels; `value` gets
+/// one and its channel.
+pub(super) fn rows<T: Copy>(words: &[T], shape: Shape, value: impl Fn(T, usize) -> f64) -> Vec<Vec<f64>> {
+    let (padded, pixels) = (shape.padded_channels(), shape.pixels());
+    let row = |image: &[T]| {
+        let channel = |c: usize| (0..pixels).map(move |pixel| (pixel * padded + c, c));
+        (0..shape.channels).flat_map(channel).map(|(at, c)| value(image[at], c)).collect()
+    };
+    words.chunks_exact(padded * pixels).map(row).collect()
 }
 
 /// Checks that a batch is one this network takes.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use self::form::Form;
 use self::step::{Operand, Step};
 use super::float::check_batch;
-use super::plan::{Activations, Keep, Place, Reads, int8_words, scratch_words};
+use super::plan::{Activations, Keep, Reads, int8_words, scratch_words};
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::images::Batch;
 use crate::kernels::quantize_input;
@@ -49,7 +49,7 @@ impl<'d> Int8Net<'d> {
         for ((node, &shape), words) in graph.nodes.iter().zip(&shapes).zip(int8_words(graph, &shapes)) {
             let inputs: Vec<_> = node.inputs.iter().map(|&input| (shapes[input], &nodes[input].form)).collect();
             let prepared = Form::new(graph, node).and_then(|form| {
-                let step = Step::new(device, graph, node, &inputs, max_images)?;
+                let step = Step::new(device, graph, node, &inputs)?;
                 Ok(Prepared { name: node.name.as_str().into(), step, inputs: node.inputs.clone(), shape, form, words })
             });
             nodes.push(prepared.map_err(|e| e.at(format!("layer {}", node.name)))?);
@@ -58,21 +58,10 @@ impl<'d> Int8Net<'d> {
             return Err(Error::bad("the network has no output"));
         }
         let mut reads = Reads::new(graph.nodes.iter().map(|node| node.inputs.as_slice()), &graph.outputs);
-        for (place, node) in reads.places.iter_mut().zip(&nodes) {
-            *place = match node.step {
-                Step::Same => Place::Input,
-                Step::Constant(_) => Place::Own,
-                _ => Place::Shared,
-            };
-        }
+        reads.same = nodes.iter().map(|node| matches!(node.step, Step::Same)).collect();
         let names: Vec<&str> = graph.nodes.iter().map(|node| node.name.as_str()).collect();
         let words: Vec<usize> = nodes.iter().map(|node| max_images * node.words).collect();
         let activations = Activations::new(device, &names, &reads, &words, keep)?;
-        for (id, node) in nodes.iter().enumerate() {
-            if let Step::Constant(words) = &node.step {
-                device.write(activations.of(id), &words.repeat(max_images));
-            }
-        }
         let scratch = scratch_words(graph, &shapes);
         let scratch = scratch.into_iter().map(|words| device.alloc(max_images * words, "real values"));
         Ok(Self {

@@ -13,34 +13,23 @@ pub enum Keep {
     All,
 }
 
-/// Where a node's activation lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In a buffer that others may have before and after it.
-    Shared,
-    /// In its input's: it is the same, word by word.
-    Input,
-    /// In a buffer of its own, written before the network runs.
-    Own,
-}
-
 /// What tells how long each activation must last.
 #[derive(Debug)]
 pub(super) struct Reads<'a> {
     /// The nodes that each node reads.
     pub(super) inputs: Vec<&'a [NodeId]>,
-    /// Where each lies.
-    pub(super) places: Vec<Place>,
+    /// Whether each is the same as its input, word by word, and lies in its buffer.
+    pub(super) same: Vec<bool>,
     /// The nodes that the network gives: nothing overwrites them.
     pub(super) outputs: Vec<NodeId>,
 }
 
 impl<'a> Reads<'a> {
-    /// Of nodes with these inputs, each in a buffer that others share.
+    /// Of nodes with these inputs, none the same as its input.
     pub(super) fn new(inputs: impl Iterator<Item = &'a [NodeId]>, outputs: &[Output]) -> Self {
         let inputs: Vec<_> = inputs.collect();
-        let places = vec![Place::Shared; inputs.len()];
-        Self { inputs, places, outputs: outputs.iter().map(|output| output.node).collect() }
+        let same = vec![false; inputs.len()];
+        Self { inputs, same, outputs: outputs.iter().map(|output| output.node).collect() }
     }
 }
 
@@ -80,28 +69,26 @@ fn assign(reads: &Reads<'_>, words: &[usize], keep: Keep) -> (Vec<usize>, Vec<us
     // The node whose buffer each has.
     let mut holder: Vec<NodeId> = (0..count).collect();
     for node in 0..count {
-        if let (Place::Input, Some(&input)) = (reads.places[node], reads.inputs[node].first()) {
+        if let (true, Some(&input)) = (reads.same[node], reads.inputs[node].first()) {
             holder[node] = holder[input];
         }
     }
-    // The step after which a buffer is free; that of an output or a constant never is.
+    // The step after which a buffer is free; that of an output never is.
     let mut last_use = vec![None; count];
     for (node, inputs) in reads.inputs.iter().enumerate() {
         for &input in *inputs {
             last_use[holder[input]] = Some(node);
         }
     }
-    let own = (0..count).filter(|&node| reads.places[node] == Place::Own);
-    for node in own.chain(reads.outputs.iter().copied()) {
+    for &node in &reads.outputs {
         last_use[holder[node]] = None;
     }
     let (mut buffer_of, mut sizes, mut free): (Vec<usize>, Vec<usize>, Vec<usize>) = Default::default();
     for (node, &need) in words.iter().enumerate() {
-        let shares = keep == Keep::Last && reads.places[node] == Place::Shared;
         let best = (0..free.len()).min_by_key(|&i| (need.saturating_sub(sizes[free[i]]), sizes[free[i]]));
         let slot = match best {
             _ if holder[node] != node => buffer_of[holder[node]],
-            Some(i) if shares => free.swap_remove(i),
+            Some(i) if keep == Keep::Last => free.swap_remove(i),
             _ => {
                 sizes.push(0);
                 sizes.len() - 1
@@ -194,8 +181,8 @@ mod tests {
     use super::*;
 
     fn plan(inputs: &[&[NodeId]], outputs: &[NodeId], words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
-        let places = vec![Place::Shared; inputs.len()];
-        assign(&Reads { inputs: inputs.to_vec(), places, outputs: outputs.to_vec() }, words, keep)
+        let same = vec![false; inputs.len()];
+        assign(&Reads { inputs: inputs.to_vec(), same, outputs: outputs.to_vec() }, words, keep)
     }
 
     #[test]
@@ -210,25 +197,18 @@ mod tests {
     }
 
     #[test]
-    fn outputs_and_constants_are_never_overwritten() {
+    fn outputs_are_never_overwritten() {
         let (of, _) = plan(&[&[], &[0], &[1], &[2], &[3]], &[1, 4], &[8; 5], Keep::Last);
         assert!(of[2..].iter().all(|&slot| slot != of[1]));
-        let inputs: [&[NodeId]; 6] = [&[], &[0], &[1], &[], &[2, 3], &[4]];
-        let mut places = vec![Place::Shared; 6];
-        places[3] = Place::Own;
-        let (of, sizes) = assign(&Reads { inputs: inputs.to_vec(), places, outputs: vec![5] }, &[8; 6], Keep::Last);
-        assert!((0..6).all(|node| node == 3 || of[node] != of[3]));
-        assert_eq!(sizes.len(), 3);
     }
 
     #[test]
     fn what_shares_its_inputs_buffer_keeps_it_in_use() {
         // 2 is the same as 1, and read by 4.
         let inputs: [&[NodeId]; 6] = [&[], &[0], &[1], &[1], &[2, 3], &[4]];
-        let mut places = vec![Place::Shared; 6];
-        places[2] = Place::Input;
+        let same = vec![false, false, true, false, false, false];
         for keep in [Keep::Last, Keep::All] {
-            let reads = Reads { inputs: inputs.to_vec(), places: places.clone(), outputs: vec![5] };
+            let reads = Reads { inputs: inputs.to_vec(), same: same.clone(), outputs: vec![5] };
             let (of, _) = assign(&reads, &[8; 6], keep);
             assert!(of[2] == of[1] && of[3] != of[1] && of[4] != of[1]);
         }

@@ -5,8 +5,12 @@
 
 mod batch_norm;
 mod branches;
+mod kernel;
+mod merge;
 #[cfg(test)]
 mod tests;
+
+pub use merge::merge;
 
 use crate::load::TrainedNet;
 use crate::model::{Conv, Graph, Linear, Node, Op, Output};

@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::cases::{compare, packed_pixels};
+use super::places::places;
 use super::{Check, Random};
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Rearrange, RearrangeKind, Shape};
@@ -83,20 +84,6 @@ impl Places {
     pub fn is_identity(&self) -> bool {
         self.identity
     }
-}
-
-/// The byte of an image's input for each byte of its output; none for padded channels.
-fn places(rearrange: &Rearrange, x: Shape) -> Vec<Option<u32>> {
-    let (y, view) = (rearrange.shape, rearrange.view(x));
-    let padded = y.padded_channels();
-    let mut places = vec![None; y.pixels() * padded];
-    places.par_chunks_exact_mut(padded).enumerate().for_each(|(pixel, places)| {
-        for (c, place) in places.iter_mut().enumerate().take(y.channels) {
-            let from = view.position(c * y.pixels() + pixel);
-            *place = Some((from % x.pixels() * x.padded_channels() + from / x.pixels()) as u32);
-        }
-    });
-    places
 }
 
 /// Records the moving of `images` activations whose zero point is `zero_point`.

@@ -8,10 +8,13 @@
 //! activations are NHWC, four channels in one u32, lowest byte first, padded channels at the zero point. Each
 //! kernel's doc states how its weights lie; their padding is 0.
 
+pub mod activation_f32;
+pub mod binary_f32;
 pub mod binary_i8;
 mod cases;
 mod check;
 pub mod coarsen;
+pub mod concat_f32;
 mod conv_cases;
 pub mod conv_f32;
 pub mod conv_i8;
@@ -20,6 +23,7 @@ pub mod depthwise_i8;
 pub mod dequantize;
 pub mod dequantize_acc;
 pub mod error_sums;
+pub mod gather_f32;
 pub mod gather_i8;
 mod geometry;
 pub mod histogram;
@@ -27,6 +31,7 @@ mod int8;
 mod levels;
 pub mod move_i8;
 pub mod normalize;
+mod places;
 pub mod pool_f32;
 pub mod pool_i8;
 pub mod power;
@@ -34,9 +39,12 @@ pub mod quantize_activation;
 pub mod quantize_input;
 pub mod range;
 mod requantize;
+pub mod resize_f32;
 mod rows;
+pub mod softmax_f32;
 mod state;
 mod variants;
+pub mod window_f32;
 pub mod window_i8;
 
 pub use check::{Check, Random};
@@ -71,6 +79,13 @@ pub static ALL: &[Kernel] = &[
     Kernel { spec: &conv_f32::tiled::NARROW, verify: conv_f32::tiled::verify_narrow },
     Kernel { spec: &depthwise_f32::SPEC, verify: depthwise_f32::verify },
     Kernel { spec: &pool_f32::SPEC, verify: pool_f32::verify },
+    Kernel { spec: &window_f32::SPEC, verify: window_f32::verify },
+    Kernel { spec: &activation_f32::SPEC, verify: activation_f32::verify },
+    Kernel { spec: &binary_f32::SPEC, verify: binary_f32::verify },
+    Kernel { spec: &gather_f32::SPEC, verify: gather_f32::verify },
+    Kernel { spec: &concat_f32::SPEC, verify: concat_f32::verify },
+    Kernel { spec: &resize_f32::SPEC, verify: resize_f32::verify },
+    Kernel { spec: &softmax_f32::SPEC, verify: softmax_f32::verify },
     Kernel { spec: &quantize_input::SPEC, verify: quantize_input::verify },
     Kernel { spec: &conv_i8::SPEC, verify: conv_i8::verify },
     Kernel { spec: &conv_i8::tiled::SPEC, verify: conv_i8::tiled::verify },

@@ -45,13 +45,34 @@ pub struct Output {
     pub sides: Vec<usize>,
 }
 
+/// Number of classes of a network that gives one vector: its values are taken for logits. None for others.
+pub fn class_count(outputs: &[Output]) -> Option<usize> {
+    match outputs {
+        [Output { sides, .. }] if sides.len() == 1 => Some(sides[0]),
+        _ => None,
+    }
+}
+
 /// Something that was decided about a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// The layer.
     pub layer: String,
-    /// What, and why.
+    /// What it is about.
+    pub kind: NoteKind,
+    /// What was merged; why not; what stands in for what.
     pub text: String,
+}
+
+/// What a [`Note`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteKind {
+    /// Parallel branches or a chain became this convolution.
+    Merged,
+    /// Branches that stay as they are.
+    NotMerged,
+    /// An operation of the file that others stand in for.
+    Replaced,
 }
 
 /// One operation and its activation.
@@ -271,6 +292,42 @@ impl Graph {
         Ok(())
     }
 
+    /// Which nodes an output needs; the input always counts.
+    pub fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        for output in &self.outputs {
+            needed[output.node] = true;
+        }
+        if let Some(input) = needed.first_mut() {
+            *input = true;
+        }
+        for id in (0..self.nodes.len()).rev() {
+            if needed[id] {
+                self.nodes[id].inputs.iter().for_each(|&input| needed[input] = true);
+            }
+        }
+        needed
+    }
+
+    /// Takes out what no output needs; the order stays.
+    pub fn prune(&mut self) {
+        let needed = self.needed();
+        let mut kept = 0;
+        let place = needed.iter().map(|&on| {
+            kept += usize::from(on);
+            kept - usize::from(on)
+        });
+        let place: Vec<NodeId> = place.collect();
+        let mut keep = needed.iter();
+        self.nodes.retain(|_| keep.next().is_some_and(|&on| on));
+        for input in self.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+            *input = place[*input];
+        }
+        for output in &mut self.outputs {
+            output.node = place[output.node];
+        }
+    }
+
     /// Which activations the quantized network stores as int8 levels: those that lead to a convolution or a classifier.
     /// What comes after the last of these stays real: logits are int32 accumulators, what follows them is computed in f32.
     pub fn stored(&self) -> Vec<bool> {
@@ -285,9 +342,9 @@ impl Graph {
         stored
     }
 
-    /// Whether the network gives one vector: its values are taken for the logits of classes.
-    pub fn is_classifier(&self) -> bool {
-        matches!(self.outputs.as_slice(), [only] if only.sides.len() == 1)
+    /// Number of classes, where the network is a classifier.
+    pub fn class_count(&self) -> Option<usize> {
+        class_count(&self.outputs)
     }
 
     /// Multiplications for one image.

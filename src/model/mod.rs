@@ -8,7 +8,7 @@ mod quantized;
 mod rearrange;
 mod shape;
 
-pub use graph::{Conv, Graph, Linear, Node, NodeId, Note, Op, Output};
+pub use graph::{Conv, Graph, Linear, Node, NodeId, Note, NoteKind, Op, Output, class_count};
 pub use input::{Interpolation, MAX_SIDE, Preprocessing};
 pub use ops::{Activation, Axis, Binary, Coordinates, Pool, PoolKind, Resize, broadcast, joined};
 pub use qparams::{Multiplier, QParams};

@@ -342,6 +342,11 @@ impl QuantizedGraph {
         shapes
     }
 
+    /// Number of classes, where the network is a classifier.
+    pub fn class_count(&self) -> Option<usize> {
+        super::class_count(&self.outputs)
+    }
+
     /// Bytes of all weights as they would be shipped.
     pub fn weight_bytes(&self) -> u64 {
         let each = self.nodes.iter().map(|node| match &node.op {

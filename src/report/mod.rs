@@ -4,11 +4,11 @@ mod profile;
 mod table;
 
 pub use profile::profile_tables;
-pub use table::{columns, layer_table, result_table, throughput_lines};
+pub use table::{columns, layer_table, output_table, result_table, throughput_lines};
 
 use serde::Serialize;
 
-use crate::evaluate::{Evaluation, Fidelity};
+use crate::evaluate::{Evaluation, Fidelity, OutputFidelity};
 use crate::gpu::DeviceInfo;
 use crate::model::{Graph, QNode, QuantizedGraph};
 use crate::profile::Summary;
@@ -66,10 +66,13 @@ pub struct ResultRow {
     pub top5: Option<f64>,
     /// Fraction that agrees with the float network's first class; null without one.
     pub agreement: Option<f64>,
-    /// SQNR of the logits in decibels; null for float.
+    /// SQNR of the logits in decibels; null for float and for networks that are no classifiers.
     pub logit_sqnr_db: Option<f64>,
     /// Cosine between the logits and the float network's; null without one.
     pub logit_cosine: Option<f64>,
+    /// Each output against the float network's; empty without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputRow>,
     /// Bytes of the weights.
     pub weight_bytes: u64,
     /// Multiplications for one image, those of the split included.
@@ -77,6 +80,21 @@ pub struct ResultRow {
     /// What the split adds, as a fraction of the unsplit network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overhead: Option<f64>,
+}
+
+/// One output of a quantized network against that of the float network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutputRow {
+    /// Its name.
+    pub name: String,
+    /// SQNR in decibels; null where there is no difference or no signal.
+    pub sqnr_db: Option<f64>,
+    /// Cosine.
+    pub cosine: Option<f64>,
+    /// The largest difference of a value.
+    pub largest_difference: f64,
+    /// The largest magnitude of the float network's values.
+    pub largest: f64,
 }
 
 /// One activation of the chosen network, and the layer that makes it.
@@ -175,6 +193,7 @@ impl ResultRow {
             agreement: None,
             logit_sqnr_db: None,
             logit_cosine: None,
+            outputs: Vec::new(),
             weight_bytes: 4 * graph.parameters(),
             macs: graph.macs(),
             overhead: None,
@@ -194,6 +213,7 @@ impl ResultRow {
             agreement: None,
             logit_sqnr_db: None,
             logit_cosine: None,
+            outputs: Vec::new(),
             weight_bytes: graph.weight_bytes(),
             macs: plain + added,
             overhead: Some(added as f64 / plain.max(1) as f64),
@@ -206,10 +226,25 @@ impl ResultRow {
             self.top1 = e.accuracy.top1_fraction();
             self.top5 = e.accuracy.top5_fraction();
             self.agreement = e.agreement_fraction();
-            self.logit_sqnr_db = e.logits.and_then(|f| f.sqnr_db());
-            self.logit_cosine = e.logits.and_then(|f| f.cosine());
+            self.logit_sqnr_db = e.logits().and_then(|f| f.sqnr_db());
+            self.logit_cosine = e.logits().and_then(|f| f.cosine());
+            // The float network against itself says nothing.
+            let compared = if self.weight_bits == 32 { &[][..] } else { &e.outputs };
+            self.outputs = compared.iter().map(OutputRow::of).collect();
         }
         self
+    }
+}
+
+impl OutputRow {
+    fn of(output: &OutputFidelity) -> Self {
+        Self {
+            name: output.name.clone(),
+            sqnr_db: output.fidelity.sqnr_db(),
+            cosine: output.fidelity.cosine(),
+            largest_difference: output.largest_difference,
+            largest: output.largest,
+        }
     }
 }
 

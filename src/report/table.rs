@@ -1,12 +1,31 @@
 //! The report as text, in columns.
 
-use super::{LayerRow, Report, ResultRow, Throughput};
+use super::{LayerRow, OutputRow, Report, ResultRow, Throughput};
 
 /// The table of networks, one line each.
 pub fn result_table(report: &Report) -> String {
     let header = ["", "bits", "top-1", "top-5", "agreement", "logit SQNR", "weights", "multiplications"];
     let rows: Vec<Vec<String>> = report.results.iter().map(result_row).collect();
     columns(&header, &rows)
+}
+
+/// The outputs of networks that are no classifiers, one line each; empty where there are none.
+pub fn output_table(report: &Report) -> String {
+    let header = ["", "output", "SQNR", "cosine", "largest difference", "largest value"];
+    let compared = report.results.iter().filter(|row| row.agreement.is_none());
+    let line = |(row, output): (&ResultRow, &OutputRow)| {
+        vec![
+            row.name.clone(),
+            output.name.clone(),
+            output.sqnr_db.map_or_else(|| "-".into(), |db| format!("{db:.1} dB")),
+            output.cosine.map_or_else(|| "-".into(), |c| format!("{c:.5}")),
+            format!("{:.4}", output.largest_difference),
+            format!("{:.4}", output.largest),
+        ]
+    };
+    let rows: Vec<Vec<String>> =
+        compared.flat_map(|row| row.outputs.iter().map(move |output| (row, output))).map(line).collect();
+    if rows.is_empty() { String::new() } else { columns(&header, &rows) }
 }
 
 /// The table of layers, one line each.

@@ -17,7 +17,8 @@ use repquant::gpu::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{
-    Axis, Multiplier, NodeId, Op, Pool, PoolKind, QOp, QParams, QuantizedGraph, Rearrange, RearrangeKind, Shape,
+    Activation, Axis, Binary, Multiplier, NodeId, Op, Pool, PoolKind, QOp, QParams, QuantizedGraph, Rearrange,
+    RearrangeKind, Shape,
 };
 
 const IMAGES: usize = 3;
@@ -236,7 +237,32 @@ fn islands_and_tails_in_float() {
     let constant = net.add(QOp::Float(Op::Constant(values)), &[], false, None);
     let of_constant = net.add(QOp::Float(Op::GlobalAveragePool), &[constant], false, None);
     let of_real = net.float_conv(of_levels, 3, 1, true, None);
-    compare(&net.outputs(&[logits, of_real, of_constant]));
+    let other = net.conv(island, 6, 1, 2, false, None);
+    let sum = net.add(QOp::Float(Op::Binary(Binary::Add)), &[totals, other], true, None);
+    let square = net.add(QOp::Float(Op::Binary(Binary::Mul)), &[of_levels, of_levels], false, None);
+    let leaky = net.add(QOp::Float(Op::Activation(Activation::LeakyRelu { slope: 0.25 })), &[other], false, None);
+    let kind = RearrangeKind::Transpose { sides: vec![6, 32], order: vec![1, 0] };
+    let rearrange = Rearrange { kind, shape: Shape::new(32, 6, 1) };
+    let turned = net.add(QOp::Float(Op::Rearrange(rearrange)), &[leaky], false, None);
+    compare(&net.outputs(&[logits, of_real, of_constant, sum, square, turned]));
+}
+
+/// Constants in the middle of the network: the operations that read them are islands.
+#[test]
+fn constants_among_levels() {
+    let mut net = Build::new(8, 5, 3);
+    let x = net.conv(0, 5, 3, 1, false, Some(affine(4)));
+    let factors = Array3::from_shape_fn((5, 1, 1), |(c, ..)| c as f32 * 0.5 - 0.75);
+    let factors = net.add(QOp::Float(Op::Constant(factors)), &[], false, None);
+    let scaled = net.add(QOp::Float(Op::Binary(Binary::Mul)), &[x, factors], false, Some(symmetric()));
+    let offsets = Array3::from_shape_fn((5, 5, 3), |(c, y, x)| (c + 2 * y + 3 * x) as f32 / 8.0 - 1.0);
+    let offsets = net.add(QOp::Float(Op::Constant(offsets)), &[], false, None);
+    let moved = net.add(QOp::Float(Op::Binary(Binary::Sub)), &[offsets, scaled], true, Some(affine(-128)));
+    let again = net.sum([moved, x], [0.4, 0.6], false, symmetric());
+    // Reads a constant again, after others have used what its buffer might have been.
+    let last = net.add(QOp::Float(Op::Binary(Binary::Add)), &[again, offsets], false, Some(q(-4, 2, -100, 100)));
+    let logits = net.conv(last, 4, 3, 1, false, None);
+    compare(&net.outputs(&[logits]));
 }
 
 /// Graphs that contradict themselves are refused with the layer's name.

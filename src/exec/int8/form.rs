@@ -1,6 +1,7 @@
 //! What the words of a quantized network's activations mean.
 
-use crate::model::{Op, QNode, QOp, QParams, QuantizedGraph, Shape};
+use crate::exec::float::rows;
+use crate::model::{QNode, QOp, QParams, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// What an activation's words are, NHWC with channels padded to fours.
@@ -23,10 +24,9 @@ impl Form {
     /// What a node gives.
     ///
     /// # Errors
-    /// If the node cannot be left without levels, or a constant has some, or a convolution's input is not levels.
+    /// If the node cannot be left without levels, or a convolution's input is not levels.
     pub(super) fn new(graph: &QuantizedGraph, node: &QNode) -> Result<Self> {
         match (&node.op, node.output) {
-            (QOp::Float(Op::Constant(_)), Some(_)) => Err(Error::bad("a constant is real, but this one has levels")),
             (_, Some(q)) => Ok(Self::Levels(q)),
             (QOp::Conv(conv) | QOp::Linear(conv), None) => {
                 let x = levels_of(graph, node, 0)?;
@@ -40,28 +40,16 @@ impl Form {
 
     /// Real values in the order channels, rows, columns, one row for each image, from the words of an activation.
     pub(super) fn to_real(&self, shape: Shape, words: &[u32]) -> Vec<Vec<f64>> {
-        let padded = shape.padded_channels();
-        let image = |value: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
-            let values =
-                (0..shape.channels).flat_map(|c| (0..shape.pixels()).map(move |pixel| (c, pixel * padded + c)));
-            values.map(|(c, at)| value(c, at)).collect()
-        };
-        let words_of_image = shape.pixels() * padded / if matches!(self, Self::Levels(_)) { 4 } else { 1 };
-        let images = words.chunks_exact(words_of_image);
         match self {
             Self::Levels(q) => {
-                let real = |words: &[u32]| {
-                    let levels: &[i8] = bytemuck::cast_slice(words);
-                    image(&|_, at| q.dequantize(i32::from(levels[at])))
-                };
-                images.map(real).collect()
+                let levels: &[i8] = bytemuck::cast_slice(words);
+                rows(levels, shape, |level, _| q.dequantize(i32::from(level)))
             }
             Self::Accumulators { factors, relu } => {
                 let least = if *relu { 0 } else { i32::MIN };
-                let real = |words: &[u32]| image(&|c, at| f64::from(words[at].cast_signed().max(least)) * factors[c]);
-                images.map(real).collect()
+                rows(words, shape, |word, c| f64::from(word.cast_signed().max(least)) * factors[c])
             }
-            Self::Real => images.map(|words| image(&|_, at| f64::from(f32::from_bits(words[at])))).collect(),
+            Self::Real => rows(words, shape, |word, _| f64::from(f32::from_bits(word))),
         }
     }
 }

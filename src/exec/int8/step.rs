@@ -8,9 +8,7 @@ use crate::kernels::{
     Geometry, binary_i8, conv_i8, depthwise_i8, dequantize, dequantize_acc, gather_i8, move_i8, pool_i8,
     quantize_activation, quantize_input, window_i8,
 };
-use crate::model::{
-    Axis, CoarseScale, Multiplier, Op, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph, Shape, Table,
-};
+use crate::model::{Axis, CoarseScale, Multiplier, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph, Shape, Table};
 use crate::{Error, Result};
 
 pub(super) enum Step {
@@ -54,8 +52,6 @@ pub(super) enum Step {
     },
     /// The levels are the input's, and lie in its buffer.
     Same,
-    /// Values that do not depend on the images, on the device from the beginning: as f32 words of one image.
-    Constant(Vec<u32>),
 }
 
 /// An integer convolution or classifier on a device.
@@ -102,7 +98,6 @@ impl Step {
         graph: &QuantizedGraph,
         node: &QNode,
         inputs: &[(Shape, &Form)],
-        max_images: usize,
     ) -> Result<Self> {
         let stored = || node.output.ok_or_else(|| Error::bad("its output has no quantization parameters"));
         let output = || stored().map(|q| levels(&q, node.relu));
@@ -155,19 +150,10 @@ impl Step {
                 let mappings = tables.iter().map(|table| move_i8::Mapping::new(device, table.as_ref()));
                 Self::Move { mappings: mappings.collect::<Result<_>>()?, axis: *axis, zero_point: stored()?.zero_point }
             }
-            QOp::Float(Op::Constant(values)) => {
-                let (channels, height, width) = values.dim();
-                let shape = Shape::new(channels, height, width);
-                let mut words = vec![0; shape.pixels() * shape.padded_channels()];
-                for ((c, row, column), value) in values.indexed_iter() {
-                    words[(row * width + column) * shape.padded_channels() + c] = value.to_bits();
-                }
-                Self::Constant(words)
-            }
             QOp::Float(op) => {
                 let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| *shape).collect();
                 Self::Float {
-                    layer: RealLayer::new(device, op, node.relu, &shapes, max_images)?,
+                    layer: RealLayer::new(device, op, node.relu, &shapes)?,
                     inputs: inputs.iter().map(|(_, form)| ToReal::new(device, form)).collect::<Result<_>>()?,
                     stored: node.output,
                 }
@@ -189,7 +175,7 @@ impl Step {
     ) -> Result<()> {
         let first = || inputs.first().copied().ok_or_else(|| Error::bad("a layer has no input"));
         match self {
-            Self::Input { .. } | Self::Same | Self::Constant(_) => Ok(()),
+            Self::Input { .. } | Self::Same => Ok(()),
             Self::Conv { conv, zero_point, output } => {
                 conv.record(rec, images, first()?, *zero_point, output.as_ref(), y.buffer)
             }

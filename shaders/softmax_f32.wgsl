@@ -1,0 +1,57 @@
+// Softmax along an axis in f32: see src/kernels/softmax_f32.rs.
+
+struct Params {
+    // Lines of the batch that are normalized, and how many there are at each step of the outer sides.
+    lines: u32,
+    inner: u32,
+    // Values of a line, words between them, and words from one step of the outer sides to the next.
+    count: u32,
+    step: u32,
+    outer_step: u32,
+    // Channels and words of a pixel.
+    channels: u32,
+    padded: u32,
+    // Whether a line is a pixel's channels.
+    along_channels: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+// One invocation for each line.
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = flat_group(group, groups) * 64u + lane;
+    if i >= params.lines {
+        return;
+    }
+    let first = i / params.inner * params.outer_step + i % params.inner;
+    if params.along_channels == 0u && i % params.inner % params.padded >= params.channels {
+        for (var k = 0u; k < params.count; k++) {
+            y[first + k * params.step] = 0.0;
+        }
+        return;
+    }
+    var largest = x[first];
+    for (var k = 1u; k < params.count; k++) {
+        largest = max(largest, x[first + k * params.step]);
+    }
+    var sum = 0.0;
+    for (var k = 0u; k < params.count; k++) {
+        sum += exp(x[first + k * params.step] - largest);
+    }
+    for (var k = 0u; k < params.count; k++) {
+        let at = first + k * params.step;
+        y[at] = exp(x[at] - largest) / sum;
+    }
+    if params.along_channels != 0u {
+        for (var k = params.count; k < params.padded; k++) {
+            y[first + k] = 0.0;
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Functions of one value in f32: every [`Activation`].
+//!
+//! NHWC with channels in fours, padded channels 0. NaN stays NaN on the Cpu device; WGSL lets an adapter assume that there
+//! is none.
+
+use bytemuck::{cast_slice, cast_slice_mut};
+use rayon::prelude::*;
+
+use super::conv_cases::activation;
+use super::{Check, Random};
+use crate::Result;
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::model::{Activation, Shape};
+
+/// What the host knows of `activation_f32.wgsl`.
+pub static SPEC: KernelSpec = KernelSpec {
+    name: "activation_f32",
+    source: include_str!("../../shaders/activation_f32.wgsl"),
+    bindings: &[Binding::Params, Binding::Read, Binding::ReadWrite],
+    workgroup_size: [64, 1, 1],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Parameters of the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Fours of channels in the batch.
+    pub quads: u32,
+    /// Channels without padding.
+    pub channels: u32,
+    /// 0 clip, 1 leaky `ReLU`, 2 sigmoid, 3 hard sigmoid, 4 hard swish, 5 `SiLU`.
+    pub kind: u32,
+    /// Fills four words.
+    pub unused: u32,
+    /// Low and high of a clip; the slope of a leaky `ReLU`; slope and offset of a hard sigmoid; 1/6 of a hard swish.
+    pub ab: [f32; 2],
+    /// Fills the struct to 32 bytes.
+    pub rest: [f32; 2],
+}
+
+/// The shader's number of a function, and its constants.
+fn code(function: Activation) -> (u32, [f32; 2]) {
+    match function {
+        Activation::Clip { low, high } => (0, [low, high]),
+        Activation::LeakyRelu { slope } => (1, [slope, 0.0]),
+        Activation::Sigmoid => (2, [0.0; 2]),
+        Activation::HardSigmoid { slope, offset } => (3, [slope, offset]),
+        Activation::HardSwish => (4, [1.0 / 6.0, 0.0]),
+        Activation::Silu => (5, [0.0; 2]),
+    }
+}
+
+/// Records `y = f(x)` for `images` activations of this shape.
+///
+/// # Errors
+/// If the device failed.
+///
+/// # Panics
+/// If a buffer is too short: an error of the caller.
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    images: usize,
+    shape: Shape,
+    function: Activation,
+    x: &Buffer,
+    y: &Buffer,
+) -> Result<()> {
+    let words = images * shape.pixels() * shape.padded_channels();
+    assert!(x.len() >= words && y.len() >= words, "activation_f32: buffer sizes");
+    if rec.is_native() {
+        let (x, mut y) = (x.host(), y.host_mut());
+        native(shape, function, cast_slice(&x[..words]), cast_slice_mut(&mut y[..words]));
+        return Ok(());
+    }
+    let (kind, ab) = code(function);
+    let (quads, channels) = (words as u32 / 4, shape.channels as u32);
+    let params = Params { quads, channels, kind, unused: 0, ab, rest: [0.0; 2] };
+    rec.run(&SPEC, &params, &[x, y], groups_for(words / 4, SPEC.workgroup_size[0]))
+}
+
+/// A part of the pixels at a time, in parallel.
+fn native(shape: Shape, function: Activation, x: &[f32], y: &mut [f32]) {
+    // Comparisons and not `max`, `min` or `clamp`: NaN stays.
+    let clip = |v: f32, low: f32, high: f32| {
+        if v < low {
+            low
+        } else if v > high {
+            high
+        } else {
+            v
+        }
+    };
+    let [a, b] = code(function).1;
+    match function {
+        Activation::Clip { .. } => each(shape, x, y, |v| clip(v, a, b)),
+        Activation::LeakyRelu { .. } => each(shape, x, y, |v| if v < 0.0 { a * v } else { v }),
+        Activation::Sigmoid => each(shape, x, y, |v| 1.0 / (1.0 + (-v).exp())),
+        Activation::HardSigmoid { .. } => each(shape, x, y, |v| clip(a * v + b, 0.0, 1.0)),
+        Activation::HardSwish => each(shape, x, y, |v| v * clip(v * a + 0.5, 0.0, 1.0)),
+        Activation::Silu => each(shape, x, y, |v| v / (1.0 + (-v).exp())),
+    }
+}
+
+fn each(shape: Shape, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
+    let padded = shape.padded_channels();
+    let part = padded * (1usize << 14).div_ceil(padded);
+    x.par_chunks(part).zip(y.par_chunks_mut(part)).for_each(|(x, y)| {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = f(*x);
+        }
+        if padded != shape.channels {
+            y.chunks_exact_mut(padded).for_each(|y| y[shape.channels..].fill(0.0));
+        }
+    });
+}
+
+/// The twin, in f64.
+pub fn reference(shape: Shape, function: Activation, x: &[f32]) -> Vec<f64> {
+    let padded = shape.padded_channels();
+    let of = |(at, v): (usize, &f32)| {
+        if at % padded < shape.channels { function.apply(f64::from(*v)) } else { 0.0 }
+    };
+    x.iter().enumerate().map(of).collect()
+}
+
+/// Compares with the twin. WGSL allows e^x an error of 3 + 2·|x| units in the last place and a division 2.5, so a
+/// sigmoid's relative error is at most 2·|x| + 8 of them; where e^(−x) overflows the result is 0 and should be at most
+/// |x| divided by the largest float. The other functions round their terms three times at most.
+///
+/// # Errors
+/// If the device failed.
+pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    let mut random = Random::new(24);
+    let functions = [
+        Activation::Clip { low: 0.0, high: 6.0 },
+        Activation::Clip { low: 0.0, high: f32::INFINITY },
+        Activation::Clip { low: f32::NEG_INFINITY, high: -0.25 },
+        Activation::LeakyRelu { slope: 0.1 },
+        Activation::Sigmoid,
+        Activation::HardSigmoid { slope: 0.2, offset: 0.5 },
+        Activation::HardSwish,
+        Activation::Silu,
+    ];
+    let mut checks = Vec::new();
+    for (i, function) in functions.into_iter().enumerate() {
+        for shape in [Shape::new(1 + i % 7, 3, 5), Shape::new(64, 7, 7)] {
+            let images = [1, 3][i % 2];
+            // From far left of where anything happens to far right, where e^(−x) overflows.
+            let x: Vec<f32> = activation(&mut random, images, shape)
+                .iter()
+                .map(|v| v * [0.5f32, 4.0, 12.0, 120.0][random.integer(0, 3) as usize])
+                .collect();
+            let y = device.upload(&vec![f32::NAN.to_bits(); x.len()], "y")?;
+            let mut rec = device.recorder();
+            dispatch(&mut rec, images, shape, function, &device.upload(cast_slice(&x), "x")?, &y)?;
+            rec.submit()?;
+            let expected = reference(shape, function, &x);
+            let unit = f64::from(f32::EPSILON);
+            let bound = |(x, y): (&f32, &f64)| {
+                let (x, y) = (f64::from(*x).abs(), y.abs());
+                let error = match function {
+                    Activation::Clip { .. } => 0.0,
+                    Activation::LeakyRelu { .. } => y,
+                    Activation::Sigmoid | Activation::Silu => (2.0 * x + 8.0) * y,
+                    Activation::HardSigmoid { .. } => 2.0 * (x + 1.0),
+                    Activation::HardSwish => 3.0 * (x + 1.0) * x,
+                };
+                error * unit + f64::from(f32::MIN_POSITIVE) + x.max(1.0) / f64::from(f32::MAX)
+            };
+            let bounds: Vec<f64> = x.iter().zip(&expected).map(bound).collect();
+            let name = format!("{function:?} of {images}×{shape}");
+            checks.push(Check::close(name, &expected, &bounds, cast_slice(&device.read(&y, x.len())?)));
+        }
+    }
+    Ok(checks)
+}
