@@ -7,8 +7,8 @@ use repquant::gpu::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{
-    Binary, Conv, Decode, Graph, Interpolation, Node, NodeId, NoteKind, Op, Output, Pool, PoolKind, Preprocessing, Rearrange,
-    RearrangeKind, Shape,
+    Binary, Conv, Decode, Graph, Interpolation, Node, NodeId, NoteKind, Op, Output, Pool, PoolKind, Preprocessing,
+    Rearrange, RearrangeKind, Shape,
 };
 
 const SIDE: usize = 9;

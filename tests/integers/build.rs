@@ -3,8 +3,8 @@
 use ndarray::{Array1, Array2, Array4};
 use repquant::kernels::Random;
 use repquant::model::{
-    Conv, Interpolation, Linear, Multiplier, NodeId, Op, Output, Preprocessing, QBinary, QConv, QNode, QOp, QParams,
-    QuantizedGraph, Shape, SplitReport, Table,
+    Conv, Decode, Interpolation, Linear, Multiplier, NodeId, Op, Output, Preprocessing, QBinary, QConv, QNode, QOp,
+    QParams, QuantizedGraph, Shape, SplitReport, Table,
 };
 
 /// A graph that grows node by node.
@@ -28,6 +28,7 @@ impl Build {
             mean: [0.0; 3],
             // 256/255, so that a colour's 255 levels are 255 steps of 2^−8.
             std: [256.0 / 255.0; 3],
+            decode: Decode::Full,
         };
         let graph = QuantizedGraph {
             name: "by hand".into(),

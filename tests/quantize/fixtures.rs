@@ -2,7 +2,9 @@
 
 use ndarray::{Array1, Array2, Array4};
 use repquant::calibrate::Calibration;
-use repquant::model::{Conv, Decode, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, QuantizedGraph, Shape};
+use repquant::model::{
+    Conv, Decode, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, QuantizedGraph, Shape,
+};
 use repquant::quantize::{QuantizeOptions, quantize};
 use repquant::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
 
