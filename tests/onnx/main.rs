@@ -8,6 +8,7 @@ mod common;
 mod fixtures;
 
 mod compare;
+mod networks;
 mod reference_models;
 mod runtime;
 mod small;

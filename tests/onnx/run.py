@@ -1,9 +1,9 @@
 """Runs ONNX files in ONNX Runtime's CPU provider for the tests beside this file.
 
 Reads one job a line from stdin, JSON, and answers each with one line:
-  {"model": path, "input": "normalized" | "pixels", "pixels": path, "count": images, "batch": images,
+  {"model": path, "input": "normalized" | "pixels" | "floats", "pixels": path, "count": images, "batch": images,
    "tensors": {name: path}}
-`pixels` holds uint8 RGB images, count × 3 × height × width. Each tensor named is written to its path, raw and
+`pixels` holds uint8 RGB images, count × 3 × height × width; for "floats" (a file of another program) float32. Each tensor named is written to its path, raw and
 little-endian. The answer has the tensors' types and shapes, the model's metadata, the operators of its graph, and those
 that are left after ONNX Runtime's optimizations; or {"error": text}.
 """
@@ -29,6 +29,8 @@ def session(model, optimized):
 
 def images(job, model, metadata):
     dims = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    if job["input"] == "floats":
+        return numpy.fromfile(job["pixels"], numpy.float32).reshape(job["count"], *dims[1:])
     pixels = numpy.fromfile(job["pixels"], numpy.uint8).reshape(job["count"], *dims[1:])
     if job["input"] == "pixels":
         return pixels
@@ -49,7 +51,7 @@ def run(job, folder):
     runtime = session(model, optimized)
     x = images(job, model, metadata)
     names = list(job["tensors"])
-    parts = [runtime.run(names, {"input": x[i : i + job["batch"]]}) for i in range(0, len(x), job["batch"])]
+    parts = [runtime.run(names, {model.graph.input[0].name: x[i : i + job["batch"]]}) for i in range(0, len(x), job["batch"])]
     answer = {"tensors": {}, "metadata": metadata}
     for name, values in zip(names, zip(*parts)):
         values = numpy.concatenate(values)

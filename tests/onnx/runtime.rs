@@ -61,14 +61,31 @@ impl Runtime {
         count: usize,
         tensors: &[String],
     ) -> Answer {
+        std::fs::write(self.folder.path().join("model.onnx"), &file.bytes).unwrap();
+        let input = if input == InputForm::Pixels { "pixels" } else { "normalized" };
+        self.answer(&self.folder.path().join("model.onnx"), input, pixels, count, 50, tensors)
+    }
+
+    /// Runs a file of another program, image by image, on `values` (3 × height × width for each image).
+    pub(crate) fn run_floats(&mut self, file: &Path, values: &[f32], count: usize, tensors: &[String]) -> Answer {
+        self.answer(file, "floats", bytemuck::cast_slice(values), count, 1, tensors)
+    }
+
+    fn answer(
+        &mut self,
+        file: &Path,
+        input: &str,
+        bytes: &[u8],
+        count: usize,
+        batch: usize,
+        tensors: &[String],
+    ) -> Answer {
         let path = |name: &str| self.folder.path().join(name);
-        std::fs::write(path("model.onnx"), &file.bytes).unwrap();
-        std::fs::write(path("pixels"), pixels).unwrap();
+        std::fs::write(path("pixels"), bytes).unwrap();
         let paths: BTreeMap<&String, PathBuf> =
             tensors.iter().enumerate().map(|(i, name)| (name, path(&format!("tensor-{i}")))).collect();
-        let input = if input == InputForm::Pixels { "pixels" } else { "normalized" };
-        let job = json!({"model": path("model.onnx"), "input": input, "pixels": path("pixels"), "count": count,
-            "batch": 50, "tensors": paths});
+        let job = json!({"model": file, "input": input, "pixels": path("pixels"), "count": count, "batch": batch,
+            "tensors": paths});
         writeln!(self.jobs, "{job}").unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
@@ -95,10 +112,14 @@ impl Drop for Runtime {
 }
 
 impl Answer {
+    /// The values of a tensor of floats.
+    pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
+        assert_eq!(self.types[name], "float32", "{name}");
+        self.tensors[name].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+
     /// The logits of each image.
     pub(crate) fn logits(&self, classes: usize) -> Vec<Vec<f32>> {
-        assert_eq!(self.types["logits"], "float32");
-        let values = self.tensors["logits"].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
-        values.collect::<Vec<f32>>().chunks_exact(classes).map(<[f32]>::to_vec).collect()
+        self.floats("logits").chunks_exact(classes).map(<[f32]>::to_vec).collect()
     }
 }

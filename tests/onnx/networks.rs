@@ -1,0 +1,143 @@
+//! The networks of tests/data/onnx, exported by PyTorch: read, run, quantized and written.
+
+use std::path::{Path, PathBuf};
+
+use repquant::calibrate::calibrate;
+use repquant::evaluate::{Contender, evaluate};
+use repquant::exec::{FloatNet, Int8Net, Keep};
+use repquant::gpu::Device;
+use repquant::images::Batch;
+use repquant::kernels::Random;
+use repquant::load::LoadOptions;
+use repquant::model::{Graph, NoteKind, Op, QuantizedGraph};
+use repquant::pipeline::load_and_fuse;
+use repquant::progress::Silent;
+use repquant::quantize::{QuantizeOptions, quantize};
+use repquant::report::Seconds;
+use repquant::threshold::{RangeOptions, choose};
+
+use crate::common::devices;
+use crate::compare::assert_same_integers;
+use crate::runtime::Runtime;
+
+/// Name, side of its images, and how many convolutions are left of those in the file.
+const NETWORKS: [(&str, usize, usize); 8] = [
+    ("repvgg", 32, 5),
+    ("repvgg_fused", 32, 5),
+    ("mobileone", 32, 7),
+    ("branches", 32, 3),
+    ("resnet18", 64, 20),
+    ("mobilenet_v2", 32, 16),
+    ("yolov6", 64, 36),
+    ("yolov6_silu", 64, 36),
+];
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/onnx/{name}.onnx"))
+}
+
+fn read(name: &str) -> Graph {
+    load_and_fuse(&file(name), &LoadOptions::default(), &mut Seconds::default()).unwrap()
+}
+
+/// Images of noise.
+fn noise(seed: u64, count: usize, side: usize) -> Batch {
+    let mut random = Random::new(seed);
+    let pixels = (0..count * side * side).map(|_| random.next_u64() as u32 & 0x00FF_FFFF).collect();
+    let names = (0..count).map(|i| format!("noise {i}")).collect();
+    Batch { count, size: [side; 2], pixels, names, labels: vec![None; count] }
+}
+
+/// What the network is fed: colours less the mean, divided by the deviation.
+fn normalized(graph: &Graph, batch: &Batch) -> Vec<f32> {
+    let levels = graph.input.levels();
+    let pixels = batch.size[0] * batch.size[1];
+    let image = |image: &[u32]| {
+        let colour = |c: usize| image.iter().map(move |p| (c, p.to_le_bytes()[c])).collect::<Vec<_>>();
+        (0..3).flat_map(colour).collect::<Vec<_>>()
+    };
+    let values = batch.pixels.chunks_exact(pixels).flat_map(image);
+    values.map(|(c, level)| levels[c][usize::from(level)] as f32).collect()
+}
+
+fn quantized(graph: &Graph, batch: &Batch) -> QuantizedGraph {
+    let device = Device::cpu();
+    let mut batches = std::iter::once(Ok(batch.clone()));
+    let calibration = calibrate(&device, graph, &mut batches, batch.count, None, &Silent).unwrap();
+    let ranges = choose(&calibration, &RangeOptions::default()).unwrap();
+    quantize(graph, &ranges, &calibration, &QuantizeOptions::default()).unwrap()
+}
+
+#[test]
+fn outputs_are_those_of_onnx_runtime() {
+    let Some(mut runtime) = Runtime::start() else { return };
+    for (name, side, convolutions) in NETWORKS {
+        let graph = read(name);
+        let left = graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv(_))).count();
+        assert_eq!(left, convolutions, "{name}: {:?}", graph.notes);
+        let batch = noise(1, 2, side);
+        let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
+        let answer = runtime.run_floats(&file(name), &normalized(&graph, &batch), batch.count, &names);
+        for device in devices() {
+            let net = FloatNet::new(&device, &graph, batch.count, Keep::Last).unwrap();
+            net.run(&batch).unwrap();
+            for (output, own) in names.iter().zip(net.outputs(batch.count).unwrap()) {
+                let (own, theirs) = (own.concat(), answer.floats(output));
+                assert_eq!(own.len(), theirs.len(), "{name}: {output}");
+                let largest = theirs.iter().fold(0f32, |m, v| m.max(v.abs()));
+                let differences = own.iter().zip(&theirs).map(|(a, b)| (*a as f32 - b).abs());
+                let worst = differences.fold(0f32, f32::max);
+                let place = &device.info().name;
+                assert!(worst <= 1e-4 * largest, "{name}: {output} on {place}: {worst} of {largest}");
+            }
+        }
+    }
+}
+
+#[test]
+fn eight_bits_keep_20_db_on_every_output_and_the_same_bits_on_every_device() {
+    for (name, side, _) in NETWORKS {
+        let graph = read(name);
+        let made = quantized(&graph, &noise(2, 16, side));
+        let test = noise(3, 8, side);
+        let contender = Contender { name: "quantized", graph: &made, layers: true };
+        let mut batches = std::iter::once(Ok(test.clone()));
+        let device = Device::cpu();
+        let found =
+            evaluate(&device, Some(&graph), &[contender], &mut batches, test.count, None, &Silent).unwrap();
+        assert_eq!(found[1].outputs.len(), graph.outputs.len());
+        for output in &found[1].outputs {
+            let sqnr = output.fidelity.sqnr_db().unwrap_or(f64::INFINITY);
+            println!("{name}: {}: {sqnr:.1} dB", output.name);
+            assert!(sqnr > 20.0, "{name}: {} has {sqnr} dB", output.name);
+        }
+        let activations = |device: &Device| {
+            let net = Int8Net::new(device, &made, 2, Keep::All).unwrap();
+            net.run(&noise(4, 2, side)).unwrap();
+            let stored = (0..net.len()).filter(|&node| made.nodes[node].output.is_some());
+            stored.map(|node| net.read(node, 2).unwrap()).collect::<Vec<_>>()
+        };
+        let expected = activations(&device);
+        for other in devices().iter().skip(1) {
+            assert!(activations(other) == expected, "{name}: {} has other levels", other.info().name);
+        }
+    }
+}
+
+#[test]
+fn the_integer_form_gives_the_same_bits() {
+    let Some(mut runtime) = Runtime::start() else { return };
+    for (name, side, _) in NETWORKS {
+        let graph = read(name);
+        let made = quantized(&graph, &noise(2, 16, side));
+        assert_same_integers(name, &made, &noise(5, 3, side), &mut runtime);
+    }
+}
+
+#[test]
+fn branches_are_merged_and_residuals_are_not() {
+    let merged = |name: &str, kind: NoteKind| read(name).notes.iter().filter(|note| note.kind == kind).count();
+    assert_eq!(merged("repvgg", NoteKind::Merged), 5);
+    assert_eq!(merged("branches", NoteKind::Merged), 2);
+    assert_eq!(merged("resnet18", NoteKind::NotMerged), 8);
+}
