@@ -61,7 +61,7 @@ struct QuantizedDocument {
 #[derive(Serialize)]
 struct NoteRow {
     layer: String,
-    /// `not merged` or `replaced`.
+    /// `not merged`, `replaced` or `assumed`.
     kind: &'static str,
     text: String,
 }
@@ -117,6 +117,7 @@ fn float(session: &Session, graph: &Graph) -> Result<()> {
         NoteKind::Merged => None,
         NoteKind::NotMerged => Some("not merged"),
         NoteKind::Replaced => Some("replaced"),
+        NoteKind::Assumed => Some("assumed"),
     };
     let notes = graph
         .notes

@@ -1,4 +1,4 @@
-//! From a checkpoint and its description to a [`TrainedNet`].
+//! From a checkpoint and its description to a [`TrainedNet`]; [`onnx`] reads any network, straight to a graph.
 //!
 //! The checkpoint is safetensors in f32, f16 or bf16, with the keys of the original repositories, timm or mmpretrain,
 //! multi-branch or fused already. Layers are named as in the original repositories whatever the keys are.
@@ -8,6 +8,7 @@ mod checkpoint;
 mod description;
 mod layout;
 mod naming;
+pub mod onnx;
 mod source;
 mod tensors;
 mod timm_config;

@@ -73,6 +73,8 @@ pub enum NoteKind {
     NotMerged,
     /// An operation of the file that others stand in for.
     Replaced,
+    /// Something that the file does not say.
+    Assumed,
 }
 
 /// One operation and its activation.

@@ -103,8 +103,7 @@ fn eight_bits_keep_20_db_on_every_output_and_the_same_bits_on_every_device() {
         let contender = Contender { name: "quantized", graph: &made, layers: true };
         let mut batches = std::iter::once(Ok(test.clone()));
         let device = Device::cpu();
-        let found =
-            evaluate(&device, Some(&graph), &[contender], &mut batches, test.count, None, &Silent).unwrap();
+        let found = evaluate(&device, Some(&graph), &[contender], &mut batches, test.count, None, &Silent).unwrap();
         assert_eq!(found[1].outputs.len(), graph.outputs.len());
         for output in &found[1].outputs {
             let sqnr = output.fidelity.sqnr_db().unwrap_or(f64::INFINITY);

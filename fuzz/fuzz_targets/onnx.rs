@@ -1,0 +1,17 @@
+//! Bytes as an ONNX file: read or refused, never a panic, and what is read is in order.
+//!
+//!     cargo install cargo-fuzz
+//!     cargo +nightly fuzz run onnx fuzz/corpus/onnx
+//!
+//! `scripts/fuzz_corpus.py` fills the corpus with the small files of the tests.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use repquant::load::onnx::read_bytes;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(graph) = read_bytes("fuzz", bytes) {
+        graph.check().expect("a network that is read is in order");
+        assert_eq!(graph.digest().len(), 64);
+    }
+});
