@@ -242,7 +242,8 @@ pub(super) struct MethodArgs {
     /// How activation ranges are chosen: minmax, percentile:P, mse, kl or kl-reparam
     #[arg(long, default_value = "kl-reparam", value_name = "METHOD", value_parser = parse::<Method>)]
     pub threshold: Method,
-    /// Bits of the first convolution's and the classifier's weights (default: those of the others)
+    /// Bits of the first convolutions' and the classifier's weights (without one: the last convolutions'; default: those of
+    /// the others)
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
     pub first_last_bits: Option<u8>,
     /// Keep this layer in float (repeatable)

@@ -269,32 +269,37 @@ fn integers_mean_the_real_functions() {
     for (mode, bits) in MODES {
         for split in [SplitMode::None, SplitMode::Paper, SplitMode::Aligned, SplitMode::Auto] {
             let graph = made(&float, &QuantizeOptions { split, ..Default::default() }, mode, bits);
-            let x = graph.nodes[0].output.unwrap();
-            let levels = image(&mut random, &float).mapv(|v| x.quantize(v));
-            let mut values = vec![Value { real: levels.mapv(|q| x.dequantize(q)), levels: Some(levels) }];
-            for (id, node) in graph.nodes.iter().enumerate().skip(1) {
-                let (got, want) = (step(&graph, id, &values), meant(&graph, &float, id, &values));
-                let step_of_sums = match (&node.op, node.inputs.first()) {
-                    (QOp::Conv(conv), Some(&from)) => {
-                        let s_x = f64::from(graph.nodes[from].output.unwrap().scale);
-                        conv.scale.iter().fold(0f64, |most, &s| most.max(f64::from(s) * s_x))
-                    }
-                    _ => 0.0,
-                };
-                let name = &node.name;
-                match node.output {
-                    None => near(&got.real, &want, 0.5001 * step_of_sums + 1e-9, name),
-                    Some(y) => {
-                        let low = if node.relu { y.zero_point } else { y.qmin };
-                        let level = |x: f64| x / f64::from(y.scale) + f64::from(y.zero_point);
-                        let want = want.mapv(|x| level(x).clamp(f64::from(low), f64::from(y.qmax)));
-                        let slack = 0.5 + 0.5 * step_of_sums / f64::from(y.scale) + 1e-4;
-                        near(&got.levels.as_ref().unwrap().mapv(f64::from), &want, slack, name);
-                    }
-                }
-                values.push(got);
+            compare(&graph, &float, &mut random);
+        }
+    }
+}
+
+/// Runs an image through the integers and compares each operation with what it means.
+pub(crate) fn compare(graph: &QuantizedGraph, float: &Graph, random: &mut Random) {
+    let x = graph.nodes[0].output.unwrap();
+    let levels = image(random, float).mapv(|v| x.quantize(v));
+    let mut values = vec![Value { real: levels.mapv(|q| x.dequantize(q)), levels: Some(levels) }];
+    for (id, node) in graph.nodes.iter().enumerate().skip(1) {
+        let (got, want) = (step(graph, id, &values), meant(graph, float, id, &values));
+        let step_of_sums = match (&node.op, node.inputs.first()) {
+            (QOp::Conv(conv), Some(&from)) => {
+                let s_x = f64::from(graph.nodes[from].output.unwrap().scale);
+                conv.scale.iter().fold(0f64, |most, &s| most.max(f64::from(s) * s_x))
+            }
+            _ => 0.0,
+        };
+        let name = &node.name;
+        match node.output {
+            None => near(&got.real, &want, 0.5001 * step_of_sums + 1e-9, name),
+            Some(y) => {
+                let low = if node.relu { y.zero_point } else { y.qmin };
+                let level = |x: f64| x / f64::from(y.scale) + f64::from(y.zero_point);
+                let want = want.mapv(|x| level(x).clamp(f64::from(low), f64::from(y.qmax)));
+                let slack = 0.5 + 0.5 * step_of_sums / f64::from(y.scale) + 1e-4;
+                near(&got.levels.as_ref().unwrap().mapv(f64::from), &want, slack, name);
             }
         }
+        values.push(got);
     }
 }
 

@@ -12,5 +12,6 @@ mod fixtures;
 mod golden;
 mod graph;
 mod plain;
+mod random;
 mod requantize;
 mod search;
