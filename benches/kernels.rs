@@ -12,10 +12,13 @@ use ndarray::{Array1, Array4};
 use repquant::Result;
 use repquant::gpu::{Buffer, Device, Recorder};
 use repquant::kernels::{
-    Geometry, Random, conv_f32, conv_i8, depthwise_f32, depthwise_i8, dequantize, normalize, pool_f32, pool_i8,
-    quantize_activation, quantize_input,
+    Geometry, Random, binary_i8, conv_f32, conv_i8, depthwise_f32, depthwise_i8, dequantize, dequantize_acc, gather_i8,
+    move_i8, normalize, pool_f32, pool_i8, quantize_activation, quantize_input, window_i8,
 };
-use repquant::model::{Coarse, CoarseScale, Conv, Multiplier, QConv, QParams, Shape, Support};
+use repquant::model::{
+    Axis, Coarse, CoarseScale, Conv, Multiplier, Pool, PoolKind, QBinary, QConv, QParams, Rearrange, RearrangeKind,
+    Shape, Support,
+};
 
 /// Output channels, input channels, side of the input, side of the kernel, stride: RepVGG-A0's layers, and the pointwise
 /// ones of MobileOne-S0.
@@ -186,6 +189,11 @@ fn elementwise(bench: &mut Bench<'_>) {
         dequantize::dispatch(rec, pixels, WIDE.channels, q.scale, 0, &packed, &real)
     });
 
+    let factors = dequantize_acc::Factors::new(device, &[1e-3; WIDE.channels]).expect("the device has memory");
+    bench.other(&format!("dequantize_acc {WIDE}"), 2 * words, |rec| {
+        dequantize_acc::dispatch(rec, pixels, &factors, true, &float, &real)
+    });
+
     let (channels, words) = (images * LAST.padded_channels(), images * LAST.pixels() * LAST.padded_channels());
     let (float, packed) = (bench.floats(words), bench.levels(words / 4));
     let (real, levels) = (bench.empty(channels), bench.empty(channels / 4));
@@ -196,6 +204,57 @@ fn elementwise(bench: &mut Bench<'_>) {
     bench.other(&format!("pool_i8 {LAST}"), (words + channels) / 4, |rec| {
         pool_i8::dispatch(rec, images, LAST, 0, multiplier, &OUTPUT, &packed, &levels)
     });
+}
+
+/// What lies between the convolutions of networks with branches, in integers.
+fn between(bench: &mut Bench<'_>) {
+    let (device, images) = (bench.device, bench.images);
+    let q = QParams::symmetric(1.0, 8);
+    let words = images * WIDE.pixels() * WIDE.padded_channels() / 4;
+    let (a, b, y) = (bench.levels(words), bench.levels(words), bench.empty(2 * words));
+    let operand = |shape, buffer| binary_i8::Levels { shape, zero_point: 0, buffer };
+    let multiplier = Multiplier { multiplier: 1 << 30, right_shift: 36 };
+    let sum = QBinary::Sum { multipliers: [1 << 29, 1 << 28], right_shift: 30 };
+    bench.other(&format!("binary_i8 sum {WIDE}"), 3 * words, |rec| {
+        binary_i8::dispatch(rec, images, &sum, [operand(WIDE, &a), operand(WIDE, &b)], &OUTPUT, &y)
+    });
+    let (gate, product) = (Shape { height: 1, width: 1, ..WIDE }, QBinary::Product(multiplier));
+    bench.other(&format!("binary_i8 product {WIDE} by {gate}"), 2 * words, |rec| {
+        binary_i8::dispatch(rec, images, &product, [operand(WIDE, &a), operand(gate, &b)], &OUTPUT, &y)
+    });
+
+    for kind in [PoolKind::Max, PoolKind::Average] {
+        let pool = Pool { kind, kernel: [3; 2], stride: [2; 2], padding: [1; 4], ceil: false };
+        let windows = window_i8::Windows::new(device, pool, &[multiplier; 9], WIDE).expect("the device has memory");
+        bench.other(&format!("window_i8 {kind:?} 3×3/2 {WIDE}"), words + words / 4, |rec| {
+            window_i8::dispatch(rec, images, &windows, 0, &OUTPUT, &a, &y)
+        });
+    }
+
+    let table = repquant::model::Table::of(&q, &q, |x| x * x);
+    let twice = Shape { channels: 2 * WIDE.channels, ..WIDE };
+    for (name, table, place, y_shape) in
+        [("table", Some(&table), 0, WIDE), ("behind another", None, WIDE.channels, twice)]
+    {
+        let mapping = move_i8::Mapping::new(device, table).expect("the device has memory");
+        let at = (Axis::Channels, place);
+        bench.other(&format!("move_i8 {name} {WIDE}"), 2 * words, |rec| {
+            move_i8::dispatch(rec, images, WIDE, &mapping, at, y_shape, 0, &a, &y)
+        });
+    }
+
+    let sides = vec![2, WIDE.channels / 2, WIDE.pixels()];
+    let shuffle = RearrangeKind::Transpose { sides, order: vec![1, 0, 2] };
+    let blocks = Shape { height: WIDE.height / 2, width: WIDE.width / 2, ..WIDE };
+    for (name, kind, x_shape, read) in
+        [("shuffle", shuffle, WIDE, words), ("upsample", RearrangeKind::Upsample { factor: [2; 2] }, blocks, words / 4)]
+    {
+        let places = gather_i8::Places::new(device, &Rearrange { kind, shape: WIDE }, x_shape);
+        let places = places.expect("the device has memory");
+        bench.other(&format!("gather_i8 {name} {WIDE}"), words + read, |rec| {
+            gather_i8::dispatch(rec, images, &places, 0, &a, &y)
+        });
+    }
 }
 
 fn main() {
@@ -217,6 +276,7 @@ fn main() {
         depthwise(&mut bench, layer);
     }
     elementwise(&mut bench);
+    between(&mut bench);
     let columns = |rate| ["kernel and layer", "ms", rate, "of peak"];
     bench.rows.finish(
         Table::new(format!("Convolutions on {name}, batch {images}"), &columns("GOP/s")),

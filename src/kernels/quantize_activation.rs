@@ -7,6 +7,7 @@
 //! clamp comes before the zero point is added, on floats, so that nothing overflows. Scales beyond 2^±126,
 //! which devices may take for 0, and NaN give some level; 0 gives the zero point whatever the scale.
 
+use archmage::{SimdToken, X64V4xToken, arcane};
 use bytemuck::cast_slice;
 use rayon::prelude::*;
 
@@ -87,20 +88,38 @@ pub fn dispatch(
     rec.run(&SPEC, &params, &[x, y], groups_for(items, SPEC.workgroup_size[0]))
 }
 
-/// What the shader does, parallel over pixels.
+/// What the shader does, parallel over pixels, a good many at a time.
 fn native(params: &Params, x: &[f32], y: &mut [u32]) {
-    let channels = params.channels as usize;
-    let quads = channels.div_ceil(4);
-    x.par_chunks_exact(4 * quads).zip(y.par_chunks_exact_mut(quads)).with_min_len(64).for_each(|(x, y)| {
-        for (quad, (x, y)) in x.chunks_exact(4).zip(y).enumerate() {
-            let level = |lane: usize| {
-                let steps = (x[lane] * params.inverse_scale).round_ties_even().clamp(params.low, params.high);
-                let used = if 4 * quad + lane < channels { steps as i32 } else { 0 };
-                (used + params.zero_point) as u8
-            };
-            *y = u32::from_le_bytes(std::array::from_fn(level));
-        }
+    const PIXELS: usize = 64;
+    let padded = params.channels.next_multiple_of(4) as usize;
+    let token = X64V4xToken::summon();
+    let y: &mut [i8] = bytemuck::cast_slice_mut(y);
+    x.par_chunks(PIXELS * padded).zip(y.par_chunks_mut(PIXELS * padded)).for_each(|(x, y)| match token {
+        #[cfg(target_arch = "x86_64")]
+        Some(token) => levels_avx512(token, params, x, y),
+        _ => levels(params, x, y),
     });
+}
+
+/// Levels of whole pixels; a plain loop over all, for the instruction set decides how it is vectorized, then padding.
+#[inline(always)]
+fn levels(params: &Params, x: &[f32], y: &mut [i8]) {
+    let padded = params.channels.next_multiple_of(4) as usize;
+    for (y, x) in y.iter_mut().zip(x) {
+        let steps = (x * params.inverse_scale).round_ties_even().clamp(params.low, params.high);
+        *y = (steps as i32 + params.zero_point) as i8;
+    }
+    if padded > params.channels as usize {
+        for pixel in y.chunks_exact_mut(padded) {
+            pixel[params.channels as usize..].fill(params.zero_point as i8);
+        }
+    }
+}
+
+/// [`levels`], compiled for AVX-512.
+#[arcane]
+fn levels_avx512(_: X64V4xToken, params: &Params, x: &[f32], y: &mut [i8]) {
+    levels(params, x, y);
 }
 
 /// The twin: the levels of [`QParams::quantize`], one for each channel, padded ones included.
