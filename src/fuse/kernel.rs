@@ -66,12 +66,17 @@ impl Kernel {
     /// Rows or columns cut off, or every so-many kept.
     pub(super) fn crop(rearrange: &Rearrange, x: Shape) -> Option<Self> {
         let RearrangeKind::Slice { sides, axis, start, step, .. } = &rearrange.kind else { return None };
-        if *sides != [x.channels, x.height, x.width] || *axis == 0 {
+        let (before, after) = (sides[..*axis].iter().product::<usize>(), sides[axis + 1..].iter().product::<usize>());
+        let along = if (before, after) == (x.channels, x.width) {
+            0
+        } else if (before, after) == (x.channels * x.height, 1) {
+            1
+        } else {
             return None;
-        }
+        };
         let (mut stride, mut offset) = ([1, 1], [0, 0]);
-        stride[axis - 1] = *step;
-        offset[axis - 1] = i64::try_from(*start).ok()?;
+        stride[along] = *step;
+        offset[along] = i64::try_from(*start).ok()?;
         let to = [rearrange.shape.height, rearrange.shape.width];
         Some(Self::depthwise(x, [1, 1], 1.0, stride, offset, to))
     }
