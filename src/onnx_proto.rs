@@ -23,6 +23,9 @@ pub(crate) struct ModelProto {
     pub opset_import: Vec<OperatorSetIdProto>,
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// Operators that the file defines itself; not looked into.
+    #[prost(bytes = "vec", repeated, tag = "25")]
+    pub functions: Vec<Vec<u8>>,
 }
 
 /// A set of operators; the default domain is the empty string.
@@ -56,6 +59,9 @@ pub(crate) struct GraphProto {
     pub input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+    /// Constants that are mostly zero; not looked into.
+    #[prost(bytes = "vec", repeated, tag = "15")]
+    pub sparse_initializer: Vec<Vec<u8>>,
 }
 
 /// One operation; tensors go by name.
@@ -71,6 +77,9 @@ pub(crate) struct NodeProto {
     pub op_type: Option<String>,
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
+    /// Domain of the operator; none or empty for the standard's.
+    #[prost(string, optional, tag = "7")]
+    pub domain: Option<String>,
 }
 
 /// A setting of an operation.
@@ -78,34 +87,80 @@ pub(crate) struct NodeProto {
 pub(crate) struct AttributeProto {
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
+    #[prost(float, optional, tag = "2")]
+    pub f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub s: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "5")]
+    pub t: Option<TensorProto>,
+    /// A network; not looked into.
+    #[prost(bytes = "vec", optional, tag = "6")]
+    pub g: Option<Vec<u8>>,
+    #[prost(float, repeated, packed = "false", tag = "7")]
+    pub floats: Vec<f32>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
-    /// Which of the fields holds the value: [`AttributeProto::INT`], [`AttributeProto::INTS`].
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
+    /// Which of the fields holds the value: [`AttributeProto::FLOAT`] and so on.
     #[prost(int32, optional, tag = "20")]
     pub r#type: Option<i32>,
+    /// Name of a function's attribute whose value is meant; only within functions.
+    #[prost(string, optional, tag = "21")]
+    pub ref_attr_name: Option<String>,
 }
 
 impl AttributeProto {
+    /// One number.
+    pub(crate) const FLOAT: i32 = 1;
     /// One integer.
     pub(crate) const INT: i32 = 2;
+    /// A text.
+    pub(crate) const STRING: i32 = 3;
+    /// A constant.
+    pub(crate) const TENSOR: i32 = 4;
+    /// A list of numbers.
+    pub(crate) const FLOATS: i32 = 6;
     /// A list of integers.
     pub(crate) const INTS: i32 = 7;
 }
 
-/// A constant.
+/// A constant. The values, row by row, are in `raw_data`, or in the list for their type, or in another file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, optional, tag = "2")]
     pub data_type: Option<i32>,
+    #[prost(float, repeated, tag = "4")]
+    pub float_data: Vec<f32>,
+    /// Integers of up to 32 bits, booleans, and the bits of 16-bit floats.
+    #[prost(int32, repeated, tag = "5")]
+    pub int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    pub int64_data: Vec<i64>,
     #[prost(string, optional, tag = "8")]
     pub name: Option<String>,
     /// The values, row by row, little-endian.
     #[prost(bytes = "vec", optional, tag = "9")]
     pub raw_data: Option<Vec<u8>>,
+    #[prost(double, repeated, tag = "10")]
+    pub double_data: Vec<f64>,
+    #[prost(uint64, repeated, tag = "11")]
+    pub uint64_data: Vec<u64>,
+    /// Where in another file: `location`, `offset`, `length`.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
+    /// [`TensorProto::EXTERNAL`] where they are in another file.
+    #[prost(int32, optional, tag = "14")]
+    pub data_location: Option<i32>,
+}
+
+impl TensorProto {
+    /// The values are in another file.
+    pub(crate) const EXTERNAL: i32 = 1;
 }
 
 /// An input or output.

@@ -57,12 +57,17 @@ pub struct Pipeline<'a> {
     pub throughput: Throughput,
 }
 
-/// Loads a checkpoint and fuses its branches.
+/// Reads an ONNX file (`.onnx`), or loads a checkpoint and fuses its branches.
 ///
 /// # Errors
-/// A bad checkpoint or description.
+/// A bad file or description.
 pub fn load_and_fuse(path: &std::path::Path, options: &LoadOptions, seconds: &mut Seconds) -> Result<Graph> {
-    timed("load", &mut seconds.load, || fuse::fuse(&load::load(path, options)?).map_err(|e| e.at(path.display())))
+    timed("load", &mut seconds.load, || {
+        if load::onnx::is_onnx(path) {
+            return load::onnx::read(path, options);
+        }
+        fuse::fuse(&load::load(path, options)?).map_err(|e| e.at(path.display()))
+    })
 }
 
 impl<'a> Pipeline<'a> {

@@ -107,6 +107,27 @@ impl InputDescription {
         }
     }
 
+    /// Checks what can be checked without a network.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the key that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let Self { size, resize, mean, std, .. } = self;
+        if size.iter().any(|&side| side == 0 || side > MAX_SIDE) {
+            return bad("input.size", format!("each side must be from 1 to {MAX_SIDE}; got {size:?}"));
+        }
+        if resize.is_some_and(|side| side > MAX_SIDE || size.iter().any(|&crop| crop > side)) {
+            return bad("input.resize", format!("must be from the longer side of {size:?} to {MAX_SIDE}, or null"));
+        }
+        if !mean.iter().all(|v| v.is_finite()) {
+            return bad("input.mean", format!("must be numbers; got {mean:?}"));
+        }
+        if !std.iter().all(|v| v.is_finite() && *v > 0.0) {
+            return bad("input.std", format!("must be positive numbers; got {std:?}"));
+        }
+        Ok(())
+    }
+
     /// The same as the model's type.
     pub fn preprocessing(&self) -> Preprocessing {
         let Self { size, resize, crop: Crop::Center, interpolation, mean, std } = *self;
@@ -118,6 +139,22 @@ impl From<&Preprocessing> for InputDescription {
     fn from(input: &Preprocessing) -> Self {
         let Preprocessing { size, resize, interpolation, mean, std } = *input;
         Self { size, resize, crop: Crop::Center, interpolation, mean, std }
+    }
+}
+
+fn bad(key: &str, what: String) -> Result<()> {
+    Err(Error::bad(what).at(format!("description, key \"{key}\"")))
+}
+
+/// Names of classes must differ.
+pub(super) fn check_classes(classes: Option<&[String]>) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match classes.unwrap_or_default().iter().find(|class| !seen.insert(class.as_str())) {
+        Some(twice) => bad(
+            "classes",
+            format!("the class \"{twice}\" is there twice; names must differ (ImageNet: use synset ids)"),
+        ),
+        None => Ok(()),
     }
 }
 
@@ -138,7 +175,6 @@ impl Description {
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the key that makes no sense.
     pub fn check(&self) -> Result<()> {
-        let bad = |key: &str, what: String| Err(Error::bad(what).at(format!("description, key \"{key}\"")));
         if self.strides.is_empty() || !self.strides.iter().all(|stride| (1..=MAX_STRIDE).contains(stride)) {
             let what = format!("one stride from 1 to {MAX_STRIDE} for each stage is expected; got {:?}", self.strides);
             return bad("strides", what);
@@ -149,29 +185,8 @@ impl Description {
         if !(self.bn_eps.is_finite() && self.bn_eps > 0.0) {
             return bad("bn_eps", format!("must be a positive number; got {}", self.bn_eps));
         }
-        let InputDescription { size, resize, mean, std, .. } = &self.input;
-        if size.iter().any(|&side| side == 0 || side > MAX_SIDE) {
-            return bad("input.size", format!("each side must be from 1 to {MAX_SIDE}; got {size:?}"));
-        }
-        if resize.is_some_and(|side| side > MAX_SIDE || size.iter().any(|&crop| crop > side)) {
-            return bad("input.resize", format!("must be from the longer side of {size:?} to {MAX_SIDE}, or null"));
-        }
-        if !mean.iter().all(|v| v.is_finite()) {
-            return bad("input.mean", format!("must be numbers; got {mean:?}"));
-        }
-        if !std.iter().all(|v| v.is_finite() && *v > 0.0) {
-            return bad("input.std", format!("must be positive numbers; got {std:?}"));
-        }
-        if let Some(classes) = &self.classes {
-            let mut seen = BTreeSet::new();
-            if let Some(twice) = classes.iter().find(|class| !seen.insert(class.as_str())) {
-                return bad(
-                    "classes",
-                    format!("the class \"{twice}\" is there twice; names must differ (ImageNet: use synset ids)"),
-                );
-            }
-        }
-        Ok(())
+        self.input.check()?;
+        check_classes(self.classes.as_deref())
     }
 }
 

@@ -1,4 +1,4 @@
-//! From a checkpoint and its description to a [`TrainedNet`].
+//! From a checkpoint and its description to a [`TrainedNet`]; [`onnx`] reads any network, straight to a graph.
 //!
 //! The checkpoint is safetensors in f32, f16 or bf16, with the keys of the original repositories, timm or mmpretrain,
 //! multi-branch or fused already. Layers are named as in the original repositories whatever the keys are.
@@ -8,6 +8,7 @@ mod checkpoint;
 mod description;
 mod layout;
 mod naming;
+pub mod onnx;
 mod source;
 mod tensors;
 mod timm_config;
@@ -97,7 +98,7 @@ pub struct BatchNorm {
 /// Where the description comes from.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// A description file; default: `MODEL.json` beside `MODEL.safetensors`, or `config.json` in the folder.
+    /// A description file; default: `MODEL.json` beside `MODEL.safetensors` or `MODEL.onnx`, or `config.json` in the folder.
     pub describe: Option<PathBuf>,
     /// The name of a published architecture, e.g. `repvgg-a1`.
     pub arch: Option<String>,

@@ -10,6 +10,7 @@ mod reference;
 mod bad;
 mod files;
 mod golden;
+mod onnx;
 mod schemes;
 
 use checkpoints::Checkpoint;

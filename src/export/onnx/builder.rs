@@ -65,12 +65,17 @@ impl Window {
 
 /// An attribute of one integer.
 pub(super) fn integer(name: &str, value: usize) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), i: Some(value as i64), r#type: Some(AttributeProto::INT), ints: vec![] }
+    AttributeProto {
+        name: Some(name.into()),
+        i: Some(value as i64),
+        r#type: Some(AttributeProto::INT),
+        ..Default::default()
+    }
 }
 
 fn integers(name: &str, values: &[usize]) -> AttributeProto {
     let ints = values.iter().map(|&v| v as i64).collect();
-    AttributeProto { name: Some(name.into()), i: None, r#type: Some(AttributeProto::INTS), ints }
+    AttributeProto { name: Some(name.into()), r#type: Some(AttributeProto::INTS), ints, ..Default::default() }
 }
 
 fn dimension(side: usize) -> DimensionProto {
@@ -96,6 +101,7 @@ impl Builder {
             data_type: Some(T::DATA_TYPE),
             name: Some(name.clone()),
             raw_data: Some(raw),
+            ..Default::default()
         });
         name
     }
@@ -132,6 +138,7 @@ impl Builder {
             name: Some(name.to_owned()),
             op_type: Some(operator.to_owned()),
             attribute,
+            ..Default::default()
         });
         output.to_owned()
     }
@@ -193,6 +200,7 @@ impl Builder {
             graph: Some(self.graph),
             opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
             metadata_props: metadata.iter().map(entry).collect(),
+            functions: vec![],
         };
         let size = model.encoded_len();
         if size > MOST_BYTES {

@@ -1,0 +1,133 @@
+//! How an image becomes the input, and what the classes are called: what an ONNX file does not say, unless this program
+//! wrote it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::load::arch;
+use crate::load::description::check_classes;
+use crate::load::{InputDescription, LoadOptions};
+use crate::model::{MAX_SIDE, Preprocessing};
+use crate::onnx_proto::ModelProto;
+use crate::tensor_file::read;
+use crate::{Error, Result};
+
+/// What a file or a flag says of the images.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Described {
+    /// How an image becomes the input.
+    pub input: Option<InputDescription>,
+    /// Class names in the order of the logits.
+    pub classes: Option<Vec<String>>,
+    /// The name that this program gave the network; none where another program wrote the file.
+    pub own_name: Option<String>,
+}
+
+/// A description file for an ONNX network: of that for a checkpoint, what the file does not say itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    input: InputDescription,
+    #[serde(default)]
+    classes: Option<Vec<String>>,
+    // What a checkpoint needs beyond that is in the ONNX file.
+    #[serde(default, rename = "family")]
+    _family: Option<IgnoredAny>,
+    #[serde(default, rename = "strides")]
+    _strides: Option<IgnoredAny>,
+    #[serde(default, rename = "groups")]
+    _groups: Option<IgnoredAny>,
+    #[serde(default, rename = "bn_eps")]
+    _bn_eps: Option<IgnoredAny>,
+}
+
+impl Described {
+    /// The first of: the options; the file's own metadata; `MODEL.json` beside `MODEL.onnx`.
+    ///
+    /// # Errors
+    /// A description that cannot be read or makes no sense.
+    pub(super) fn find(path: &Path, model: &ModelProto, options: &LoadOptions) -> Result<Self> {
+        let own = Self::own(model).map_err(|e| e.at(path.display()))?;
+        let (own_name, own_classes) = (own.own_name.clone(), own.classes.clone());
+        let beside = path.with_extension("json");
+        let found = match (&options.describe, &options.arch) {
+            (Some(_), Some(_)) => {
+                return Err(Error::usage("a description file and an architecture are both given")
+                    .hint("pass --describe or --arch, not both"));
+            }
+            (Some(file), None) => Self::file(file)?,
+            (None, Some(name)) => {
+                let description = arch::find(name, Error::usage)?.description();
+                Self { input: Some(description.input), classes: description.classes, own_name: None }
+            }
+            (None, None) if own.input.is_some() => own,
+            (None, None) if beside.is_file() => Self::file(&beside)?,
+            (None, None) => Self::default(),
+        };
+        Ok(Self { own_name, classes: found.classes.or(own_classes), ..found })
+    }
+
+    fn file(path: &Path) -> Result<Self> {
+        let at = |e: Error| e.at(path.display());
+        let file: File = serde_json::from_slice(&read(path)?)
+            .map_err(|e| at(Error::bad("the description cannot be read").because(e)))?;
+        file.input.check().map_err(at)?;
+        check_classes(file.classes.as_deref()).map_err(at)?;
+        Ok(Self { input: Some(file.input), classes: file.classes, own_name: None })
+    }
+
+    /// What a file of this program says of itself.
+    ///
+    /// # Errors
+    /// A quantized network, or metadata that cannot be read.
+    pub(super) fn own(model: &ModelProto) -> Result<Self> {
+        let entry = |key: &str| {
+            let found = model.metadata_props.iter().find(|entry| entry.key.as_deref() == Some(key));
+            found.and_then(|entry| entry.value.as_deref())
+        };
+        let Some(form) = entry("repquant.form") else { return Ok(Self::default()) };
+        if form != "float" {
+            return Err(Error::bad(format!(
+                "is a quantized network ({}); a float one is needed here",
+                form.escape_debug()
+            )));
+        }
+        let unreadable = |key: &str, e: serde_json::Error| {
+            Error::bad(format!("the metadata entry `{key}` cannot be read")).because(e)
+        };
+        let key = "repquant.preprocessing";
+        let input: Option<Preprocessing> =
+            entry(key).map(serde_json::from_str).transpose().map_err(|e| unreadable(key, e))?;
+        let input = input.as_ref().map(InputDescription::from);
+        if let Some(input) = &input {
+            input.check()?;
+        }
+        let key = "repquant.classes";
+        let classes: Option<Vec<String>> =
+            entry(key).map(serde_json::from_str).transpose().map_err(|e| unreadable(key, e))?;
+        check_classes(classes.as_deref())?;
+        let name = model.graph.as_ref().and_then(|graph| graph.name.clone());
+        Ok(Self { input, classes, own_name: Some(name.unwrap_or_default()) })
+    }
+
+    /// How an image becomes an input of `size`: as described, or as for `ImageNet`, with its margin around the crop.
+    ///
+    /// # Errors
+    /// Where the description says another size.
+    pub(super) fn preprocessing(&self, size: [usize; 2]) -> Result<Preprocessing> {
+        if let Some(input) = &self.input {
+            if input.size != size {
+                let (said, size) = (input.size, size);
+                return Err(Error::bad(format!("the description says an input of {said:?}, the network has {size:?}")));
+            }
+            return Ok(input.preprocessing());
+        }
+        let imagenet = InputDescription::imagenet();
+        let longest = size[0].max(size[1]);
+        // 224 of 256.
+        let resize = Some(longest.saturating_mul(8) / 7).filter(|&side| side <= MAX_SIDE);
+        Ok(InputDescription { size, resize, ..imagenet }.preprocessing())
+    }
+}
