@@ -56,11 +56,19 @@ mod plain {
         last_least((128.max(levels)..=used(&counts)).map(|kept| (kept, divergence(kept))))
     }
 
+    /// Σ count·(x − kept)² over the bins from `kept` on, four times, x being their centres.
+    fn beyond(counts: &[u64], kept: usize) -> i128 {
+        let bins = counts.iter().enumerate().skip(kept);
+        bins.map(|(j, &n)| i128::from(n) * (2 * j as i128 + 1 - 2 * kept as i128).pow(2)).sum()
+    }
+
     pub(super) fn kl_reparam(counts: &[u64], levels: usize) -> Option<usize> {
+        let integers = counts;
+        let energy: i128 = integers.iter().enumerate().map(|(j, &n)| i128::from(n) * (2 * j as i128 + 1).pow(2)).sum();
         let counts: Vec<f64> = counts.iter().map(|&n| n as f64).collect();
         let divergence = |kept: usize| {
             let mass = |bins: &[f64]| bins.iter().sum::<f64>();
-            if mass(&counts[..kept]) < mass(&counts[kept..]) {
+            if mass(&counts[..kept]) < mass(&counts[kept..]) || 100 * beyond(integers, kept) > energy {
                 return f64::INFINITY;
             }
             let (p, q) = (clipped(&counts, kept), merged(&counts, kept, levels));
@@ -299,11 +307,26 @@ proptest! {
 #[test]
 fn ties_go_to_the_larger_threshold() {
     // Two equal bins, a gap, and a tail that merges badly: every candidate that ends in the gap loses just the tail.
-    let counts: Vec<u64> = [vec![100; 2], vec![0; 14], vec![1; 15], vec![30]].concat();
+    let counts: Vec<u64> = [vec![1_000_000; 2], vec![0; 14], vec![1; 15], vec![30]].concat();
     assert!(plain::ties(&counts, 3, 16, 2));
     assert_eq!(threshold(&relu(&counts, 0), "kl-reparam", 2), 16.0);
     // One step: with 1 bin and with 2 both values are half a bin off. The larger edge lies beyond the largest value.
     assert_eq!(threshold(&relu(&[4, 4], 0), "mse", 2), 1.75);
+}
+
+/// A few channels far wider than the others: few of the values, most of the energy.
+#[test]
+fn kl_reparam_does_not_take_wide_channels_for_a_tail() {
+    let narrow = (0..400u64).map(|j| 100_000 / (1 + j * j / 400));
+    let wide = (400..1600u64).map(|j| u64::from(j % 40 == 0) * 200);
+    let counts: Vec<u64> = narrow.chain(wide).collect();
+    let energy = |bins: std::ops::Range<usize>, from: f64| -> f64 {
+        bins.map(|j| counts[j] as f64 * (j as f64 + 0.5 - from).powi(2)).sum()
+    };
+    let found = threshold(&relu(&counts, 0), "kl-reparam", 8);
+    assert!(energy(found as usize..counts.len(), found) <= 0.01 * energy(0..counts.len(), 0.0), "{found}");
+    // What clips more would have won.
+    assert!(found > 1000.0 && plain::kl_reparam(&counts, 128) == Some(found as usize), "{found}");
 }
 
 #[test]

@@ -134,7 +134,7 @@ pub(super) enum Command {
 /// A checkpoint and what it does not say itself.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// Checkpoint (.safetensors), or a folder with model.safetensors and config.json
+    /// Checkpoint (.safetensors), a folder with model.safetensors and config.json, or an ONNX file (.onnx)
     pub model: PathBuf,
     /// Description file (default: MODEL.json beside MODEL.safetensors)
     #[arg(long, value_name = "FILE")]

@@ -98,7 +98,7 @@ pub struct BatchNorm {
 /// Where the description comes from.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// A description file; default: `MODEL.json` beside `MODEL.safetensors`, or `config.json` in the folder.
+    /// A description file; default: `MODEL.json` beside `MODEL.safetensors` or `MODEL.onnx`, or `config.json` in the folder.
     pub describe: Option<PathBuf>,
     /// The name of a published architecture, e.g. `repvgg-a1`.
     pub arch: Option<String>,

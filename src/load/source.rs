@@ -158,9 +158,13 @@ fn own_description(tensors: &Tensors) -> Result<Option<Description>> {
     Ok(Some(metadata.description))
 }
 
-/// The files that [`load`] may read for these arguments: an output must not replace one of them.
+/// The files that [`load`] or [`onnx::read`](super::onnx::read) may read for these arguments: an output must not replace one of them.
 pub fn input_files(path: &Path, options: &LoadOptions) -> Vec<PathBuf> {
-    let located = locate(path).map_or_else(|_| vec![path.to_owned()], |(weights, beside)| vec![weights, beside]);
+    let located = if super::onnx::is_onnx(path) {
+        vec![path.to_owned(), path.with_extension("json")]
+    } else {
+        locate(path).map_or_else(|_| vec![path.to_owned()], |(weights, beside)| vec![weights, beside])
+    };
     located.into_iter().chain(options.describe.clone()).collect()
 }
 

@@ -13,12 +13,12 @@
 ///
 /// Counts add up to less than 2^64 and 2j+1 is below 2^13, so the terms of the error, at most 2^64·(2^13·2^8)²·2 and so
 /// below 2^108, fit i128 by far.
-struct Prefix {
+pub(super) struct Prefix {
     moments: Vec<[i128; 3]>,
 }
 
 impl Prefix {
-    fn new(counts: &[u64]) -> Self {
+    pub(super) fn new(counts: &[u64]) -> Self {
         let mut sum = [0; 3];
         let mut moments = vec![sum];
         for (bin, &count) in counts.iter().enumerate() {
@@ -27,6 +27,18 @@ impl Prefix {
             moments.push(sum);
         }
         Self { moments }
+    }
+
+    /// Σ count·(2j+1)²: four times the energy, in squared bins, of values at the bins' centres.
+    pub(super) fn energy(&self) -> i128 {
+        self.moments[self.moments.len() - 1][2]
+    }
+
+    /// Σ count·(2j+1 − 2·kept)² of the bins from `kept` on: four times the squared error of clipping there.
+    pub(super) fn clipped(&self, kept: usize) -> i128 {
+        let (all, i) = (self.moments[self.moments.len() - 1], 2 * kept as i128);
+        let [n, x, xx] = std::array::from_fn(|k| all[k] - self.moments[kept][k]);
+        xx - 2 * i * x + i * i * n
     }
 
     /// The error of `kept` bins and `steps` levels, times `(2·steps)²`.

@@ -91,13 +91,12 @@ fn operators_give_what_onnx_runtime_gives() {
         let sides = image.shape();
         let x = Array4::from_shape_vec((sides[0], sides[1], sides[2], sides[3]), floats(&format!("{name}.x"))).unwrap();
         let x = if sides[1] == 3 { x } else { x.permuted_axes([0, 3, 1, 2]) };
-        let x: Vec<f64> = x
-            .indexed_iter()
-            .map(|((_, c, ..), v)| match name.starts_with("pixels") {
-                true => (v / 255.0 - graph.input.mean[c]) / graph.input.std[c],
-                false => *v,
-            })
-            .collect();
+        let x: Vec<f64> =
+            x.indexed_iter()
+                .map(|((_, c, ..), v)| {
+                    if name.starts_with("pixels") { (v / 255.0 - graph.input.mean[c]) / graph.input.std[c] } else { *v }
+                })
+                .collect();
         for (index, found) in reference::outputs(&graph, &x).iter().enumerate() {
             let key = format!("{name}.y{index}");
             let expected = floats(&key);
