@@ -17,7 +17,7 @@ use repquant::calibrate::calibrate;
 use repquant::gpu::Device;
 use repquant::images::{BatchOptions, Batches, Item};
 use repquant::kernels::{COUNT_WORDS, Extent, Random, State, coarsen, error_sums, histogram, power, range};
-use repquant::model::{Graph, Op, Preprocessing, QParams, Shape};
+use repquant::model::{Decode, Graph, Op, Preprocessing, QParams, Shape};
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, quantize, search};
 use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};
@@ -96,6 +96,30 @@ fn batches(items: Vec<Item>, preprocessing: &Preprocessing, batch_size: usize) -
     Batches::new(items, preprocessing, BatchOptions { batch_size, skip_bad: false, threads: None })
 }
 
+/// Big photographs, decoded whole and at a reduced scale.
+fn scaled(preprocessing: &Preprocessing) {
+    let photos = Photos::big();
+    let count = 16;
+    let mut table = Table::new(format!("{count} {} at 224", photos.what), &["stage", "images/s", "of full"]);
+    let ways = [Decode::Full, Decode::Scaled].map(|decode| Preprocessing { decode, ..preprocessing.clone() });
+    let mut taken = [Vec::new(), Vec::new()];
+    // In turn, so that the fraction holds on a machine whose load changes.
+    for _ in 0..3 {
+        for (way, taken) in ways.iter().zip(&mut taken) {
+            taken.push(seconds(1, || {
+                let decoded: usize = batches(photos.take(count), way, 4).map(|b| b.expect("decodes").count).sum();
+                assert_eq!(decoded, count);
+            }));
+        }
+    }
+    let rates = taken.map(|seconds| count as f64 / median(seconds).expect("three runs"));
+    for (way, rate) in ways.iter().zip(rates) {
+        let name = format!("decode ({}), resize, crop", way.decode);
+        table.row([name, number(rate), percent(rate / rates[0])]);
+    }
+    table.finish();
+}
+
 /// Decoding alone, and calibration with it.
 fn images(device: &Device) {
     let photos = Photos::new();
@@ -139,6 +163,7 @@ fn images(device: &Device) {
     }
     table.row(["the whole pipeline to the quantized network".into(), number(whole), percent(whole / decoding)]);
     table.finish();
+    scaled(&graph.input);
 }
 
 /// Kernels of all convolutions, a channel at a time.

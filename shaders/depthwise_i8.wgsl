@@ -24,15 +24,23 @@ fn store(pixel: u32, quad: u32, fine_totals: vec4<i32>, coarse_totals: vec4<i32>
     if pixel >= params.end_pixel {
         return;
     }
+    let at = pixel * params.geometry.out_quads + quad;
     var f = fine_totals;
     var c = coarse_totals;
     var word = 0u;
     for (var i = 0u; i < 4u; i++) {
-        word = push_level(word, channel_level(params, channels[4u * quad + i], f.x, c.x));
+        let channel = channels[4u * quad + i];
+        if params.finish == FINISH_TOTALS {
+            y[4u * at + i] = bitcast<u32>(channel_total(channel, f.x, c.x));
+        } else {
+            word = push_level(word, channel_level(params, channel, f.x, c.x));
+        }
         f = f.yzwx;
         c = c.yzwx;
     }
-    y[pixel * params.geometry.out_quads + quad] = word;
+    if params.finish != FINISH_TOTALS {
+        y[at] = word;
+    }
 }
 
 @compute @workgroup_size(64)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use common::test_data;
 use repquant::ErrorKind;
 use repquant::images::{Batch, BatchOptions, Batches, Dataset, Item, RgbImage, decode, preprocess};
-use repquant::model::{Interpolation, Preprocessing};
+use repquant::model::{Decode, Interpolation, Preprocessing};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -19,7 +19,7 @@ fn fixtures() -> PathBuf {
 }
 
 fn preprocessing(size: [usize; 2], resize: Option<usize>, interpolation: Interpolation) -> Preprocessing {
-    Preprocessing { size, resize, interpolation, mean: [0.5; 3], std: [0.5; 3] }
+    Preprocessing { size, resize, interpolation, mean: [0.5; 3], std: [0.5; 3], decode: Decode::Full }
 }
 
 fn bilinear(size: [usize; 2], resize: usize) -> Preprocessing {

@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
 use repquant::calibrate::stats_file::{read, to_bytes};
 use repquant::calibrate::{ActivationStats, BINS, Calibration};
-use repquant::model::{Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, Shape};
+use repquant::model::{Decode, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, Shape};
 use repquant::{ErrorKind, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -129,6 +129,7 @@ fn preprocessing() -> Preprocessing {
         interpolation: Interpolation::Bicubic,
         mean: [0.485, 0.456, 0.1 + 0.2],
         std: [0.229, 0.224, 0.225],
+        decode: Decode::Full,
     }
 }
 

@@ -7,7 +7,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use repquant::calibrate::{ActivationStats, BINS, Calibration, POWER_BINS};
-use repquant::model::{Interpolation, Preprocessing};
+use repquant::model::{Decode, Interpolation, Preprocessing};
 use repquant::threshold::{ActivationMode, ActivationRange, Method, RangeOptions, choose};
 
 /// The methods as their sources state them, with no thought for speed.
@@ -134,6 +134,7 @@ fn calibration(activations: Vec<ActivationStats>) -> Calibration {
             interpolation: Interpolation::Bilinear,
             mean: [0.5; 3],
             std: [0.25; 3],
+            decode: Decode::Full,
         },
         images: 1,
         activations: std::iter::once(input).chain(activations).collect(),

@@ -24,9 +24,17 @@ impl Photos {
             return Self { items: set.items, what: "full-size photographs", _folder: None };
         }
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        (0..64).for_each(|number| draw(number, &folder.path().join(format!("{number:02}.jpg"))));
+        (0..64).for_each(|number| draw(number, [500, 375], 20, &folder.path().join(format!("{number:02}.jpg"))));
         let set = Dataset::unlabelled(folder.path()).expect("files were written");
         Self { items: set.items, what: "drawn JPEG files of 500×375", _folder: Some(folder) }
+    }
+
+    /// 4 drawn JPEG files of 4000×3000 pixels.
+    pub(crate) fn big() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        (0..4).for_each(|number| draw(number, [4000, 3000], 4, &folder.path().join(format!("{number}.jpg"))));
+        let set = Dataset::unlabelled(folder.path()).expect("files were written");
+        Self { items: set.items, what: "drawn JPEG files of 4000×3000", _folder: Some(folder) }
     }
 
     /// The first `count` files, again from the beginning where there are fewer.
@@ -36,10 +44,11 @@ impl Photos {
 }
 
 /// A gradient under noise: about as many bytes as a photograph of that size.
-fn draw(number: u64, path: &Path) {
+fn draw(number: u64, [width, height]: [u32; 2], noise: i64, path: &Path) {
     let mut random = Random::new(number);
-    let image = RgbImage::from_fn(500, 375, |x, y| {
-        let noise = random.integer(-20, 20);
+    let image = RgbImage::from_fn(width, height, |x, y| {
+        let (x, y) = (x * 500 / width, y * 375 / height);
+        let noise = random.integer(-noise, noise);
         image::Rgb([x / 2, y / 2, (x + y) / 4].map(|v| (i64::from(v) + noise).clamp(0, 255) as u8))
     });
     image.save(path).expect("the file can be written");

@@ -89,6 +89,11 @@ impl Calibration {
         if self.preprocessing == *other {
             return Ok(());
         }
+        let Preprocessing { decode, .. } = self.preprocessing;
+        if self.preprocessing == (Preprocessing { decode, ..other.clone() }) {
+            return Err(Error::bad(format!("the images were decoded differently ({decode}, not {})", other.decode))
+                .hint("--decode says how; one way must serve throughout"));
+        }
         let message = format!("the images were preprocessed differently ({:?}, not {other:?})", self.preprocessing);
         Err(Error::bad(message).hint(hint))
     }

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::export::onnx::{Format, InputForm};
 use crate::gpu::{Backends, DeviceChoice};
 use crate::load::{self, LoadOptions};
-use crate::model::Support;
+use crate::model::{Decode, Support};
 use crate::quantize::{Granularity, QuantizeOptions, SplitMode};
 use crate::threshold::{ActivationMode, Method, RangeOptions};
 
@@ -168,6 +168,10 @@ pub(super) struct DatasetArgs {
     /// Images in a batch (default: what suits the device)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: Option<u16>,
+    /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize: faster, and pixels move by
+    /// a level or so) [default: full; a quantized model: as it was calibrated]
+    #[arg(long, value_name = "HOW", value_parser = parse::<Decode>)]
+    pub decode: Option<Decode>,
 }
 
 /// Where an output goes.
@@ -336,6 +340,10 @@ pub(super) struct CalibrateArgs {
     /// Images in a batch (default: what suits the device)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: Option<u16>,
+    /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize: faster, and pixels move by
+    /// a level or so) [default: full]
+    #[arg(long, value_name = "HOW", value_parser = parse::<Decode>)]
+    pub decode: Option<Decode>,
     /// At most N images, spread evenly
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,

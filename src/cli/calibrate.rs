@@ -47,7 +47,8 @@ pub(super) fn run(session: &Session, args: &CalibrateArgs) -> Result<()> {
         Files { inputs: args.model.inputs(), output: Some(output.path().to_owned()), force: Some(args.output.force) };
     session.begin_profile(&args.profile, &files)?;
     let mut seconds = Seconds::default();
-    let graph = load_and_fuse(&args.model.model, &args.model.options(), &mut seconds)?;
+    let mut graph = load_and_fuse(&args.model.model, &args.model.options(), &mut seconds)?;
+    graph.input.decode = args.decode.unwrap_or_default();
     let dataset = calibration_set(&args.images, args.limit)?;
     let device = session.device()?;
     let mut pipeline = Pipeline::new(&device, &graph, args.batch_size.map(usize::from), seconds, &session.bars)?;

@@ -6,7 +6,7 @@ use super::session::{Reading, Session, batches, evaluation_set, note_decoding};
 use crate::evaluate::{Contender, evaluate};
 use crate::exec;
 use crate::export::{self, FileKind};
-use crate::model::{Graph, Preprocessing, QOp, QuantizedGraph};
+use crate::model::{Decode, Graph, Preprocessing, QOp, QuantizedGraph};
 use crate::pipeline::{load_and_fuse, paced, timed};
 use crate::report::{Images, Report, ResultRow, Seconds, Throughput, layer_rows, peak_memory_bytes};
 use crate::{Error, Result};
@@ -23,7 +23,8 @@ pub(super) fn run(session: &Session, args: &EvaluateArgs) -> Result<()> {
     let inputs = args.model.inputs().into_iter().chain(read).collect();
     session.begin_profile(&args.profile, &Files { inputs, output: None, force: None })?;
     let mut seconds = Seconds::default();
-    let model = load(args, &mut seconds)?;
+    let mut model = load(args, &mut seconds)?;
+    model.decode_images(args.dataset.decode);
     let (input, classes, name, outputs) = model.facts();
     let dataset = evaluation_set(&args.images, args.dataset.labels.as_deref(), classes, outputs, args.limit)?;
     let device = session.device()?;
@@ -105,6 +106,19 @@ impl Model {
         match self {
             Self::Float(g) => (&g.input, g.classes.as_deref(), &g.name, g.class_count()),
             Self::Quantized { graph: g, .. } => (&g.input, g.classes.as_deref(), &g.name, g.class_count()),
+        }
+    }
+
+    /// Sets how images are decoded: as asked for, else as the quantized model says.
+    fn decode_images(&mut self, choice: Option<Decode>) {
+        match self {
+            Self::Float(graph) => graph.input.decode = choice.unwrap_or_default(),
+            Self::Quantized { graph, baseline } => {
+                graph.input.decode = choice.unwrap_or(graph.input.decode);
+                if let Some(baseline) = baseline {
+                    baseline.input.decode = graph.input.decode;
+                }
+            }
         }
     }
 

@@ -3,35 +3,41 @@
 use serde::Serialize;
 
 use super::args::InspectArgs;
+use super::model_output::has_ending;
 use super::session::{Session, print, print_json};
 use crate::Result;
 use crate::export::{self, FileKind};
-use crate::fuse::fuse;
-use crate::load::{self, Branch, TrainedNet};
-use crate::model::{Conv, Graph, Op, QOp, QuantizedGraph, Support};
+
+use crate::model::{Conv, Graph, Note, NoteKind, Op, QOp, QuantizedGraph, Support};
+use crate::pipeline::load_and_fuse;
 use crate::quantize::predicted_gain_db;
-use crate::report::{LayerRow, columns, layer_rows};
+use crate::report::{LayerRow, Seconds, columns, layer_rows};
 
 #[derive(Serialize)]
 struct FloatDocument {
     model: String,
     input: String,
-    classes: usize,
+    /// Null for a network that is no classifier.
+    classes: Option<usize>,
+    /// Name and sides of each output.
+    outputs: Vec<String>,
     parameters: u64,
     macs: u64,
     layers: Vec<FloatRow>,
+    /// Branches that were not merged, and why; operations that others stand in for.
+    notes: Vec<NoteRow>,
 }
 
 /// One layer of a float model.
 #[derive(Serialize)]
 struct FloatRow {
     name: String,
-    /// `3×3 + 1×1 + identity`, `fused 3×3` …
+    /// `3×3 + 1×1 + identity`, `fused 3×3` …; the operation, where it is no convolution.
     branches: String,
     /// Shape of the output.
     output: String,
-    stride: usize,
-    groups: usize,
+    stride: Option<usize>,
+    groups: Option<usize>,
     parameters: u64,
     macs: u64,
     /// Largest weight on the centre tap over the largest off it.
@@ -51,80 +57,132 @@ struct QuantizedDocument {
     layers: Vec<LayerRow>,
 }
 
+/// Something about a layer that is no figure.
+#[derive(Serialize)]
+struct NoteRow {
+    layer: String,
+    /// `not merged` or `replaced`.
+    kind: &'static str,
+    text: String,
+}
+
 /// Shows what a model is made of.
 pub(super) fn run(session: &Session, args: &InspectArgs) -> Result<()> {
     let path = &args.model.model;
-    if path.is_file() && export::kind(path)? == FileKind::Quantized {
+    if path.is_file() && !has_ending(path, "onnx") && export::kind(path)? == FileKind::Quantized {
         return quantized(session, &export::safetensors::read(path)?);
     }
-    let net = load::load(path, &args.model.options())?;
-    let graph = fuse(&net).map_err(|e| e.at(path.display()))?;
-    float(session, &net, &graph)
+    float(session, &load_and_fuse(path, &args.model.options(), &mut Seconds::default())?)
 }
 
-fn float(session: &Session, net: &TrainedNet, graph: &Graph) -> Result<()> {
+fn float(session: &Session, graph: &Graph) -> Result<()> {
     let shapes = graph.shapes();
-    let convs = graph.nodes.iter().zip(&shapes).filter_map(|(node, shape)| match &node.op {
-        Op::Conv(conv) => Some((node, conv, shape)),
-        _ => None,
+    let layers = graph.nodes.iter().zip(&shapes).skip(1).map(|(node, shape)| {
+        let merged = graph.notes.iter().find(|note| note.kind == NoteKind::Merged && note.layer == node.name);
+        match &node.op {
+            Op::Conv(conv) => FloatRow {
+                name: node.name.clone(),
+                branches: merged.map_or_else(
+                    || format!("fused {}×{}", conv.kernel()[0], conv.kernel()[1]),
+                    |note| note.text.clone(),
+                ),
+                output: shape.to_string(),
+                stride: Some(conv.stride[0]),
+                groups: Some(conv.groups),
+                parameters: (conv.weight.len() + conv.bias.len()) as u64,
+                macs: (conv.weight.len() * shape.pixels()) as u64,
+                center_to_neighbours: center_ratio(conv),
+                gain_db: predicted_gain_db(conv, Support::Center, 8)
+                    .zip(predicted_gain_db(conv, Support::Center, 4))
+                    .map(<[f64; 2]>::from),
+            },
+            op => FloatRow {
+                name: node.name.clone(),
+                branches: op.kind().into(),
+                output: shape.to_string(),
+                stride: None,
+                groups: None,
+                parameters: match op {
+                    Op::Linear(linear) => (linear.weight.len() + linear.bias.len()) as u64,
+                    Op::Constant(values) => values.len() as u64,
+                    _ => 0,
+                },
+                macs: if let Op::Linear(linear) = op { linear.weight.len() as u64 } else { 0 },
+                center_to_neighbours: None,
+                gain_db: None,
+            },
+        }
     });
-    let layers = net.blocks.iter().zip(convs).map(|(block, (node, conv, shape))| FloatRow {
-        name: node.name.clone(),
-        branches: branches(&block.branches),
-        output: shape.to_string(),
-        stride: block.stride,
-        groups: conv.groups,
-        parameters: (conv.weight.len() + conv.bias.len()) as u64,
-        macs: (conv.weight.len() * shape.pixels()) as u64,
-        center_to_neighbours: center_ratio(conv),
-        gain_db: predicted_gain_db(conv, Support::Center, 8)
-            .zip(predicted_gain_db(conv, Support::Center, 4))
-            .map(<[f64; 2]>::from),
+    let kind = |note: &Note| match note.kind {
+        NoteKind::Merged => None,
+        NoteKind::NotMerged => Some("not merged"),
+        NoteKind::Replaced => Some("replaced"),
+    };
+    let notes = graph
+        .notes
+        .iter()
+        .filter_map(|note| Some(NoteRow { layer: note.layer.clone(), kind: kind(note)?, text: note.text.clone() }));
+    let outputs = graph.outputs.iter().map(|output| {
+        let sides: Vec<String> = output.sides.iter().map(usize::to_string).collect();
+        format!("{} {}", output.name, sides.join("×"))
     });
     let document = FloatDocument {
         model: graph.name.clone(),
         input: shapes[0].to_string(),
-        classes: shapes[shapes.len() - 1].channels,
+        classes: graph.class_count(),
+        outputs: outputs.collect(),
         parameters: graph.parameters(),
         macs: graph.macs(),
         layers: layers.collect(),
+        notes: notes.collect(),
     };
     if session.common.json {
         return print_json(&document);
     }
+    let gives = document.classes.map_or_else(|| document.outputs.join(", "), |classes| format!("{classes} classes"));
+    print(&format!(
+        "{}: input {}, {gives}, {} parameters fused, {:.1} M multiplications\n\n{}",
+        document.model,
+        document.input,
+        document.parameters,
+        document.macs as f64 / 1e6,
+        float_table(&document.layers)
+    ))?;
+    print(
+        "\ncentre/rest: largest weight on the centre tap over the largest off it; gain: how much less the aligned split's\nweight error is, at 8 and at 4 bits\n",
+    )?;
+    if document.notes.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> =
+        document.notes.iter().map(|note| vec![format!("{}: {}: {}", note.layer, note.kind, note.text)]).collect();
+    print(&format!("\n{}", columns(&["notes"], &rows)))
+}
+
+/// One line for each layer.
+fn float_table(layers: &[FloatRow]) -> String {
     let header =
         ["layer", "branches", "output", "stride", "groups", "parameters", "MMACs", "centre/rest", "gain W8", "gain W4"];
-    let db = |gain: Option<[f64; 2]>, i: usize| gain.map_or_else(|| "-".into(), |g| format!("{:.1} dB", g[i]));
-    let rows: Vec<Vec<String>> = document
-        .layers
+    let dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let db = |gain: Option<[f64; 2]>, i: usize| dash(gain.map(|g| format!("{:.1} dB", g[i])));
+    let rows: Vec<Vec<String>> = layers
         .iter()
         .map(|row| {
             vec![
                 row.name.clone(),
                 row.branches.clone(),
                 row.output.clone(),
-                row.stride.to_string(),
-                row.groups.to_string(),
+                dash(row.stride.map(|n| n.to_string())),
+                dash(row.groups.map(|n| n.to_string())),
                 row.parameters.to_string(),
                 format!("{:.2}", row.macs as f64 / 1e6),
-                row.center_to_neighbours.map_or_else(|| "-".into(), |r| format!("{r:.1}")),
+                dash(row.center_to_neighbours.map(|r| format!("{r:.1}"))),
                 db(row.gain_db, 0),
                 db(row.gain_db, 1),
             ]
         })
         .collect();
-    print(&format!(
-        "{}: input {}, {} classes, {} parameters fused, {:.1} M multiplications\n\n{}",
-        document.model,
-        document.input,
-        document.classes,
-        document.parameters,
-        document.macs as f64 / 1e6,
-        columns(&header, &rows)
-    ))?;
-    print(
-        "\ncentre/rest: largest weight on the centre tap over the largest off it; gain: how much less the aligned split's\nweight error is, at 8 and at 4 bits\n",
-    )
+    columns(&header, &rows)
 }
 
 fn quantized(session: &Session, graph: &QuantizedGraph) -> Result<()> {
@@ -171,18 +229,6 @@ fn quantized(session: &Session, graph: &QuantizedGraph) -> Result<()> {
         100.0 * document.overhead,
         columns(&header, &rows)
     ))
-}
-
-fn branches(branches: &[Branch]) -> String {
-    let fused = matches!(branches, [Branch::Conv { norm: None, .. }]);
-    let names: Vec<String> = branches
-        .iter()
-        .map(|branch| match branch {
-            Branch::Conv { weight, .. } => format!("{}×{}", weight.dim().2, weight.dim().3),
-            Branch::Identity(_) => "identity".into(),
-        })
-        .collect();
-    if fused { format!("fused {}", names.join(" + ")) } else { names.join(" + ") }
 }
 
 /// Largest magnitude on the centre tap over the largest off it; none for pointwise kernels.

@@ -34,7 +34,8 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
         );
     }
     let mut seconds = Seconds::default();
-    let graph = load_and_fuse(&args.model.model, &args.model.options(), &mut seconds)?;
+    let mut graph = load_and_fuse(&args.model.model, &args.model.options(), &mut seconds)?;
+    graph.input.decode = args.dataset.decode.unwrap_or_default();
     // Everything that can be found wrong with the inputs is found before the long work begins.
     let weights = args.method.weights();
     weights.check()?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::plan::{Activations, Keep, float_words};
+use super::plan::{Activations, Keep, Reads, float_words};
 use super::real::RealLayer;
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::images::Batch;
@@ -45,15 +45,14 @@ impl<'d> FloatNet<'d> {
         });
         let steps = steps.collect::<Result<_>>()?;
         let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
-        let inputs: Vec<&[NodeId]> = graph.nodes.iter().map(|n| n.inputs.as_slice()).collect();
-        let outputs: Vec<NodeId> = graph.outputs.iter().map(|output| output.node).collect();
+        let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
         let words: Vec<usize> = shapes.iter().map(|s| float_words(s) * max_images).collect();
         Ok(Self {
             device,
             names: graph.nodes.iter().map(|n| n.name.as_str().into()).collect(),
             steps,
-            activations: Activations::new(device, &names, &inputs, &outputs, &words, keep)?,
-            outputs,
+            activations: Activations::new(device, &names, &reads, &words, keep)?,
+            outputs: reads.outputs,
             inputs: graph.nodes.iter().map(|n| n.inputs.clone()).collect(),
             pixels: device.alloc(max_images * shapes[0].pixels(), "input images")?,
             shapes,
@@ -153,11 +152,11 @@ impl<'d> FloatNet<'d> {
     }
 }
 
-/// Rows of values in the order channels, rows, columns, from NHWC words with padded channels; `value` gets a word and its
-/// channel.
-pub(super) fn rows(words: &[u32], shape: Shape, value: impl Fn(u32, usize) -> f64) -> Vec<Vec<f64>> {
+/// Rows of values in the order channels, rows, columns, from words or levels in NHWC with padded channels; `value` gets
+/// one and its channel.
+pub(super) fn rows<T: Copy>(words: &[T], shape: Shape, value: impl Fn(T, usize) -> f64) -> Vec<Vec<f64>> {
     let (padded, pixels) = (shape.padded_channels(), shape.pixels());
-    let row = |image: &[u32]| {
+    let row = |image: &[T]| {
         let channel = |c: usize| (0..pixels).map(move |pixel| (pixel * padded + c, c));
         (0..shape.channels).flat_map(channel).map(|(at, c)| value(image[at], c)).collect()
     };

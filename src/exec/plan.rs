@@ -1,16 +1,36 @@
 //! Which buffer holds which activation, and how many images fit.
 
 use crate::gpu::{Buffer, Device};
-use crate::model::{Graph, NodeId, QuantizedGraph, Shape};
+use crate::model::{Graph, NodeId, Output, QNode, QOp, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// Which activations outlive the step that reads them last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// None but the last node's: buffers are used again, memory is that of the widest layers.
+    /// None but the outputs: buffers are used again, memory is that of the widest layers.
     Last,
     /// All of them, each in a buffer of its own, to be read after the run.
     All,
+}
+
+/// What tells how long each activation must last.
+#[derive(Debug)]
+pub(super) struct Reads<'a> {
+    /// The nodes that each node reads.
+    pub(super) inputs: Vec<&'a [NodeId]>,
+    /// Whether each is the same as its input, word by word, and lies in its buffer.
+    pub(super) same: Vec<bool>,
+    /// The nodes that the network gives: nothing overwrites them.
+    pub(super) outputs: Vec<NodeId>,
+}
+
+impl<'a> Reads<'a> {
+    /// Of nodes with these inputs, none the same as its input.
+    pub(super) fn new(inputs: impl Iterator<Item = &'a [NodeId]>, outputs: &[Output]) -> Self {
+        let inputs: Vec<_> = inputs.collect();
+        let same = vec![false; inputs.len()];
+        Self { inputs, same, outputs: outputs.iter().map(|output| output.node).collect() }
+    }
 }
 
 /// Buffers for the activations of one network.
@@ -21,16 +41,9 @@ pub(super) struct Activations {
 }
 
 impl Activations {
-    /// Allocates buffers for nodes that read `inputs` and write `words` words each; those of `outputs` are kept.
-    pub(super) fn new(
-        device: &Device,
-        names: &[&str],
-        inputs: &[&[NodeId]],
-        outputs: &[NodeId],
-        words: &[usize],
-        keep: Keep,
-    ) -> Result<Self> {
-        let (buffer_of, sizes) = assign(inputs, outputs, words, keep);
+    /// Allocates buffers for nodes that write `words` words each.
+    pub(super) fn new(device: &Device, names: &[&str], reads: &Reads<'_>, words: &[usize], keep: Keep) -> Result<Self> {
+        let (buffer_of, sizes) = assign(reads, words, keep);
         let owner = |slot: usize| {
             let widest = (0..words.len()).filter(|&n| buffer_of[n] == slot).max_by_key(|&n| words[n]);
             widest.map_or("activation", |n| names[n])
@@ -50,15 +63,31 @@ impl Activations {
 }
 
 /// Gives each node a buffer that is free from the step that writes it to the last that reads it; the sizes grow to the
-/// widest node they serve. That of an output is never free again. Greedy, in execution order: the free buffer that needs to grow least.
-fn assign(inputs: &[&[NodeId]], outputs: &[NodeId], words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
-    let last_read =
-        |node: usize| inputs.iter().rposition(|reads| reads.contains(&node)).filter(|_| !outputs.contains(&node));
-    let last_use: Vec<usize> = (0..inputs.len()).map(|node| last_read(node).unwrap_or(inputs.len())).collect();
+/// widest node they serve. Greedy, in execution order: the free buffer that needs to grow least.
+fn assign(reads: &Reads<'_>, words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
+    let count = words.len();
+    // The node whose buffer each has.
+    let mut holder: Vec<NodeId> = (0..count).collect();
+    for node in 0..count {
+        if let (true, Some(&input)) = (reads.same[node], reads.inputs[node].first()) {
+            holder[node] = holder[input];
+        }
+    }
+    // The step after which a buffer is free; that of an output never is.
+    let mut last_use = vec![None; count];
+    for (node, inputs) in reads.inputs.iter().enumerate() {
+        for &input in *inputs {
+            last_use[holder[input]] = Some(node);
+        }
+    }
+    for &node in &reads.outputs {
+        last_use[holder[node]] = None;
+    }
     let (mut buffer_of, mut sizes, mut free): (Vec<usize>, Vec<usize>, Vec<usize>) = Default::default();
     for (node, &need) in words.iter().enumerate() {
         let best = (0..free.len()).min_by_key(|&i| (need.saturating_sub(sizes[free[i]]), sizes[free[i]]));
         let slot = match best {
+            _ if holder[node] != node => buffer_of[holder[node]],
             Some(i) if keep == Keep::Last => free.swap_remove(i),
             _ => {
                 sizes.push(0);
@@ -68,7 +97,7 @@ fn assign(inputs: &[&[NodeId]], outputs: &[NodeId], words: &[usize], keep: Keep)
         sizes[slot] = sizes[slot].max(need);
         buffer_of.push(slot);
         // Freed only after this node has its own: a kernel never reads and writes the same buffer.
-        free.extend((0..=node).filter(|&n| last_use[n] == node).map(|n| buffer_of[n]));
+        free.extend((0..=node).filter(|&n| last_use[n] == Some(node)).map(|n| buffer_of[n]));
     }
     (buffer_of, sizes)
 }
@@ -79,9 +108,10 @@ fn assign(inputs: &[&[NodeId]], outputs: &[NodeId], words: &[usize], keep: Keep)
 /// # Errors
 /// If a single image does not fit: names the layer and the limit.
 pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
-    let nodes = graph.nodes.iter().map(|n| (n.name.as_str(), n.inputs.as_slice())).collect::<Vec<_>>();
-    let outputs: Vec<NodeId> = graph.outputs.iter().map(|output| output.node).collect();
-    fit(device, &nodes, &outputs, &graph.shapes())
+    let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
+    let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
+    let words: Vec<usize> = graph.shapes().iter().map(float_words).collect();
+    fit(device, &names, &reads, &words, &[])
 }
 
 /// As [`batch_size`], for a quantized network that runs alone.
@@ -89,30 +119,56 @@ pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
 /// # Errors
 /// If a single image does not fit: names the layer and the limit.
 pub fn int8_batch_size(device: &Device, graph: &QuantizedGraph) -> Result<usize> {
-    let nodes = graph.nodes.iter().map(|n| (n.name.as_str(), n.inputs.as_slice())).collect::<Vec<_>>();
-    let outputs: Vec<NodeId> = graph.outputs.iter().map(|output| output.node).collect();
-    fit(device, &nodes, &outputs, &graph.shapes())
+    let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
+    let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
+    let shapes = graph.shapes();
+    fit(device, &names, &reads, &int8_words(graph, &shapes), &scratch_words(graph, &shapes))
 }
 
-/// Counts every activation as f32: int8 ones take a quarter of it, layers kept in float all.
-fn fit(device: &Device, nodes: &[(&str, &[NodeId])], outputs: &[NodeId], shapes: &[Shape]) -> Result<usize> {
+/// The images whose activations, `words` each, and what else takes memory fit.
+fn fit(device: &Device, names: &[&str], reads: &Reads<'_>, words: &[usize], scratch: &[usize]) -> Result<usize> {
     const MOST: usize = 64;
     const BUDGET_WORDS: usize = 512 << 20 >> 2;
-    let words: Vec<usize> = shapes.iter().map(float_words).collect();
-    let inputs: Vec<&[NodeId]> = nodes.iter().map(|n| n.1).collect();
-    let (_, sizes) = assign(&inputs, outputs, &words, Keep::Last);
+    let (_, sizes) = assign(reads, words, Keep::Last);
     let (widest, most) = words.iter().copied().enumerate().max_by_key(|&(_, w)| w).unwrap_or((0, 1));
     if most > device.max_words() {
         return Err(Error::device(format!(
             "layer {}: one image's activation takes {} MiB, the adapter binds at most {} MiB",
-            nodes[widest].0,
+            names[widest],
             (4 * most) >> 20,
             (4 * device.max_words()) >> 20
         ))
         .hint("use another adapter, or --device cpu"));
     }
-    let by_budget = BUDGET_WORDS / sizes.iter().sum::<usize>().max(1);
-    Ok(MOST.min(device.max_words() / most.max(1)).min(by_budget).max(1))
+    let largest = scratch.iter().copied().fold(most, usize::max);
+    let by_budget = BUDGET_WORDS / sizes.iter().chain(scratch).sum::<usize>().max(1);
+    Ok(MOST.min(device.max_words() / largest.max(1)).min(by_budget).max(1))
+}
+
+/// Words of one image's activations: levels lie four to a word, accumulators and real values take one each.
+pub(super) fn int8_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
+    let words = |(node, shape): (&QNode, &Shape)| float_words(shape) / if node.output.is_some() { 4 } else { 1 };
+    graph.nodes.iter().zip(shapes).map(words).collect()
+}
+
+/// Words for one image of the f32 buffers that all operations computed in f32 use: the first holds a result before it is
+/// quantized, the others their inputs made real, in order.
+pub(super) fn scratch_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
+    let mut words = vec![0];
+    for (node, shape) in graph.nodes.iter().zip(shapes) {
+        if !matches!(node.op, QOp::Float(_)) {
+            continue;
+        }
+        if node.output.is_some() {
+            words[0] = words[0].max(float_words(shape));
+        }
+        words.resize(words.len().max(node.inputs.len() + 1), 0);
+        for (words, &input) in words[1..].iter_mut().zip(&node.inputs) {
+            let is_real = matches!(graph.nodes[input], QNode { op: QOp::Float(_), output: None, .. });
+            *words = (*words).max(if is_real { 0 } else { float_words(&shapes[input]) });
+        }
+    }
+    words
 }
 
 /// Words of one image's f32 activation.
@@ -124,17 +180,37 @@ pub(super) fn float_words(shape: &Shape) -> usize {
 mod tests {
     use super::*;
 
+    fn plan(inputs: &[&[NodeId]], outputs: &[NodeId], words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
+        let same = vec![false; inputs.len()];
+        assign(&Reads { inputs: inputs.to_vec(), same, outputs: outputs.to_vec() }, words, keep)
+    }
+
     #[test]
     fn a_chain_needs_two_buffers_and_a_residual_three() {
-        let (of, sizes) = assign(&[&[], &[0], &[1], &[2]], &[3], &[10, 20, 30, 5], Keep::Last);
+        let (of, sizes) = plan(&[&[], &[0], &[1], &[2]], &[3], &[10, 20, 30, 5], Keep::Last);
         assert_eq!((of, sizes), (vec![0, 1, 0, 1], vec![30, 20]));
-        let (of, sizes) = assign(&[&[], &[0], &[1], &[0, 2]], &[3], &[4, 4, 4, 4], Keep::Last);
+        let (of, sizes) = plan(&[&[], &[0], &[1], &[0, 2]], &[3], &[4, 4, 4, 4], Keep::Last);
         assert_eq!(sizes.len(), 3);
         assert!(of[3] != of[0] && of[3] != of[2]);
-        let (_, sizes) = assign(&[&[], &[0], &[1]], &[2], &[1, 2, 3], Keep::All);
+        let (_, sizes) = plan(&[&[], &[0], &[1]], &[2], &[1, 2, 3], Keep::All);
         assert_eq!(sizes, [1, 2, 3]);
-        // An output that is read later, too, keeps its buffer.
-        let (of, _) = assign(&[&[], &[0], &[1], &[2]], &[1, 3], &[1; 4], Keep::Last);
-        assert!(of[2] != of[1] && of[3] != of[1]);
+    }
+
+    #[test]
+    fn outputs_are_never_overwritten() {
+        let (of, _) = plan(&[&[], &[0], &[1], &[2], &[3]], &[1, 4], &[8; 5], Keep::Last);
+        assert!(of[2..].iter().all(|&slot| slot != of[1]));
+    }
+
+    #[test]
+    fn what_shares_its_inputs_buffer_keeps_it_in_use() {
+        // 2 is the same as 1, and read by 4.
+        let inputs: [&[NodeId]; 6] = [&[], &[0], &[1], &[1], &[2, 3], &[4]];
+        let same = vec![false, false, true, false, false, false];
+        for keep in [Keep::Last, Keep::All] {
+            let reads = Reads { inputs: inputs.to_vec(), same: same.clone(), outputs: vec![5] };
+            let (of, _) = assign(&reads, &[8; 6], keep);
+            assert!(of[2] == of[1] && of[3] != of[1] && of[4] != of[1]);
+        }
     }
 }

@@ -6,6 +6,18 @@ use super::batch_norm::{Affine, affine};
 use crate::load::{Block, Branch};
 use crate::{Error, Result};
 
+/// The branches of a block as a note shows them, `3×3 + 1×1 + identity`; none where it came fused.
+pub(super) fn names(branches: &[Branch]) -> Option<String> {
+    if matches!(branches, [Branch::Conv { norm: None, .. }]) {
+        return None;
+    }
+    let names = branches.iter().map(|branch| match branch {
+        Branch::Conv { weight, .. } => format!("{}×{}", weight.dim().2, weight.dim().3),
+        Branch::Identity(_) => "identity".into(),
+    });
+    Some(names.collect::<Vec<_>>().join(" + "))
+}
+
 /// One kernel `O × I/groups × k × k` and bias `O` that compute what the block's branches do together.
 ///
 /// With `a` the scale of a branch's batch norm: `W = Σ a·W_branch`, each kernel zero-padded around its centre, an

@@ -13,7 +13,7 @@ mod tests;
 pub use merge::merge;
 
 use crate::load::TrainedNet;
-use crate::model::{Conv, Graph, Linear, Node, Op, Output};
+use crate::model::{Conv, Graph, Linear, Node, Note, NoteKind, Op, Output};
 use crate::{Error, Result};
 
 /// Fuses every block into one convolution.
@@ -25,12 +25,16 @@ use crate::{Error, Result};
 /// value is not finite in f32.
 pub fn fuse(net: &TrainedNet) -> Result<Graph> {
     let node = |name: &str, op, inputs, relu| Node { name: name.to_owned(), op, inputs, relu };
+    let mut notes = Vec::new();
     let mut nodes = vec![node("input", Op::Input(net.input_shape), vec![], false)];
     for block in &net.blocks {
         let (weight, bias) = branches::fuse_block(block).map_err(|e| e.at(format!("layer {}", block.name)))?;
         let (stride, padding) = ([block.stride; 2], [block.padding; 2]);
         let conv = Conv { weight, bias, stride, padding, groups: block.groups };
         nodes.push(node(&block.name, Op::Conv(conv), vec![nodes.len() - 1], true));
+        if let Some(text) = branches::names(&block.branches) {
+            notes.push(Note { layer: block.name.clone(), kind: NoteKind::Merged, text });
+        }
     }
     let Linear { weight, bias } = &net.classifier;
     if !weight.iter().chain(bias).all(|v| v.is_finite()) {
@@ -40,7 +44,7 @@ pub fn fuse(net: &TrainedNet) -> Result<Graph> {
     nodes.push(node(&net.classifier_name, Op::Linear(net.classifier.clone()), vec![nodes.len() - 1], false));
     let outputs = vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![net.classifier.bias.len()] }];
     let (name, input, classes) = (net.name.clone(), net.input.clone(), net.classes.clone());
-    let graph = Graph { name, input, classes, nodes, outputs, notes: Vec::new() };
+    let graph = Graph { name, input, classes, nodes, outputs, notes };
     graph.check()?;
     Ok(graph)
 }

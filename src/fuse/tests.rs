@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::branches::fuse_block;
 use super::fuse;
 use crate::load::{BatchNorm, Block, Branch, TrainedNet};
-use crate::model::{Interpolation, Linear, Op, Preprocessing, Shape};
+use crate::model::{Decode, Interpolation, Linear, Op, Preprocessing, Shape};
 
 /// The plainest convolution, padded by half the kernel.
 fn convolve(x: &Array3<f64>, w: &Array4<f32>, stride: usize, groups: usize) -> Array3<f64> {
@@ -145,6 +145,7 @@ fn net(block: Block) -> TrainedNet {
         interpolation: Interpolation::Bilinear,
         mean: [0.0; 3],
         std: [1.0; 3],
+        decode: Decode::Full,
     };
     let channels = block.out_channels;
     TrainedNet {

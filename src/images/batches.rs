@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Batch, Item, decode, preprocess};
+use super::{Batch, Item, decode, preprocess_decoded};
 use crate::model::Preprocessing;
 use crate::{Error, Result};
 
@@ -220,9 +220,11 @@ fn work(
         let Ok((number, path)) = jobs.recv() else { break };
         waited.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let _span = tracing::info_span!("decode").entered();
-        let image = catch_unwind(AssertUnwindSafe(|| preprocess(&decode::read(&path)?, preprocessing)))
-            // A decoder's bug must cost one image, not the run: nobody would answer for its number.
-            .unwrap_or_else(|_| Err(Error::bad("the image cannot be decoded")));
+        let image = catch_unwind(AssertUnwindSafe(|| {
+            preprocess_decoded(&decode::read_for(&path, preprocessing)?, preprocessing)
+        }))
+        // A decoder's bug must cost one image, not the run: nobody would answer for its number.
+        .unwrap_or_else(|_| Err(Error::bad("the image cannot be decoded")));
         if decoded.send((number, image)).is_err() {
             break;
         }

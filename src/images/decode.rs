@@ -1,4 +1,7 @@
 //! Decoding JPEG, PNG, WebP and BMP files to 8-bit RGB.
+//!
+//! With [`Decode::Scaled`] a big JPEG is decoded at 1/4 or 1/8 of its width and height by a smaller inverse transform, as
+//! Pillow's `Image.draft` and libjpeg do it, and resized from there. `docs/images.md` states what that does to the pixels.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 use std::fs::File;
@@ -7,7 +10,8 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::RgbImage;
+use super::{Decoded, RgbImage, scaled};
+use crate::model::{Decode, Preprocessing};
 use crate::{Error, Result};
 
 /// More pixels than this are refused; Pillow's own limit (`DecompressionBombError`).
@@ -26,12 +30,26 @@ const MAX_ALLOCATION: u64 = 2 << 30;
 /// A file that cannot be read, is no such image, is truncated or broken, or claims more than 179 megapixels.
 /// The message does not name the file; [`Batches`](super::Batches) adds it.
 pub fn read(path: &Path) -> Result<RgbImage> {
+    decode(&read_file(path)?)
+}
+
+/// Reads and decodes one image file as `preprocessing` says: whole, or with [`Decode::Scaled`] at a reduced scale where
+/// the file is a JPEG that is large enough. A progressive JPEG, one of four inks or coded as RGB, and one that the scaling
+/// decoder does not take, is decoded whole.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_for(path: &Path, preprocessing: &Preprocessing) -> Result<Decoded> {
+    decode_for(&read_file(path)?, preprocessing)
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
     let unreadable = |e: std::io::Error| Error::bad("cannot be read").because(e);
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     // One byte more than allowed tells a longer file.
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    decode(&bytes)
+    Ok(bytes)
 }
 
 /// Decodes an image file that lies in memory; see [`read`].
@@ -39,6 +57,39 @@ pub fn read(path: &Path) -> Result<RgbImage> {
 /// # Errors
 /// As [`read`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
+    let Opened { decoder, name, .. } = open(bytes)?;
+    to_rgb(DynamicImage::from_decoder(decoder).map_err(|e| broken(name, e))?)
+}
+
+/// Decodes an image file that lies in memory for `preprocessing`; see [`read_for`].
+///
+/// # Errors
+/// As [`read`].
+pub fn decode_for(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Decoded> {
+    let Opened { decoder, name, format } = open(bytes)?;
+    let size = [side(decoder.dimensions().0)?, side(decoder.dimensions().1)?];
+    if let (Decode::Scaled, ImageFormat::Jpeg, Some(resize)) = (preprocessing.decode, format, preprocessing.resize)
+        && let Some(reduction) = scaled::reduction(size, resize)
+        && let Some(image) = scaled::decode(bytes, size, reduction)
+    {
+        return Ok(Decoded { image, size, reduction });
+    }
+    let image = to_rgb(DynamicImage::from_decoder(decoder).map_err(|e| broken(name, e))?)?;
+    Ok(Decoded { image, size, reduction: 1 })
+}
+
+/// A file that passed all checks that can be made before its pixels are decoded.
+struct Opened<D> {
+    decoder: D,
+    name: &'static str,
+    format: ImageFormat,
+}
+
+fn broken(name: &str, e: image::ImageError) -> Error {
+    Error::bad(format!("the {name} is truncated or broken")).because(e)
+}
+
+fn open(bytes: &[u8]) -> Result<Opened<impl ImageDecoder + '_>> {
     let (format, name) = match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => (ImageFormat::Jpeg, "JPEG"),
         Ok(ImageFormat::Png) => (ImageFormat::Png, "PNG"),
@@ -55,21 +106,23 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
     if format == ImageFormat::WebP && !reaches_riff_end(bytes) {
         return Err(Error::bad("the WebP is truncated: it is shorter than its header says"));
     }
-    let broken = |e: image::ImageError| Error::bad(format!("the {name} is truncated or broken")).because(e);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_ALLOCATION);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(broken)?;
+    let decoder = reader.into_decoder().map_err(|e| broken(name, e))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Error::bad(format!("the {name} claims {width}×{height} pixels; the limit is {MAX_PIXELS} in all")));
     }
-    to_rgb(DynamicImage::from_decoder(decoder).map_err(broken)?)
+    Ok(Opened { decoder, name, format })
+}
+
+fn side(length: u32) -> Result<usize> {
+    usize::try_from(length).map_err(|e| Error::bad("the image is too large").because(e))
 }
 
 fn to_rgb(image: DynamicImage) -> Result<RgbImage> {
-    let side = |n: u32| usize::try_from(n).map_err(|e| Error::bad("the image is too large").because(e));
     let (width, height) = (side(image.width())?, side(image.height())?);
     let pixels = match image {
         DynamicImage::ImageRgb8(i) => i.into_raw(),

@@ -1,6 +1,6 @@
 //! Image sets: finding, decoding, resizing, and batches ready for a device.
 //!
-//! [`Dataset`] finds the files and their classes, [`decode`] reads one, [`preprocess`] makes it the network's input,
+//! [`Dataset`] finds the files and their classes, [`decode`] reads one, [`preprocess()`] makes it the network's input,
 //! and [`Batches`] does both on all cores ahead of the device.
 
 mod batch;
@@ -10,12 +10,13 @@ pub mod decode;
 mod labels;
 mod preprocess;
 mod resize;
+mod scaled;
 mod waited;
 
 pub use batch::Batch;
 pub use batches::{BatchOptions, Batches, Skipped};
 pub use dataset::{Dataset, Item};
-pub use preprocess::preprocess;
+pub use preprocess::{preprocess, preprocess_decoded};
 pub use waited::Waited;
 
 /// A decoded image.
@@ -27,4 +28,15 @@ pub struct RgbImage {
     pub height: usize,
     /// `height × width × 3` bytes: R, G, B.
     pub pixels: Vec<u8>,
+}
+
+/// An image that was read for a preprocessing: whole, or a big JPEG at a reduced scale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// Its pixels: `⌈width / reduction⌉` of `⌈height / reduction⌉`.
+    pub image: RgbImage,
+    /// Width and height of the whole image.
+    pub size: [usize; 2],
+    /// How many pixels of the whole image are one here, each way: 1, 4 or 8.
+    pub reduction: usize,
 }

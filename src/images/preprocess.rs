@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-use super::RgbImage;
 use super::resize::resize_window;
+use super::{Decoded, RgbImage};
 use crate::model::{MAX_SIDE, Preprocessing};
 use crate::{Error, Result};
 
@@ -18,6 +18,20 @@ use crate::{Error, Result};
 /// # Errors
 /// Without `resize`, an image of another size than the input; a size of 0 or beyond 16,384.
 pub fn preprocess(image: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec<u32>> {
+    prepare(image, [image.width, image.height], 1, preprocessing)
+}
+
+/// As [`preprocess`], for what [`decode::read_for`](super::decode::read_for) gives: the resized image has the size that
+/// the whole one would get, and a pixel of a reduced image stands for the square of pixels that it was made from.
+///
+/// # Errors
+/// As [`preprocess`].
+pub fn preprocess_decoded(decoded: &Decoded, preprocessing: &Preprocessing) -> Result<Vec<u32>> {
+    prepare(&decoded.image, decoded.size, decoded.reduction, preprocessing)
+}
+
+/// `whole` is width and height of the file's image, `reduction` how many of its pixels are one of `image`, each way.
+fn prepare(image: &RgbImage, whole: [usize; 2], reduction: usize, preprocessing: &Preprocessing) -> Result<Vec<u32>> {
     let [height, width] = preprocessing.size;
     check_side("input height", height)?;
     check_side("input width", width)?;
@@ -36,10 +50,11 @@ pub fn preprocess(image: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec
     };
     check_side("resize", resize)?;
 
-    let full = resized([image.width, image.height], resize);
+    let full = resized(whole, resize);
+    let extent = whole.map(|side| side as f64 / reduction as f64);
     let (columns, left) = center(full[0], width);
     let (rows, top) = center(full[1], height);
-    let part = resize_window(image, full, preprocessing.interpolation, columns, rows);
+    let part = resize_window(image, extent, full, preprocessing.interpolation, columns, rows);
     if [part.height, part.width] == preprocessing.size {
         return Ok(pack(&part.pixels).collect());
     }
@@ -81,10 +96,17 @@ fn pack(rgb: &[u8]) -> impl Iterator<Item = u32> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Interpolation;
+    use crate::model::{Decode, Interpolation};
 
     fn preprocessing(size: [usize; 2], resize: Option<usize>) -> Preprocessing {
-        Preprocessing { size, resize, interpolation: Interpolation::Bilinear, mean: [0.0; 3], std: [1.0; 3] }
+        Preprocessing {
+            size,
+            resize,
+            interpolation: Interpolation::Bilinear,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            decode: Decode::Full,
+        }
     }
 
     #[test]

@@ -22,17 +22,21 @@ struct Taps {
 
 /// The part `columns × rows` of `image` resized to `width × height`.
 ///
+/// `extent` is how far the picture reaches into `image`: its width and height, or a little less where its last pixels
+/// reach beyond a picture that was reduced while it was decoded (Pillow's `box`).
+///
 /// `columns` and `rows` must lie within `width` and `height`; memory and time follow the window, not the full result.
 pub(super) fn resize_window(
     image: &RgbImage,
+    extent: [f64; 2],
     [width, height]: [usize; 2],
     interpolation: Interpolation,
     columns: Range<usize>,
     rows: Range<usize>,
 ) -> RgbImage {
     debug_assert!(columns.end <= width && rows.end <= height, "the window leaves the image");
-    let horizontal = taps(image.width, width, interpolation, columns);
-    let vertical = taps(image.height, height, interpolation, rows);
+    let horizontal = taps(image.width, extent[0], width, interpolation, columns);
+    let vertical = taps(image.height, extent[1], height, interpolation, rows);
     // What of the source some pixel of the window reads.
     let (columns, rows) = (read_by(&horizontal), read_by(&vertical));
     if vertical_first([image.width, image.height], [width, height]) {
@@ -59,12 +63,12 @@ fn read_by(taps: &[Taps]) -> Range<usize> {
 }
 
 /// Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`, for the output pixels in `window`.
-fn taps(input: usize, output: usize, interpolation: Interpolation, window: Range<usize>) -> Vec<Taps> {
-    if input == output {
+fn taps(input: usize, extent: f64, output: usize, interpolation: Interpolation, window: Range<usize>) -> Vec<Taps> {
+    if extent == output as f64 {
         // Pillow skips the pass.
         return window.map(|i| Taps { start: i, weights: vec![1 << PRECISION_BITS] }).collect();
     }
-    let scale = input as f64 / output as f64;
+    let scale = extent / output as f64;
     let filter_scale = scale.max(1.0);
     let support = radius(interpolation) * filter_scale;
     let step = 1.0 / filter_scale;
@@ -170,8 +174,8 @@ mod tests {
         for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
             // The second one goes through the vertical pass first.
             for full in [[17, 90], [80, 11], [53, 20], [53, 31]] {
-                let whole = resize_window(&image, full, interpolation, 0..full[0], 0..full[1]);
-                let window = resize_window(&image, full, interpolation, 3..14, 2..10);
+                let whole = resize_window(&image, [53.0, 31.0], full, interpolation, 0..full[0], 0..full[1]);
+                let window = resize_window(&image, [53.0, 31.0], full, interpolation, 3..14, 2..10);
                 for y in 0..8 {
                     let expected = &whole.pixels[((y + 2) * full[0] + 3) * 3..][..11 * 3];
                     assert_eq!(&window.pixels[y * 11 * 3..][..11 * 3], expected, "{full:?} {interpolation:?} row {y}");
@@ -184,7 +188,7 @@ mod tests {
     fn weights_of_every_pixel_sum_to_one() {
         for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
             for (input, output) in [(1, 256), (256, 1), (375, 256), (10, 256), (10_000, 256_000)] {
-                for tap in taps(input, output, interpolation, 0..output) {
+                for tap in taps(input, input as f64, output, interpolation, 0..output) {
                     assert!(tap.start + tap.weights.len() <= input);
                     let sum: i64 = tap.weights.iter().map(|&w| i64::from(w)).sum();
                     // Each weight is rounded on its own, by at most a half.

@@ -7,7 +7,7 @@ use archmage::{SimdToken, X64V4xToken, arcane};
 use rayon::prelude::*;
 
 use super::cases::{Case, Plan, SPLITS, compare};
-use super::conv_i8::reference;
+use super::conv_i8::{reference, reference_totals};
 use super::int8::{CoarseMode, Constants};
 use super::levels::{LANES, Vector};
 use super::{Check, Geometry, Random};
@@ -66,9 +66,6 @@ impl Weights {
             )));
         }
         let mut constants = Constants::new(conv)?;
-        if !constants.requantizes {
-            return Err(Error::bad("a depthwise layer needs multipliers"));
-        }
         if constants.coarse == CoarseMode::Diagonal {
             constants.coarse = CoarseMode::Center;
         }
@@ -110,7 +107,7 @@ impl Weights {
 /// If the device failed.
 ///
 /// # Panics
-/// If `g`, the weights and the buffers do not fit together: errors of the caller.
+/// If `g`, the weights and the buffers do not fit together, or the weights have no multipliers: errors of the caller.
 pub fn dispatch(
     rec: &mut Recorder<'_>,
     g: &Geometry,
@@ -120,24 +117,58 @@ pub fn dispatch(
     w: &Weights,
     y: &Buffer,
 ) -> Result<()> {
+    output.check("depthwise_i8");
+    assert!(w.constants.requantizes, "depthwise_i8: the layer has no multipliers");
+    record(rec, g, x_zero_point, Some(output), x, w, y)
+}
+
+/// Records the convolution of `x`, packed int8, to int32 totals in `y`, four words for each four channels.
+///
+/// # Errors
+/// If the device failed.
+///
+/// # Panics
+/// If `g`, the weights and the buffers do not fit together, or the coarse part has a grid of its own and so no common
+/// total: errors of the caller.
+pub fn dispatch_accumulators(
+    rec: &mut Recorder<'_>,
+    g: &Geometry,
+    x_zero_point: i32,
+    x: &Buffer,
+    w: &Weights,
+    y: &Buffer,
+) -> Result<()> {
+    assert!(!w.constants.own_grid, "depthwise_i8: two grids have no common total");
+    record(rec, g, x_zero_point, None, x, w, y)
+}
+
+fn record(
+    rec: &mut Recorder<'_>,
+    g: &Geometry,
+    x_zero_point: i32,
+    output: Option<&Output>,
+    x: &Buffer,
+    w: &Weights,
+    y: &Buffer,
+) -> Result<()> {
     let quads = (w.constants.channels.len() / 4) as u32;
     let shape = [g.in_quads, g.out_quads, g.kernel_height, g.kernel_width];
     let expected = [quads, quads, w.kernel[0] as u32, w.kernel[1] as u32];
     assert_eq!(shape, expected, "depthwise_i8: quads and kernel of the geometry and of the weights");
-    assert!(x.len() >= g.in_words(1) && y.len() >= g.out_words(1), "depthwise_i8: buffer sizes");
+    let out_words = g.out_words(if output.is_some() { 1 } else { 4 });
+    assert!(x.len() >= g.in_words(1) && y.len() >= out_words, "depthwise_i8: buffer sizes");
     assert!((-128..=127).contains(&x_zero_point), "depthwise_i8: zero point {x_zero_point}");
-    output.check("depthwise_i8");
-    if g.out_words(1) == 0 {
+    if out_words == 0 {
         return Ok(());
     }
     match &w.storage {
         Storage::Native { fine, coarse, vectors } => {
             let layer = Native { g, x_zero_point, output, constants: &w.constants, vectors, fine, coarse };
-            layer.run(&x.host()[..g.in_words(1)], &mut y.host_mut()[..g.out_words(1)]);
+            layer.run(&x.host()[..g.in_words(1)], &mut y.host_mut()[..out_words]);
             Ok(())
         }
         Storage::Gpu { fine, coarse, channels } => {
-            for params in Params::steps(g, x_zero_point, Some(output), &w.constants, TILE) {
+            for params in Params::steps(g, x_zero_point, output, &w.constants, TILE) {
                 let pixels = (params.end_pixel - params.first_pixel) as usize;
                 let groups = groups_for(pixels.div_ceil(TILE) * g.out_quads as usize, SPEC.workgroup_size[0]);
                 rec.run(&SPEC, &params, &[x, fine, coarse, channels, y], groups)?;
@@ -151,7 +182,8 @@ pub fn dispatch(
 struct Native<'a> {
     g: &'a Geometry,
     x_zero_point: i32,
-    output: &'a Output,
+    /// None: totals are written.
+    output: Option<&'a Output>,
     constants: &'a Constants,
     vectors: &'a [Vector],
     fine: &'a [i16],
@@ -170,36 +202,41 @@ impl Native<'_> {
         let g = self.g;
         let channels = self.constants.channels.len();
         let outside = vec![self.x_zero_point as i8; channels];
-        let row_words = (g.out_width * g.out_quads) as usize;
+        let row_words = (g.out_width * g.out_quads) as usize * if self.output.is_some() { 1 } else { 4 };
         let whole = channels.next_multiple_of(LANES);
         let sums = || Sums { fine: vec![0; whole], coarse: vec![0; whole] };
         let token = X64V4xToken::summon();
-        y.par_chunks_mut(row_words).enumerate().for_each_init(sums, |sums, (row, y)| {
-            let y: &mut [i8] = bytemuck::cast_slice_mut(y);
-            match token {
-                #[cfg(target_arch = "x86_64")]
-                Some(token) => row_avx512(token, self, row, x, &outside, sums, y),
-                _ => self.row(row, x, &outside, sums, y),
-            }
+        y.par_chunks_mut(row_words).enumerate().for_each_init(sums, |sums, (row, y)| match token {
+            #[cfg(target_arch = "x86_64")]
+            Some(token) => row_avx512(token, self, row, x, &outside, sums, y),
+            _ => self.row(row, x, &outside, sums, y),
         });
     }
 
     /// One output row.
     #[inline(always)]
-    fn row(&self, row: usize, x: &[i8], outside: &[i8], sums: &mut Sums, y: &mut [i8]) {
+    fn row(&self, row: usize, x: &[i8], outside: &[i8], sums: &mut Sums, y: &mut [u32]) {
         let channels = self.constants.channels.len();
-        for (column, y) in y.chunks_exact_mut(channels).enumerate() {
+        let words = if self.output.is_some() { channels / 4 } else { channels };
+        for (column, y) in y.chunks_exact_mut(words).enumerate() {
             sums.fine.fill(0);
             sums.coarse.fill(0);
             self.sum(row, column, x, outside, &mut sums.fine[..channels], &mut sums.coarse[..channels]);
+            let totals = sums.fine.iter().zip(&sums.coarse).zip(&self.constants.channels);
+            let Some(output) = self.output else {
+                for (y, ((f, c), channel)) in y.iter_mut().zip(totals) {
+                    *y = channel.total(*f, *c).cast_unsigned();
+                }
+                continue;
+            };
+            let y: &mut [i8] = bytemuck::cast_slice_mut(y);
             if self.constants.own_grid {
-                let totals = sums.fine.iter().zip(&sums.coarse).zip(&self.constants.channels);
                 for (level, ((f, c), channel)) in y.iter_mut().zip(totals) {
-                    *level = channel.level_of_two(*f, *c, self.output);
+                    *level = channel.level_of_two(*f, *c, output);
                 }
             } else {
                 let sums = sums.fine.as_chunks().0.iter().zip(sums.coarse.as_chunks().0);
-                let mut levels = sums.zip(self.vectors).map(|((f, c), vector)| vector.levels(f, c, self.output));
+                let mut levels = sums.zip(self.vectors).map(|((f, c), vector)| vector.levels(f, c, output));
                 let (whole, rest) = y.as_chunks_mut();
                 for (y, levels) in whole.iter_mut().zip(&mut levels) {
                     *y = levels;
@@ -246,7 +283,15 @@ fn add_products(totals: &mut [i32], q: &[i8], weights: &[i16]) {
 
 /// [`Native::row`], compiled for AVX-512.
 #[arcane]
-fn row_avx512(_: X64V4xToken, layer: &Native<'_>, row: usize, x: &[i8], outside: &[i8], sums: &mut Sums, y: &mut [i8]) {
+fn row_avx512(
+    _: X64V4xToken,
+    layer: &Native<'_>,
+    row: usize,
+    x: &[i8],
+    outside: &[i8],
+    sums: &mut Sums,
+    y: &mut [u32],
+) {
     layer.row(row, x, outside, sums, y);
 }
 
@@ -280,16 +325,41 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
                 extreme: i == 4,
             };
             let case = Case::random(&plan, &mut random);
-            let weights = Weights::new(device, &case.conv)?;
-            let g = Geometry::new(case.images, case.x_shape, x[0], kernel, stride, padding, weights.groups());
-            let y = device.alloc(g.out_words(1), "y")?;
-            let mut rec = device.recorder();
-            let x = device.upload(&case.words(), "x")?;
-            dispatch(&mut rec, &g, case.x_zero_point, &case.output, &x, &weights, &y)?;
-            rec.submit()?;
-            let expected = reference(&case.conv, case.images, case.x_shape, case.x_zero_point, &case.output, &case.x);
-            checks.push(compare(case.name, &expected, &device.read(&y, g.out_words(1))?));
+            check(device, &case, false, &mut checks)?;
+            if !matches!(split, Some((_, true))) {
+                check(device, &case, true, &mut checks)?;
+            }
         }
     }
     Ok(checks)
+}
+
+/// One layer, its levels or its totals.
+fn check(device: &Device, case: &Case, totals: bool, checks: &mut Vec<Check>) -> Result<()> {
+    let Case { name, images, x_shape, conv, x_zero_point, output, x: levels } = case;
+    let mut conv = conv.clone();
+    if totals {
+        (conv.multiplier, conv.right_shift) = Default::default();
+    }
+    let weights = Weights::new(device, &conv)?;
+    let o = conv.out_channels();
+    let g = Geometry::new(*images, *x_shape, o, conv.kernel(), conv.stride, conv.padding, weights.groups());
+    let x = device.upload(&case.words(), "x")?;
+    let y = device.alloc(g.out_words(if totals { 4 } else { 1 }), "y")?;
+    let mut rec = device.recorder();
+    if totals {
+        dispatch_accumulators(&mut rec, &g, *x_zero_point, &x, &weights, &y)?;
+    } else {
+        dispatch(&mut rec, &g, *x_zero_point, output, &x, &weights, &y)?;
+    }
+    rec.submit()?;
+    let got = device.read(&y, y.len())?;
+    checks.push(if totals {
+        let got: Vec<i64> = got.into_iter().map(|word| i64::from(word.cast_signed())).collect();
+        let expected = reference_totals(&conv, *images, *x_shape, *x_zero_point, levels);
+        Check::exact(format!("{name}, totals"), &expected, &got)
+    } else {
+        compare(name.clone(), &reference(&conv, *images, *x_shape, *x_zero_point, output, levels), &got)
+    });
+    Ok(())
 }

@@ -7,7 +7,8 @@
 
 use rayon::prelude::*;
 
-use super::state::{BINS, COUNT_WORDS, Extent, INFINITY_BITS, State, magnitude, uneven};
+use super::state::{BINS, COUNT_WORDS, Extent, State, magnitude, uneven};
+use super::tally::tally;
 use super::{Check, Random, coarsen, range};
 use crate::Result;
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
@@ -108,50 +109,32 @@ fn run(
 
 /// The bin of a finite magnitude: its mantissa shifted. A subnormal number is taken for a larger one, and still is below
 /// 2^−100.
-fn bin(magnitude: u32, exponent: i32) -> usize {
+fn bin(magnitude: u32, exponent: i32) -> u32 {
     let mantissa = magnitude & 0x7F_FFFF | 0x80_0000;
     let shift = 150 + exponent - (magnitude >> 23) as i32;
-    mantissa as usize >> shift.clamp(12, 31)
+    mantissa >> shift.clamp(12, 31)
 }
 
-/// Counters behind the bins for what has none: zeros first, then what is not finite.
-const OTHERS: usize = 2 * ZEROS;
-
-/// Counters of zeros, taken in turn: half of all values are zeros, and a counter that is added to again and again makes
-/// each addition wait for the one before.
-const ZEROS: usize = 8;
-
-/// In parallel, with counters of their own. Without branches: whether a value is zero cannot be foreseen.
+/// In parallel, with counters of their own.
 fn native(extent: &Extent, x: &[u32], state: &mut State, counts: &mut [u32]) {
     let exponent = state.exponent;
+    let slot = |bits| BINS as u32 * (bits >> 31) + bin(magnitude(bits), exponent);
     let found = x
         .par_chunks(extent.chunk(1 << 16))
         .fold(
-            || vec![0u32; COUNT_WORDS + OTHERS],
-            |mut counts, words| {
-                extent.runs(words, |run| count(exponent, run, &mut counts));
-                counts
+            || (vec![0u32; COUNT_WORDS], 0),
+            |(mut counts, mut zeros), words| {
+                extent.runs(words, |run| zeros += tally(run, 1, slot, &mut counts));
+                (counts, zeros)
             },
         )
-        .reduce_with(|mut sum, more| {
+        .reduce_with(|(mut sum, zeros), (more, more_zeros)| {
             sum.iter_mut().zip(&more).for_each(|(s, m)| *s += m);
-            sum
+            (sum, zeros + more_zeros)
         });
-    let Some(found) = found else { return };
-    let (bins, others) = found.split_at(COUNT_WORDS);
-    state.zeros += others[..ZEROS].iter().sum::<u32>();
-    counts.iter_mut().zip(bins).for_each(|(s, m)| *s += m);
-}
-
-fn count(exponent: i32, run: &[u32], counts: &mut [u32]) {
-    for (i, &bits) in run.iter().enumerate() {
-        let magnitude = magnitude(bits);
-        let occupied = BINS * (bits >> 31) as usize + bin(magnitude, exponent);
-        let zero = COUNT_WORDS + i % ZEROS;
-        let slot = if magnitude == 0 { zero } else { occupied };
-        let slot = if magnitude < INFINITY_BITS { slot } else { COUNT_WORDS + ZEROS };
-        counts[slot] += 1;
-    }
+    let Some((found, zeros)) = found else { return };
+    state.zeros += zeros;
+    counts.iter_mut().zip(&found).for_each(|(s, m)| *s += m);
 }
 
 /// The twin. The product is exact: f64 holds every f32 times a power of two from 2^−116 to 2^100.

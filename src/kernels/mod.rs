@@ -10,6 +10,7 @@
 
 pub mod activation_f32;
 pub mod binary_f32;
+pub mod binary_i8;
 mod cases;
 mod check;
 pub mod coarsen;
@@ -20,12 +21,15 @@ pub mod conv_i8;
 pub mod depthwise_f32;
 pub mod depthwise_i8;
 pub mod dequantize;
+pub mod dequantize_acc;
 pub mod error_sums;
 pub mod gather_f32;
+pub mod gather_i8;
 mod geometry;
 pub mod histogram;
 mod int8;
 mod levels;
+pub mod move_i8;
 pub mod normalize;
 mod places;
 pub mod pool_f32;
@@ -39,8 +43,10 @@ pub mod resize_f32;
 mod rows;
 pub mod softmax_f32;
 mod state;
+mod tally;
 mod variants;
 pub mod window_f32;
+pub mod window_i8;
 
 pub use check::{Check, Random};
 pub use geometry::{Geometry, ungrouped};
@@ -87,7 +93,12 @@ pub static ALL: &[Kernel] = &[
     Kernel { spec: &conv_i8::tiled::NARROW, verify: conv_i8::tiled::verify_narrow },
     Kernel { spec: &depthwise_i8::SPEC, verify: depthwise_i8::verify },
     Kernel { spec: &pool_i8::SPEC, verify: pool_i8::verify },
+    Kernel { spec: &window_i8::SPEC, verify: window_i8::verify },
+    Kernel { spec: &binary_i8::SPEC, verify: binary_i8::verify },
+    Kernel { spec: &move_i8::SPEC, verify: move_i8::verify },
+    Kernel { spec: &gather_i8::SPEC, verify: gather_i8::verify },
     Kernel { spec: &dequantize::SPEC, verify: dequantize::verify },
+    Kernel { spec: &dequantize_acc::SPEC, verify: dequantize_acc::verify },
     Kernel { spec: &quantize_activation::SPEC, verify: quantize_activation::verify },
     Kernel { spec: &range::SPEC, verify: range::verify },
     Kernel { spec: &coarsen::SPEC, verify: coarsen::verify },

@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::state::{Extent, INFINITY_BITS, magnitude, uneven};
+use super::tally::tally;
 use super::{Check, Random};
 use crate::Result;
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
@@ -75,12 +76,15 @@ pub fn dispatch(rec: &mut Recorder<'_>, extent: &Extent, x: &Buffer, power: &Buf
 }
 
 /// The class of a non-zero magnitude.
-fn class(magnitude: u32) -> usize {
-    (magnitude >> 22).saturating_sub(190).min(CLASSES as u32 - 1) as usize
+fn class(magnitude: u32) -> u32 {
+    (magnitude >> 22).saturating_sub(190).min(CLASSES as u32 - 1)
 }
 
-/// In parallel, with counters of their own for each task.
+/// In parallel, with counters of their own for each task: classes × channels, for most values lie in few classes, and what
+/// is counted lies close together then.
 fn native(extent: &Extent, x: &[u32], power: &mut [u32]) {
+    let channels = extent.shape.channels;
+    let slot = |bits| channels as u32 * class(magnitude(bits));
     // Counters are set up and added once for a task: worth it only for many more values.
     let chunk = extent.chunk((1 << 16).max(8 * power.len()));
     let found = x
@@ -88,13 +92,9 @@ fn native(extent: &Extent, x: &[u32], power: &mut [u32]) {
         .fold(
             || vec![0u32; power.len()],
             |mut found, words| {
-                for pixel in extent.real(words) {
-                    for (&bits, classes) in pixel.iter().zip(found.as_chunks_mut::<CLASSES>().0) {
-                        // Without a branch: whether a value is zero cannot be foreseen.
-                        let counts = (1..INFINITY_BITS).contains(&magnitude(bits));
-                        classes[class(magnitude(bits))] += u32::from(counts);
-                    }
-                }
+                extent.runs(words, |run| {
+                    tally(run, channels, slot, &mut found);
+                });
                 found
             },
         )
@@ -102,8 +102,11 @@ fn native(extent: &Extent, x: &[u32], power: &mut [u32]) {
             sum.iter_mut().zip(&more).for_each(|(s, m)| *s += m);
             sum
         });
-    if let Some(found) = found {
-        power.iter_mut().zip(&found).for_each(|(s, m)| *s += m);
+    let Some(found) = found else { return };
+    for (class, found) in found.chunks_exact(channels).enumerate() {
+        for (to, count) in power.iter_mut().skip(class).step_by(CLASSES).zip(found) {
+            *to += count;
+        }
     }
 }
 
@@ -112,7 +115,7 @@ pub fn reference(extent: &Extent, x: &[u32], power: &mut [u32]) {
     for pixel in extent.real(x) {
         for (&bits, classes) in pixel.iter().zip(power.chunks_exact_mut(CLASSES)) {
             if (1..INFINITY_BITS).contains(&magnitude(bits)) {
-                classes[class(magnitude(bits))] += 1;
+                classes[class(magnitude(bits)) as usize] += 1;
             }
         }
     }

@@ -4,6 +4,7 @@
 //! numbers included, and does not depend on the order. x is f32, NHWC; padded channels are left out. A row of the
 //! `states` buffer is updated: what was seen before stays.
 
+use archmage::{SimdToken, X64V4xToken, arcane};
 use rayon::prelude::*;
 
 use super::state::{Extent, INFINITY_BITS, State, magnitude, uneven};
@@ -76,6 +77,7 @@ pub fn dispatch(rec: &mut Recorder<'_>, extent: &Extent, x: &Buffer, states: &Bu
 fn native(extent: &Extent, x: &[u32], state: &mut State) {
     let chunk = extent.chunk(1 << 15);
     let pixels_per_chunk = chunk / extent.shape.padded_channels().max(1);
+    let token = X64V4xToken::summon();
     let found = x
         .par_chunks(chunk)
         .enumerate()
@@ -83,10 +85,12 @@ fn native(extent: &Extent, x: &[u32], state: &mut State) {
             let mut found = State::EMPTY;
             let (mut min, mut max) = (i32::MAX, i32::MIN);
             extent.runs(words, |run| {
-                for &bits in run {
-                    let ordered = ordered(bits);
-                    (min, max) = (min.min(ordered), max.max(ordered));
-                }
+                let (least, greatest) = match token {
+                    #[cfg(target_arch = "x86_64")]
+                    Some(token) => extremes_avx512(token, run),
+                    _ => extremes(run),
+                };
+                (min, max) = (min.min(least), max.max(greatest));
             });
             if ordered(INFINITY_BITS | 1 << 31) < min && max < ordered(INFINITY_BITS) {
                 (found.min_key, found.max_key) = (key(min), key(max));
@@ -107,6 +111,18 @@ fn native(extent: &Extent, x: &[u32], state: &mut State) {
     state.min_key = state.min_key.min(found.min_key);
     state.max_key = state.max_key.max(found.max_key);
     state.bad_image = state.bad_image.min(found.bad_image);
+}
+
+/// The least and the greatest of [`ordered`].
+#[inline(always)]
+fn extremes(run: &[u32]) -> (i32, i32) {
+    run.iter().fold((i32::MAX, i32::MIN), |(min, max), &bits| (min.min(ordered(bits)), max.max(ordered(bits))))
+}
+
+/// [`extremes`], compiled for AVX-512.
+#[arcane]
+fn extremes_avx512(_: X64V4xToken, run: &[u32]) -> (i32, i32) {
+    extremes(run)
 }
 
 /// Maps the bits of a float to an i32 of the same order, with −0 just below 0: cheaper than [`State::key`] for many values.

@@ -108,13 +108,24 @@ impl Extent {
         self.images * self.shape.len()
     }
 
-    /// Hands the values of whole pixels to `visit`, padding left out, in as few runs as there are: one where no channel is
-    /// padding, else one for each pixel.
+    /// Hands the values of whole pixels to `visit` in runs of many, whole pixels each; padding is left out.
     pub(super) fn runs(&self, words: &[u32], mut visit: impl FnMut(&[u32])) {
-        if self.shape.channels == self.shape.padded_channels() {
-            visit(words);
-        } else {
-            self.real(words).for_each(visit);
+        let padded = self.shape.padded_channels();
+        if self.shape.channels == padded {
+            return visit(words);
+        }
+        let most = self.chunk(1 << 12);
+        let mut packed = vec![0; most];
+        for pixels in words.chunks(most) {
+            let mut end = 0;
+            for pixel in pixels.chunks_exact(padded) {
+                // Four at a time; what is too much is overwritten by the next pixel.
+                for (to, quad) in packed[end..].as_chunks_mut::<4>().0.iter_mut().zip(pixel.as_chunks().0) {
+                    *to = *quad;
+                }
+                end += self.shape.channels;
+            }
+            visit(&packed[..end]);
         }
     }
 

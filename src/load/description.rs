@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Interpolation, MAX_SIDE, Preprocessing};
+use crate::model::{Decode, Interpolation, MAX_SIDE, Preprocessing};
 use crate::{Error, Result};
 
 /// ε of `PyTorch`'s batch norm, where nothing else is said.
@@ -110,13 +110,14 @@ impl InputDescription {
     /// The same as the model's type.
     pub fn preprocessing(&self) -> Preprocessing {
         let Self { size, resize, crop: Crop::Center, interpolation, mean, std } = *self;
-        Preprocessing { size, resize, interpolation, mean, std }
+        Preprocessing { size, resize, interpolation, mean, std, decode: Decode::Full }
     }
 }
 
 impl From<&Preprocessing> for InputDescription {
     fn from(input: &Preprocessing) -> Self {
-        let Preprocessing { size, resize, interpolation, mean, std } = *input;
+        // How files are decoded is no property of the model.
+        let Preprocessing { size, resize, interpolation, mean, std, decode: _ } = *input;
         Self { size, resize, crop: Crop::Center, interpolation, mean, std }
     }
 }

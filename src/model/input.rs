@@ -1,6 +1,11 @@
 //! How an image file becomes the network's input tensor.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// The longest side of an input or a resized image that is taken.
 pub const MAX_SIDE: usize = 16_384;
@@ -13,6 +18,39 @@ pub enum Interpolation {
     Bilinear,
     /// Cubic filter, a = −0.5.
     Bicubic,
+}
+
+/// How much of a JPEG is decoded before the resize.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decode {
+    /// Every pixel.
+    #[default]
+    Full,
+    /// A big one at 1/4 or 1/8 of its width and height, where that still is at least as large as the resized image.
+    /// It moves pixels by a level or so; see [`images::decode`](crate::images::decode).
+    Scaled,
+}
+
+impl fmt::Display for Decode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::Scaled => "scaled",
+        })
+    }
+}
+
+impl FromStr for Decode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "full" => Ok(Self::Full),
+            "scaled" => Ok(Self::Scaled),
+            _ => Err(Error::usage(format!("images cannot be decoded `{text}`")).hint("choose full or scaled")),
+        }
+    }
 }
 
 /// Preprocessing: resize the shorter side, crop the centre, normalize each colour: `(v/255 − mean) / std`.
@@ -28,6 +66,9 @@ pub struct Preprocessing {
     pub mean: [f64; 3],
     /// Standard deviation of each colour, on 0 … 1.
     pub std: [f64; 3],
+    /// How much of a JPEG is decoded; a file that does not say means all of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub decode: Decode,
 }
 
 impl Preprocessing {
@@ -35,4 +76,9 @@ impl Preprocessing {
     pub fn levels(&self) -> [[f64; 256]; 3] {
         std::array::from_fn(|c| std::array::from_fn(|v| (v as f64 / 255.0 - self.mean[c]) / self.std[c]))
     }
+}
+
+/// Whether files need not say it.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

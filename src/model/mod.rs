@@ -9,7 +9,7 @@ mod rearrange;
 mod shape;
 
 pub use graph::{Conv, Graph, Linear, Node, NodeId, Note, NoteKind, Op, Output, class_count};
-pub use input::{Interpolation, MAX_SIDE, Preprocessing};
+pub use input::{Decode, Interpolation, MAX_SIDE, Preprocessing};
 pub use ops::{Activation, Axis, Binary, Coordinates, Pool, PoolKind, Resize, broadcast, joined};
 pub use qparams::{Multiplier, QParams};
 pub use quantized::{Coarse, CoarseScale, QBinary, QConv, QNode, QOp, QuantizedGraph, SplitReport, Support, Table};

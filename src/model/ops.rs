@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Shape;
 
@@ -12,9 +12,11 @@ use super::Shape;
 pub enum Activation {
     /// `min(max(x, low), high)`; either may be infinite. `ReLU` that follows nothing it could be fused into is `[0, ∞)`.
     Clip {
-        /// The smallest value.
+        /// The smallest value; −∞ is null in JSON.
+        #[serde(deserialize_with = "or_lowest")]
         low: f32,
-        /// The largest value.
+        /// The largest value; ∞ is null in JSON.
+        #[serde(deserialize_with = "or_highest")]
         high: f32,
     },
     /// `x` where it is positive, else `slope·x`.
@@ -35,6 +37,14 @@ pub enum Activation {
     HardSwish,
     /// `x / (1 + e^(−x))`.
     Silu,
+}
+
+fn or_lowest<'de, D: Deserializer<'de>>(low: D) -> Result<f32, D::Error> {
+    Ok(Option::deserialize(low)?.unwrap_or(f32::NEG_INFINITY))
+}
+
+fn or_highest<'de, D: Deserializer<'de>>(high: D) -> Result<f32, D::Error> {
+    Ok(Option::deserialize(high)?.unwrap_or(f32::INFINITY))
 }
 
 impl Activation {
@@ -152,6 +162,15 @@ impl Pool {
     /// Shape of the output.
     pub fn output(&self, x: Shape) -> Shape {
         Shape::new(x.channels, self.side(x.height, 0), self.side(x.width, 1))
+    }
+
+    /// A bound of what a mean over a window divides by, for an input of shape `x`: the values of a window, those outside the
+    /// image only where they count.
+    pub fn largest_divisor(&self, x: Shape) -> usize {
+        match self.kind {
+            PoolKind::AverageWithPadding => self.kernel[0] * self.kernel[1],
+            PoolKind::Max | PoolKind::Average => self.kernel[0].min(x.height) * self.kernel[1].min(x.width),
+        }
     }
 
     /// The rows or columns of the image that the window at output position `at` along `axis` covers (empty where it lies
@@ -296,6 +315,35 @@ mod tests {
         // A window that would begin behind the image is dropped: ceil((2 + 1 − 1)/2) + 1 = 2, but 2 ≥ 2.
         let dropped = pool(PoolKind::Max, 1, 2, [0, 0, 1, 1], true);
         assert_eq!(dropped.side(2, 0), 1);
+    }
+
+    #[test]
+    fn no_divisor_is_above_the_bound() {
+        for kind in [PoolKind::Average, PoolKind::AverageWithPadding] {
+            for (kernel, stride, padding, ceil, input) in [
+                (3, 2, [1; 4], false, 5),
+                (3, 2, [0; 4], true, 6),
+                (5, 1, [4; 4], true, 3),
+                (4, 3, [3, 0, 0, 3], true, 2),
+            ] {
+                let p = pool(kind, kernel, stride, padding, ceil);
+                let x = Shape::new(1, input, input);
+                let divisors = |axis| (0..p.side(input, axis)).map(move |at| p.window(input, axis, at).1);
+                let largest = divisors(0).max().unwrap() * divisors(1).max().unwrap();
+                assert!(divisors(0).chain(divisors(1)).all(|d| d > 0) && largest <= p.largest_divisor(x), "{p:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn infinite_bounds_are_null_in_json() {
+        let relu = Activation::Clip { low: 0.0, high: f32::INFINITY };
+        let text = serde_json::to_string(&relu).unwrap();
+        assert_eq!(text, r#"{"clip":{"low":0.0,"high":null}}"#);
+        assert_eq!(serde_json::from_str::<Activation>(&text).unwrap(), relu);
+        let lower = serde_json::from_str::<Activation>(r#"{"clip":{"low":null,"high":1.5}}"#).unwrap();
+        assert_eq!(lower, Activation::Clip { low: f32::NEG_INFINITY, high: 1.5 });
+        assert!(serde_json::from_str::<Activation>(r#"{"clip":{"low":0.0}}"#).is_err());
     }
 
     #[test]

@@ -40,10 +40,11 @@ pub struct QNode {
     pub op: QOp,
     /// The nodes whose activations it reads.
     pub inputs: Vec<NodeId>,
-    /// Whether a `ReLU` follows: a clamp from below at the output's zero point.
+    /// Whether a `ReLU` follows, in a convolution or a binary operation: a clamp from below at the output's zero point, or
+    /// at 0 where accumulators are made real.
     pub relu: bool,
     /// How the output is stored as levels. None where it is not ([`Graph::stored`](super::Graph::stored)): a convolution's
-    /// or classifier's stays int32 accumulators, a [`QOp::Float`]'s real.
+    /// or classifier's stays int32 accumulators (real: `acc · s_x · scale[o]`), a [`QOp::Float`]'s real.
     pub output: Option<QParams>,
     /// What was decided about the split, and why.
     pub split: SplitReport,
@@ -54,7 +55,8 @@ pub struct QNode {
 pub enum QOp {
     /// The network input; 8-bit levels become int8 through a table.
     Input(Shape),
-    /// Convolution in integers.
+    /// Convolution in integers. Where the output is not stored, as the classifier: without `multiplier`, and its coarse part
+    /// on no grid of its own.
     Conv(QConv),
     /// Sum over height and width, then one multiplier `s_x / (s_y·H·W)`.
     GlobalAveragePool(Multiplier),
@@ -69,7 +71,7 @@ pub enum QOp {
     Pool {
         /// Windows and kind.
         pool: Pool,
-        /// One for each divisor from 1 to the largest.
+        /// One for each divisor from 1 to [`Pool::largest_divisor`].
         multipliers: Vec<Multiplier>,
     },
     /// Moved levels; the output is stored as the input.
@@ -144,9 +146,9 @@ pub struct QConv {
     /// int32 bias of each output channel, the zero point of the input folded in:
     /// `round(bias/(s_x·s_f)) − z_x·Σ(Q_f + 2^k·Q_c)` (published split: `− z_x·ΣQ_f`).
     pub bias: Array1<i32>,
-    /// `M` (published split: `M_f`) of each output channel; empty for the classifier.
+    /// `M` (published split: `M_f`) of each output channel; empty where the output stays accumulators.
     pub multiplier: Array1<i32>,
-    /// `n` of each output channel; empty for the classifier.
+    /// `n` of each output channel; empty where the output stays accumulators.
     pub right_shift: Array1<u8>,
     /// Vertical and horizontal stride.
     pub stride: [usize; 2],
@@ -332,7 +334,7 @@ impl QuantizedGraph {
     /// Shape of every activation, in the order of `nodes`.
     ///
     /// # Panics
-    /// If an operation does not fit its inputs: errors of whoever made the graph.
+    /// If an operation does not fit its inputs: a graph that neither `quantize` made nor a reader checked.
     pub fn shapes(&self) -> Vec<Shape> {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {

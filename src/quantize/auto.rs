@@ -3,16 +3,18 @@
 //! Starting with no layer split, the (layer, support) step with the largest drop of `Σ E[x²]·(W − W')²/s_y²` for each
 //! added multiplication is taken again and again, until no step that still fits the budget gains. A step may also widen
 //! a support chosen before; it then costs the difference. Steps that no longer fit are passed over. Source:
-//! docs/quantization.md, "`--split auto`".
+//! docs/quantization.md, "`--split auto`". A convolution whose result is not stored has no `s_y` and stays whole.
+
+use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use super::plan::{Choice, Plan};
 use super::split::{Form, has_diagonal};
 use super::weights::{quantize_layer, weighted_error};
-use super::{Choice, Plan};
-use crate::Result;
-use crate::calibrate::Calibration;
-use crate::model::{Conv, Op, Support};
+use crate::calibrate::{ActivationStats, Calibration};
+use crate::model::{Conv, NodeId, Op, QParams, Support};
+use crate::{Error, Result};
 
 /// One support for one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,9 +36,14 @@ struct Offer {
 /// The form of every node. A pure function of weights, statistics and options.
 pub(super) fn choose(plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<Choice>> {
     let nodes = &plan.graph.nodes;
-    let offers = (0..nodes.len()).into_par_iter().map(|id| match &nodes[id].op {
-        Op::Conv(conv) if !plan.is_float(&nodes[id]) => {
-            offer(plan, id, conv, calibration).map(Some).map_err(|e| e.at(&nodes[id].name))
+    let statistics: HashMap<&str, &ActivationStats> =
+        calibration.activations.iter().map(|stats| (stats.name.as_str(), stats)).collect();
+    let offers = (0..nodes.len()).into_par_iter().map(|id| match (&nodes[id].op, &plan.made[id], plan.stored[id]) {
+        (Op::Conv(conv), None, Some(stored)) => {
+            let statistics = nodes[id].inputs.first().and_then(|&from| statistics.get(nodes[from].name.as_str()));
+            let statistics = statistics.ok_or_else(|| Error::bad("there are no statistics of its input"));
+            let found = statistics.and_then(|statistics| offer(plan, id, conv, stored.params, statistics));
+            found.map(Some).map_err(|e| e.at(&nodes[id].name))
         }
         _ => Ok(None),
     });
@@ -46,17 +53,14 @@ pub(super) fn choose(plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<C
     let mut taken = take(&layers, plan.options.max_overhead * plan.graph.macs() as f64).into_iter();
     Ok(offers
         .iter()
-        .map(|offer| offer.as_ref().map_or((Form::Plain, None), |o| describe(o, taken.next().flatten())))
+        .enumerate()
+        .map(|(id, offer)| offer.as_ref().map_or_else(|| plan.form(id), |o| describe(o, taken.next().flatten())))
         .collect())
 }
 
-/// The errors and costs of one layer.
-fn offer(plan: &Plan<'_>, id: usize, conv: &Conv, calibration: &Calibration) -> Result<Offer> {
-    let (Some(layer), Some(output)) = (plan.layer(id)?, plan.stored[id]) else {
-        unreachable!("a convolution is a layer with a stored output");
-    };
-    let (from, _) = plan.input(&plan.graph.nodes[id])?;
-    let statistics = &calibration.activations[from];
+/// The errors and costs of one layer, its output stored as `output`; `statistics` are those of its input.
+fn offer(plan: &Plan<'_>, id: NodeId, conv: &Conv, output: QParams, statistics: &ActivationStats) -> Result<Offer> {
+    let Some(layer) = plan.layer(id) else { unreachable!("a layer in integers") };
     let power: Vec<f64> = (0..statistics.channels()).map(|c| statistics.mean_square(c)).collect();
     let objective = |form: Form| -> Result<(f64, bool)> {
         let (quantized, _) = quantize_layer(&layer, form, plan.options.granularity)?;

@@ -41,7 +41,8 @@ pub enum Granularity {
 pub struct QuantizeOptions {
     /// Bit width of weights, 2 to 8; default 8.
     pub weight_bits: u8,
-    /// Bit width of the first convolution's and the classifier's weights; default: that of the others.
+    /// Bit width of the weights of the first convolutions and of the classifier, or where there is none, of the
+    /// convolutions that nothing stored comes after; default: that of the others.
     pub first_last_bits: Option<u8>,
     /// How many scales; default one for each channel.
     pub granularity: Granularity,

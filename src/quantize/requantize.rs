@@ -4,25 +4,9 @@
 //! `m = s_x·s_f/s_y`; Q stands for `Q_f + 2^k·Q_c`. `Σ|Q|·max|q_x − z_x| + |bias| < 2^31` must hold in every channel.
 //! Source: docs/quantization.md, "Overflow" and "Activations".
 
+use super::stored::Stored;
 use crate::model::{Coarse, CoarseScale, Multiplier, QConv, QParams};
 use crate::{Error, Result};
-
-/// The input of a layer, as its integer arithmetic sees it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Input {
-    /// How it is stored.
-    pub params: QParams,
-    /// The largest |q − z| that occurs.
-    pub reach: i64,
-}
-
-impl Input {
-    /// The output of a node as input of the next.
-    pub(crate) fn new(params: QParams, relu: bool) -> Self {
-        // The bias holds −z·ΣQ, so partial sums reach |z| too; after calibration it is never the larger of the two.
-        Self { params, reach: params.reach(relu).max(i64::from(params.zero_point.unsigned_abs())) }
-    }
-}
 
 /// Σ and Σ|·| of the levels of one channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,9 +34,9 @@ impl Sums {
     }
 
     /// The largest magnitude of the accumulator, its bias being `bias` before the zero point is folded in.
-    fn bound(self, input: Input, bias: f64) -> f64 {
+    fn bound(self, input: Stored, bias: f64) -> f64 {
         // Exact below 2^53, and far above the limit beyond.
-        self.magnitude as f64 * input.reach as f64 + bias.abs()
+        self.magnitude as f64 * input.reach() as f64 + bias.abs()
     }
 }
 
@@ -70,7 +54,7 @@ pub(super) struct Growth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Channel {
     pub bias: i32,
-    /// None for the classifier.
+    /// None where the output stays accumulators.
     pub multiplier: Option<Multiplier>,
     /// `−z_x·ΣQ_c` and `M_c` of the published split, 0 otherwise.
     pub coarse_bias: i32,
@@ -97,7 +81,7 @@ pub(super) struct Levels<'a, P: Iterator<Item = usize>> {
 pub(super) fn channel<P: Iterator<Item = usize>>(
     levels: Levels<'_, P>,
     bias: f32,
-    input: Input,
+    input: Stored,
     output_scale: Option<f32>,
 ) -> Result<std::result::Result<Channel, Growth>> {
     let s_x = f64::from(input.params.scale);
@@ -145,7 +129,7 @@ fn sum_fits(fine: Multiplier, fine_bound: f64, coarse_multiplier: i32, coarse_bo
 ///
 /// # Errors
 /// Naming the first channel whose sums could overflow.
-pub(crate) fn check_overflow(conv: &QConv, input: Input) -> Result<()> {
+pub(crate) fn check_overflow(conv: &QConv, input: Stored) -> Result<()> {
     let (_, per_group, kh, kw) = conv.fine.dim();
     let fine = conv.fine.as_standard_layout();
     let coarse = conv.coarse.as_ref().map(|c: &Coarse| c.weights.as_standard_layout());
@@ -187,11 +171,11 @@ pub(crate) fn check_overflow(conv: &QConv, input: Input) -> Result<()> {
     Ok(())
 }
 
-/// The multiplier of global average pooling, `s_x/(s_y·H·W)`: a sum over `pixels` becomes a mean.
+/// The multiplier of a mean over `pixels`, `s_x/(s_y·pixels)`.
 ///
 /// # Errors
 /// Where the multiplier is out of range, or the sum of so many pixels could overflow.
-pub(super) fn pool(input: Input, output: &QParams, pixels: usize) -> Result<Multiplier> {
+pub(super) fn pool(input: Stored, output: &QParams, pixels: usize) -> Result<Multiplier> {
     check_pool(input, pixels)?;
     Multiplier::new(f64::from(input.params.scale) / (f64::from(output.scale) * pixels as f64))
 }
@@ -200,8 +184,8 @@ pub(super) fn pool(input: Input, output: &QParams, pixels: usize) -> Result<Mult
 ///
 /// # Errors
 /// Where it does not.
-pub(crate) fn check_pool(input: Input, pixels: usize) -> Result<()> {
-    if pixels > 0 && input.reach as f64 * pixels as f64 <= LIMIT {
+pub(crate) fn check_pool(input: Stored, pixels: usize) -> Result<()> {
+    if pixels > 0 && input.reach() as f64 * pixels as f64 <= LIMIT {
         return Ok(());
     }
     Err(Error::bad(format!("the sum over {pixels} pixels does not fit 32 bits")))
@@ -211,8 +195,8 @@ pub(crate) fn check_pool(input: Input, pixels: usize) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn input(zero_point: i32) -> Input {
-        Input::new(QParams { scale: 0.5, zero_point, qmin: -128, qmax: 127 }, true)
+    fn input(zero_point: i32) -> Stored {
+        Stored::new(QParams { scale: 0.5, zero_point, qmin: -128, qmax: 127 }, true)
     }
 
     #[test]

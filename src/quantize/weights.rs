@@ -4,9 +4,10 @@ use ndarray::{Array1, Array4, ArrayView1, ArrayView4, Axis};
 use rayon::prelude::*;
 
 use super::options::Granularity;
-use super::requantize::{Channel, Input, Levels, channel};
+use super::requantize::{Channel, Levels, channel};
 use super::search::{largest, search, split_at};
 use super::split::{Form, published, published_scales};
+use super::stored::Stored;
 use crate::model::{Coarse, CoarseScale, QConv, QParams};
 use crate::{Error, Result};
 
@@ -31,8 +32,8 @@ pub(super) struct Layer<'a> {
     pub padding: [usize; 2],
     pub groups: usize,
     pub bits: u8,
-    pub input: Input,
-    /// None for the classifier.
+    pub input: Stored,
+    /// None where the output stays accumulators.
     pub output: Option<QParams>,
 }
 

@@ -14,7 +14,8 @@ const INPUT_BITS: u8 = 8;
 
 /// Chooses a range for each activation, in parallel.
 ///
-/// - The network input (the first activation) is 8-bit, symmetric, minmax.
+/// - The network input (the first activation; `quantize` takes no network where it is not stored) is 8-bit, symmetric,
+///   minmax.
 /// - Symmetric: the method is applied to the histogram of |x|. Affine: to each sign's histogram on its own, which gives
 ///   the two ends; a sign that does not occur ends at 0.
 /// - A histogram with fewer occupied bins than the 2^(b−1) levels of one sign takes minmax.

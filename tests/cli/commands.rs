@@ -73,6 +73,38 @@ fn merged_statistics_are_those_of_one_run() {
 }
 
 #[test]
+fn statistics_remember_how_images_were_decoded() {
+    let bench = Bench::new();
+    for i in 0..6 {
+        bench.image(&format!("photos/{i}.jpg"), 90 + i, 100, i);
+    }
+    let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
+    let calibrate = "calibrate m.safetensors --images photos";
+    bench.run(&format!("{calibrate} -o plain.safetensors")).ok();
+    bench.run(&format!("{calibrate} -o full.safetensors --decode full")).ok();
+    bench.run(&format!("{calibrate} -o scaled.safetensors --decode scaled")).ok();
+    assert_eq!(bytes("plain.safetensors"), bytes("full.safetensors"));
+    assert!(bytes("full.safetensors") != bytes("scaled.safetensors"));
+
+    let differs = ["scaled.safetensors", "decoded differently (scaled, not full)", "--decode"];
+    bench.fails("quantize m.safetensors --stats scaled.safetensors -o q.safetensors", 3, &differs);
+    let differs = ["decoded differently (full, not scaled)", "--decode"];
+    bench.fails("merge full.safetensors scaled.safetensors -o sum.safetensors", 3, &differs);
+    bench.run("quantize m.safetensors --stats scaled.safetensors --decode scaled -o q0.safetensors").ok();
+    bench.run("quantize m.safetensors --images photos --decode scaled -o q1.safetensors").ok();
+    assert_eq!(bytes("q0.safetensors"), bytes("q1.safetensors"));
+
+    std::fs::create_dir_all(bench.path("classes")).unwrap();
+    std::fs::rename(bench.path("photos"), bench.path("classes/cat")).unwrap();
+    let evaluate = "evaluate q0.safetensors --images classes --baseline m.safetensors --json";
+    let sqnr =
+        |words: &str| bench.run(&format!("{evaluate} {words}")).ok().json()["results"][0]["logit_sqnr_db"].clone();
+    assert_eq!(sqnr(""), sqnr("--decode scaled"));
+    assert!(sqnr("") != sqnr("--decode full"));
+    bench.fails(&format!("{evaluate} --decode half"), 2, &["images cannot be decoded `half`", "full or scaled"]);
+}
+
+#[test]
 fn a_fused_file_computes_the_same() {
     let bench = Bench::new();
     bench.run("fuse m.safetensors -o fused.safetensors").ok();
@@ -149,7 +181,7 @@ fn inspect_shows_branches() {
     let text = bench.run("inspect m.safetensors").ok().stdout;
     assert!(text.contains("3×3 + 1×1 + identity"), "{text}");
     let json = bench.run("inspect m.safetensors --json").ok().json();
-    assert_eq!(json["layers"].as_array().unwrap().len(), 4);
+    assert_eq!(json["layers"].as_array().unwrap().len(), 6);
     assert!(json["layers"][0]["center_to_neighbours"].as_f64().unwrap() > 0.0);
 }
 

@@ -65,7 +65,7 @@ fn files_are_told_apart_and_read_by_path() {
 }
 
 /// The entry as JSON, edited and put back; the tensors stay.
-fn with_entry(bytes: &[u8], edit: impl Fn(&mut Value)) -> Vec<u8> {
+pub(crate) fn with_entry(bytes: &[u8], edit: impl Fn(&mut Value)) -> Vec<u8> {
     with_header(bytes, |header| {
         let mut entry: Value = serde_json::from_str(header["__metadata__"]["repquant"].as_str().unwrap()).unwrap();
         edit(&mut entry);
@@ -74,7 +74,7 @@ fn with_entry(bytes: &[u8], edit: impl Fn(&mut Value)) -> Vec<u8> {
 }
 
 /// The safetensors header, edited and put back.
-fn with_header(bytes: &[u8], edit: impl Fn(&mut Value)) -> Vec<u8> {
+pub(crate) fn with_header(bytes: &[u8], edit: impl Fn(&mut Value)) -> Vec<u8> {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     edit(&mut header);
@@ -85,7 +85,7 @@ fn with_header(bytes: &[u8], edit: impl Fn(&mut Value)) -> Vec<u8> {
     edited
 }
 
-fn refused(bytes: &[u8], what: &str) {
+pub(crate) fn refused(bytes: &[u8], what: &str) {
     let error = from_bytes(bytes).expect_err(what);
     assert_eq!(error.kind(), ErrorKind::Input, "{what}: {error}");
 }
@@ -97,7 +97,8 @@ fn entries_that_contradict_are_refused() {
     // A pointer into the entry, and what to put there.
     let edits = [
         ("/kind", json!("float")),
-        ("/version", json!(2)),
+        ("/version", json!(3)),
+        ("/version", json!(1)),
         ("/version", json!(-1)),
         ("/nodes", json!([])),
         ("/classes", json!(["one"])),

@@ -2,7 +2,9 @@
 
 use ndarray::{Array1, Array2, Array4};
 use repquant::calibrate::Calibration;
-use repquant::model::{Conv, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, QuantizedGraph, Shape};
+use repquant::model::{
+    Conv, Decode, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, QuantizedGraph, Shape,
+};
 use repquant::quantize::{QuantizeOptions, quantize};
 use repquant::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
 
@@ -71,6 +73,7 @@ pub(crate) fn network() -> Graph {
             interpolation: Interpolation::Bilinear,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
+            decode: Decode::Full,
         },
         classes: Some((0..5).map(|i| format!("class {i}")).collect()),
         outputs: vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![5] }],

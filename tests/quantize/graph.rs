@@ -93,7 +93,13 @@ fn shapes_lengths_and_limits() {
 
 /// Output levels of one channel by integers, with the same arithmetic as a device: one accumulator for each part,
 /// `levels` being one receptive field.
-fn integer_output(conv: &QConv, o: usize, levels: &[i32], output: Option<&QParams>, relu: bool) -> (i64, Option<i8>) {
+pub(crate) fn integer_output(
+    conv: &QConv,
+    o: usize,
+    levels: &[i32],
+    output: Option<&QParams>,
+    relu: bool,
+) -> (i64, Option<i8>) {
     let (_, per_group, kh, kw) = conv.fine.dim();
     let fine = conv.fine.index_axis(Axis(0), o);
     let acc_f =

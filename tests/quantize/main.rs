@@ -4,9 +4,13 @@
 mod common;
 
 mod auto;
+mod branched;
+mod decisions;
 mod file;
+mod file_ops;
 mod fixtures;
 mod golden;
 mod graph;
+mod plain;
 mod requantize;
 mod search;

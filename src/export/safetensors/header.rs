@@ -4,14 +4,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    CoarseScale, Multiplier, Op, Output, Preprocessing, QConv, QOp, QParams, Shape, SplitReport, Support,
+    Activation, Axis, Binary, CoarseScale, Multiplier, Op, Output, Pool, Preprocessing, QBinary, QConv, QOp, QParams,
+    Rearrange, Resize, Shape, SplitReport, Support,
 };
-use crate::{Error, Result};
 
 /// What the entry calls this kind of file.
 pub(super) const KIND: &str = "quantized";
 /// Version of the layout.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
+/// The version before: no outputs, and a classifier in the end.
+pub(super) const VERSION_1: u64 = 1;
 
 /// The metadata entry.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,7 +30,8 @@ pub(super) struct Header {
     pub options: Value,
     pub calibration: Value,
     pub nodes: Vec<HeaderNode>,
-    pub outputs: Vec<Output>,
+    /// None in version 1.
+    pub outputs: Option<Vec<Output>>,
 }
 
 /// A node without its tensors.
@@ -51,8 +54,38 @@ pub(super) enum HeaderOp {
     Conv(Geometry),
     Linear(Geometry),
     GlobalAveragePool(Multiplier),
+    Table,
+    Binary(QBinary),
+    Pool(Pool),
+    Rearrange(Rearrange),
+    Concat(Tables),
     FloatConv(FloatGeometry),
     FloatLinear,
+    Float(FloatOp),
+}
+
+/// An operation without weights that is computed in float.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum FloatOp {
+    GlobalAveragePool,
+    Activation(Activation),
+    Binary(Binary),
+    Pool(Pool),
+    Rearrange(Rearrange),
+    Concat(Axis),
+    Resize(Resize),
+    Softmax(Axis),
+    Constant,
+}
+
+/// A concatenation.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tables {
+    pub axis: Axis,
+    /// Which inputs have a table.
+    pub tables: Vec<bool>,
 }
 
 /// What the tensors of a quantized layer do not say.
@@ -95,9 +128,9 @@ pub(super) enum ScaleForm {
 
 impl HeaderOp {
     /// An operation without its tensors.
-    pub(super) fn of(op: &QOp) -> Result<Self> {
-        Ok(match op {
-            QOp::Input(shape) => Self::Input(*shape),
+    pub(super) fn of(op: &QOp) -> Self {
+        match op {
+            QOp::Input(shape) | QOp::Float(Op::Input(shape)) => Self::Input(*shape),
             QOp::Conv(conv) => Self::Conv(Geometry::of(conv)),
             QOp::Linear(conv) => Self::Linear(Geometry::of(conv)),
             QOp::GlobalAveragePool(multiplier) => Self::GlobalAveragePool(*multiplier),
@@ -105,8 +138,23 @@ impl HeaderOp {
                 Self::FloatConv(FloatGeometry { stride: conv.stride, padding: conv.padding, groups: conv.groups })
             }
             QOp::Float(Op::Linear(_)) => Self::FloatLinear,
-            _ => return Err(Error::bad("this operation cannot be written")),
-        })
+            QOp::Table(_) => Self::Table,
+            QOp::Binary(binary) => Self::Binary(*binary),
+            QOp::Pool { pool, .. } => Self::Pool(*pool),
+            QOp::Rearrange(rearrange) => Self::Rearrange(rearrange.clone()),
+            QOp::Concat { axis, tables } => {
+                Self::Concat(Tables { axis: *axis, tables: tables.iter().map(Option::is_some).collect() })
+            }
+            QOp::Float(Op::GlobalAveragePool) => Self::Float(FloatOp::GlobalAveragePool),
+            QOp::Float(Op::Activation(activation)) => Self::Float(FloatOp::Activation(*activation)),
+            QOp::Float(Op::Binary(binary)) => Self::Float(FloatOp::Binary(*binary)),
+            QOp::Float(Op::Pool(pool)) => Self::Float(FloatOp::Pool(*pool)),
+            QOp::Float(Op::Rearrange(rearrange)) => Self::Float(FloatOp::Rearrange(rearrange.clone())),
+            QOp::Float(Op::Concat(axis)) => Self::Float(FloatOp::Concat(*axis)),
+            QOp::Float(Op::Resize(resize)) => Self::Float(FloatOp::Resize(*resize)),
+            QOp::Float(Op::Softmax(axis)) => Self::Float(FloatOp::Softmax(*axis)),
+            QOp::Float(Op::Constant(_)) => Self::Float(FloatOp::Constant),
+        }
     }
 }
 

@@ -3,13 +3,18 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use ndarray::{Array1, Array2, Array4};
+use ndarray::{Array1, Array2, Array3, Array4};
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
-use super::header::{CoarseForm, FloatGeometry, Geometry, Header, HeaderNode, HeaderOp, KIND, ScaleForm, VERSION};
+use super::header::{
+    CoarseForm, FloatGeometry, FloatOp, Geometry, Header, HeaderNode, HeaderOp, KIND, ScaleForm, Tables, VERSION,
+    VERSION_1,
+};
 use crate::export::check::check;
 use crate::export::kind::Kind;
-use crate::model::{Coarse, CoarseScale, Conv, Linear, Op, QConv, QNode, QOp, QuantizedGraph};
+use crate::model::{
+    Coarse, CoarseScale, Conv, Linear, Multiplier, Op, Output, Pool, PoolKind, QConv, QNode, QOp, QuantizedGraph, Table,
+};
 use crate::tensor_file::{self, METADATA_KEY, open};
 use crate::{Error, Result};
 
@@ -39,6 +44,11 @@ pub fn from_bytes(bytes: &[u8]) -> Result<QuantizedGraph> {
         let name = node.name.clone();
         read_node(node, &mut tensors).map_err(|e| e.at(name.escape_debug()))
     });
+    let nodes = nodes.collect::<Result<Vec<QNode>>>()?;
+    let outputs = match header.outputs {
+        Some(outputs) => outputs,
+        None => version_1_outputs(&nodes)?,
+    };
     let graph = QuantizedGraph {
         name: header.name,
         input: header.input,
@@ -46,8 +56,8 @@ pub fn from_bytes(bytes: &[u8]) -> Result<QuantizedGraph> {
         source_digest: header.source_digest,
         options: header.options,
         calibration: header.calibration,
-        nodes: nodes.collect::<Result<_>>()?,
-        outputs: header.outputs,
+        nodes,
+        outputs,
     };
     let mut left: Vec<&str> = tensors.keys().map(String::as_str).collect();
     left.sort_unstable();
@@ -70,11 +80,25 @@ fn header(metadata: &Metadata) -> Result<Header> {
     if kind != KIND {
         return Err(Error::bad(format!("not a quantized model but `{}`", kind.escape_debug())).hint(HINT));
     }
-    if version != VERSION {
-        return Err(Error::bad(format!("version {version} of a quantized model; this program reads {VERSION}"))
-            .hint("quantize again, or use the version of repquant that wrote it"));
+    if ![VERSION_1, VERSION].contains(&version) {
+        let message = format!("version {version} of a quantized model; this program reads {VERSION_1} and {VERSION}");
+        return Err(Error::bad(message).hint("quantize again, or use the version of repquant that wrote it"));
     }
-    serde_json::from_str(text).map_err(malformed)
+    let header: Header = serde_json::from_str(text).map_err(malformed)?;
+    if header.outputs.is_some() != (version == VERSION) {
+        return Err(Error::bad(format!("the outputs are not those of version {version}")).hint(HINT));
+    }
+    Ok(header)
+}
+
+/// The one output of a file of version 1: the last node, which was a classifier.
+fn version_1_outputs(nodes: &[QNode]) -> Result<Vec<Output>> {
+    let classes = match nodes.last().map(|node| &node.op) {
+        Some(QOp::Linear(conv)) => conv.out_channels(),
+        Some(QOp::Float(Op::Linear(linear))) => linear.bias.len(),
+        _ => return Err(Error::bad("a model of version 1 ends with its classifier").hint(HINT)),
+    };
+    Ok(vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![classes] }])
 }
 
 fn read_node(node: HeaderNode, tensors: &mut Tensors<'_>) -> Result<QNode> {
@@ -82,8 +106,31 @@ fn read_node(node: HeaderNode, tensors: &mut Tensors<'_>) -> Result<QNode> {
     let op = match node.op {
         HeaderOp::Input(shape) => QOp::Input(shape),
         HeaderOp::GlobalAveragePool(multiplier) => QOp::GlobalAveragePool(multiplier),
-        HeaderOp::Conv(geometry) => QOp::Conv(layer.conv(geometry, true)?),
+        HeaderOp::Conv(geometry) => QOp::Conv(layer.conv(geometry, node.output.is_some())?),
         HeaderOp::Linear(geometry) => QOp::Linear(layer.conv(geometry, false)?),
+        HeaderOp::Table => QOp::Table(layer.table("table")?),
+        HeaderOp::Binary(binary) => QOp::Binary(binary),
+        HeaderOp::Pool(pool) => QOp::Pool { pool, multipliers: layer.multipliers(&pool)? },
+        HeaderOp::Rearrange(rearrange) => QOp::Rearrange(rearrange),
+        HeaderOp::Concat(Tables { axis, tables }) => {
+            let tables = tables.into_iter().enumerate();
+            let tables = tables.map(|(i, has)| has.then(|| layer.table(&format!("table{i}"))).transpose());
+            QOp::Concat { axis, tables: tables.collect::<Result<_>>()? }
+        }
+        HeaderOp::Float(op) => QOp::Float(match op {
+            FloatOp::GlobalAveragePool => Op::GlobalAveragePool,
+            FloatOp::Activation(activation) => Op::Activation(activation),
+            FloatOp::Binary(binary) => Op::Binary(binary),
+            FloatOp::Pool(pool) => Op::Pool(pool),
+            FloatOp::Rearrange(rearrange) => Op::Rearrange(rearrange),
+            FloatOp::Concat(axis) => Op::Concat(axis),
+            FloatOp::Resize(resize) => Op::Resize(resize),
+            FloatOp::Softmax(axis) => Op::Softmax(axis),
+            FloatOp::Constant => {
+                let (shape, values) = layer.take::<_, 4, 3>("value", Dtype::F32, f32::from_le_bytes)?;
+                Op::Constant(Array3::from_shape_vec(shape, values).map_err(|e| Error::bad("value").because(e))?)
+            }
+        }),
         HeaderOp::FloatConv(FloatGeometry { stride, padding, groups }) => QOp::Float(Op::Conv(Conv {
             weight: layer.array4("weight", Dtype::F32, f32::from_le_bytes)?,
             bias: layer.array1("bias", Dtype::F32, f32::from_le_bytes)?,
@@ -128,6 +175,26 @@ impl LayerTensors<'_, '_> {
             padding: geometry.padding,
             groups: geometry.groups,
         })
+    }
+
+    fn table(&mut self, part: &str) -> Result<Table> {
+        let (_, levels) = self.take::<_, 1, 1>(part, Dtype::I8, i8::from_le_bytes)?;
+        let levels: Result<[i8; 256], Vec<i8>> = levels.try_into();
+        let levels = levels.map_err(|levels| Error::bad(format!("{part} has {} levels, not 256", levels.len())))?;
+        Ok(Table(Box::new(levels)))
+    }
+
+    /// The multipliers of an average pooling.
+    fn multipliers(&mut self, pool: &Pool) -> Result<Vec<Multiplier>> {
+        if pool.kind == PoolKind::Max {
+            return Ok(Vec::new());
+        }
+        let m = self.array1("multiplier", Dtype::I32, i32::from_le_bytes)?;
+        let n = self.array1("right_shift", Dtype::U8, u8::from_le_bytes)?;
+        if m.len() != n.len() {
+            return Err(Error::bad(format!("{} multipliers and {} right shifts", m.len(), n.len())));
+        }
+        Ok(m.into_iter().zip(n).map(|(multiplier, right_shift)| Multiplier { multiplier, right_shift }).collect())
     }
 
     fn coarse(&mut self, form: &CoarseForm) -> Result<Coarse> {

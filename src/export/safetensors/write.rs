@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::header::{Header, HeaderNode, HeaderOp, KIND, VERSION};
 use crate::export::check::check;
-use crate::model::{CoarseScale, Op, QConv, QOp, QuantizedGraph};
+use crate::model::{CoarseScale, Op, QConv, QOp, QuantizedGraph, Table};
 use crate::tensor_file::METADATA_KEY;
 use crate::{Error, Result};
 
@@ -24,15 +24,13 @@ struct Tensor {
 /// Where the model could not be read back: it contradicts itself.
 pub fn to_bytes(graph: &QuantizedGraph) -> Result<Vec<u8>> {
     check(graph)?;
-    let nodes = graph.nodes.iter().map(|node| {
-        Ok(HeaderNode {
-            name: node.name.clone(),
-            op: HeaderOp::of(&node.op)?,
-            inputs: node.inputs.clone(),
-            relu: node.relu,
-            output: node.output,
-            split: node.split.clone(),
-        })
+    let nodes = graph.nodes.iter().map(|node| HeaderNode {
+        name: node.name.clone(),
+        op: HeaderOp::of(&node.op),
+        inputs: node.inputs.clone(),
+        relu: node.relu,
+        output: node.output,
+        split: node.split.clone(),
     });
     let header = Header {
         kind: KIND.into(),
@@ -44,8 +42,8 @@ pub fn to_bytes(graph: &QuantizedGraph) -> Result<Vec<u8>> {
         source_digest: graph.source_digest.clone(),
         options: graph.options.clone(),
         calibration: graph.calibration.clone(),
-        nodes: nodes.collect::<Result<_>>()?,
-        outputs: graph.outputs.clone(),
+        nodes: nodes.collect(),
+        outputs: Some(graph.outputs.clone()),
     };
     let header = serde_json::to_string(&header).map_err(|e| Error::bad("the model cannot be written").because(e))?;
     let mut tensors = Vec::new();
@@ -73,8 +71,31 @@ fn push(tensors: &mut Vec<Tensor>, name: &str, op: &QOp) {
             add("weight", Dtype::F32, linear.weight.shape(), le(&linear.weight, f32::to_le_bytes));
             add("bias", Dtype::F32, linear.bias.shape(), le(&linear.bias, f32::to_le_bytes));
         }
-        _ => {}
+        QOp::Float(Op::Constant(values)) => add("value", Dtype::F32, values.shape(), le(values, f32::to_le_bytes)),
+        QOp::Table(table) => push_table(&mut add, "table", table),
+        QOp::Concat { tables, .. } => {
+            for (i, table) in tables.iter().enumerate().filter_map(|(i, table)| Some((i, table.as_ref()?))) {
+                push_table(&mut add, &format!("table{i}"), table);
+            }
+        }
+        QOp::Pool { multipliers, .. } if !multipliers.is_empty() => {
+            let (count, n) = ([multipliers.len()], multipliers.iter().map(|m| m.right_shift).collect());
+            let m = multipliers.iter().map(|m| &m.multiplier);
+            add("multiplier", Dtype::I32, &count, le(m, i32::to_le_bytes));
+            add("right_shift", Dtype::U8, &count, n);
+        }
+        // All there is to say about these is in the entry.
+        QOp::Input(_)
+        | QOp::GlobalAveragePool(_)
+        | QOp::Binary(_)
+        | QOp::Pool { .. }
+        | QOp::Rearrange(_)
+        | QOp::Float(_) => {}
     }
+}
+
+fn push_table(add: &mut impl FnMut(&str, Dtype, &[usize], Vec<u8>), part: &str, table: &Table) {
+    add(part, Dtype::I8, &[table.0.len()], le(table.0.iter(), i8::to_le_bytes));
 }
 
 /// The tensors of a quantized layer.

@@ -39,14 +39,16 @@ struct Matrix<const V: usize> {
     bias: [[f32; LANES]; V],
 }
 
-/// Output channels by tiles of up to 4 vectors: the first channel, and how many vectors.
-fn tiles(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Output channels by tiles: the first channel, and how many vectors. Up to 4 where the weights go through in slices; else
+/// up to 2, which take 8 pixels at a time instead of 6: fewer passes over the weights, and no remainder in small images.
+fn tiles(depth: usize, outputs: usize) -> impl Iterator<Item = (usize, usize)> {
     let vectors = outputs.div_ceil(LANES);
+    let most = if 4 * depth * size_of::<[f32; LANES]>() > LARGE_BYTES { 4 } else { 2 };
     let mut first = 0;
     std::iter::from_fn(move || {
-        // 5 as 3 and 2, not 4 and 1: a single vector has too few sums in flight.
+        // No single vector where it can be avoided: it has too few sums in flight.
         let left = vectors - first;
-        let width = if left == 5 { 3 } else { left.min(4) };
+        let width = if left == most + 1 { 3 } else { left.min(most) };
         first += width;
         (width > 0).then_some(((first - width) * LANES, width))
     })
@@ -83,7 +85,7 @@ impl Avx512 {
             }
         };
         let groups = (0..groups).map(|group| Group {
-            tiles: tiles(outputs).map(|(first, vectors)| (first, tile(group, first, vectors))).collect(),
+            tiles: tiles(depth, outputs).map(|(first, vectors)| (first, tile(group, first, vectors))).collect(),
         });
         Some(Self { token, groups: groups.collect() })
     }
@@ -141,9 +143,8 @@ fn tile_of<const V: usize, const P: usize>(
     if matrix.weights.len() * vector_bytes <= LARGE_BYTES {
         for (i, y) in y.chunks_mut(P * all).enumerate() {
             let bases: [usize; P] = copy.bases(i * P, pixels);
-            let mut sums = [matrix.bias; P];
-            multiply(token, copy.values(), &bases, run, &matrix.weights, &mut sums);
-            write(token, relu, &mut sums, y, (all, at, kept));
+            let sums = accumulate(token, copy.values(), &bases, run, &matrix.weights, [load(token, &matrix.bias); P]);
+            write(token, relu, sums, y, (all, at, kept));
         }
         return;
     }
@@ -161,8 +162,19 @@ fn tile_of<const V: usize, const P: usize>(
         }
     }
     for (y, sums) in y.chunks_mut(P * all).zip(&mut sums) {
+        let sums = sums.each_ref().map(|sums| load(token, sums));
         write(token, relu, sums, y, (all, at, kept));
     }
+}
+
+/// Vectors in registers.
+#[rite(import_intrinsics)]
+fn load<const V: usize>(_: X64V4xToken, values: &[[f32; LANES]; V]) -> [__m512; V] {
+    let mut vectors = [_mm512_setzero_ps(); V];
+    for (vector, values) in vectors.iter_mut().zip(values) {
+        *vector = _mm512_loadu_ps(values);
+    }
+    vectors
 }
 
 /// `y = act(sums)`.
@@ -170,27 +182,24 @@ fn tile_of<const V: usize, const P: usize>(
 fn write<const V: usize, const P: usize>(
     _: X64V4xToken,
     relu: bool,
-    sums: &mut [[[f32; LANES]; V]; P],
+    sums: [[__m512; V]; P],
     y: &mut [f32],
     (all, at, kept): (usize, usize, usize),
 ) {
-    if relu {
-        let zero = _mm512_setzero_ps();
-        for sums in sums.iter_mut().flatten() {
+    let zero = _mm512_setzero_ps();
+    for (row, sums) in y.chunks_exact_mut(all).zip(sums) {
+        let row = &mut row[at..][..kept];
+        for (v, to) in sums.into_iter().zip(row.chunks_mut(LANES)) {
             // Not max(): it would turn a NaN into 0 and hide it.
-            let v = _mm512_loadu_ps(sums);
             let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(v, zero);
-            _mm512_storeu_ps(sums, _mm512_mask_mov_ps(v, negative, zero));
-        }
-    }
-    for (row, sums) in y.chunks_exact_mut(all).zip(&*sums) {
-        // Whole vectors are stored as such, without a call for each.
-        let (whole, rest) = row[at..][..kept].as_chunks_mut::<LANES>();
-        for (to, sums) in whole.iter_mut().zip(sums) {
-            *to = *sums;
-        }
-        if !rest.is_empty() {
-            rest.copy_from_slice(&sums[whole.len()][..rest.len()]);
+            let v = if relu { _mm512_mask_mov_ps(v, negative, zero) } else { v };
+            if let Some(to) = to.first_chunk_mut() {
+                _mm512_storeu_ps(to, v);
+            } else {
+                let mut values = [0.0; LANES];
+                _mm512_storeu_ps(&mut values, v);
+                to.copy_from_slice(&values[..to.len()]);
+            }
         }
     }
 }
@@ -201,10 +210,10 @@ const LARGE_BYTES: usize = 160 * 1024;
 /// A slice of them, which all pixels of a block meet before the next: it stays in the first cache.
 const SLICE_BYTES: usize = 24 * 1024;
 
-/// `sums += windows · weights` for P windows.
+/// `sums += windows · weights` for P windows, the sums in memory.
 #[rite(import_intrinsics)]
 fn multiply<const V: usize, const P: usize>(
-    _: X64V4xToken,
+    token: X64V4xToken,
     x: &[f32],
     bases: &[usize; P],
     run: Run,
@@ -213,10 +222,26 @@ fn multiply<const V: usize, const P: usize>(
 ) {
     let mut acc = [[_mm512_setzero_ps(); V]; P];
     for (acc, sums) in acc.iter_mut().zip(&*sums) {
-        for (acc, sums) in acc.iter_mut().zip(sums) {
-            *acc = _mm512_loadu_ps(sums);
+        *acc = load(token, sums);
+    }
+    let acc = accumulate(token, x, bases, run, weights, acc);
+    for (acc, sums) in acc.iter().zip(sums) {
+        for (acc, sums) in acc.iter().zip(sums) {
+            _mm512_storeu_ps(sums, *acc);
         }
     }
+}
+
+/// `sums + windows · weights` for P windows.
+#[rite(import_intrinsics)]
+fn accumulate<const V: usize, const P: usize>(
+    _: X64V4xToken,
+    x: &[f32],
+    bases: &[usize; P],
+    run: Run,
+    weights: &[[[f32; LANES]; V]],
+    mut acc: [[__m512; V]; P],
+) -> [[__m512; V]; P] {
     for (r, weights) in weights.chunks_exact(run.length).take(run.count).enumerate() {
         let mut rows = [&x[..run.length]; P];
         for (row, base) in rows.iter_mut().zip(bases) {
@@ -235,9 +260,5 @@ fn multiply<const V: usize, const P: usize>(
             }
         }
     }
-    for (acc, sums) in acc.iter().zip(sums) {
-        for (acc, sums) in acc.iter().zip(sums) {
-            _mm512_storeu_ps(sums, *acc);
-        }
-    }
+    acc
 }

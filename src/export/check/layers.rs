@@ -1,119 +1,20 @@
-//! What a quantized model must fulfil before any device runs it.
-
-use std::collections::HashSet;
+//! Convolutions and classifiers: geometry, levels, scales, multipliers, and sums that cannot overflow.
 
 use ndarray::ArrayBase;
 
-use crate::model::{
-    Coarse, CoarseScale, MAX_SIDE, Multiplier, Op, Preprocessing, QConv, QNode, QOp, QParams, QuantizedGraph, Shape,
-    Support, conv_output,
-};
+use super::{Value, is_scale};
+use crate::model::{Coarse, CoarseScale, MAX_SIDE, Multiplier, Op, QConv, QNode, QOp, Shape, Support, conv_output};
 use crate::quantize::qmax;
-use crate::quantize::requantize::{Input, check_overflow, check_pool};
+use crate::quantize::requantize::check_overflow;
+use crate::quantize::stored::Stored;
 use crate::{Error, Result};
 
-/// The most values of one image's activation.
-const MAX_VALUES: usize = 1 << 30;
-
-/// Checks a whole model.
-///
-/// # Errors
-/// The first contradiction, naming the node.
-pub(super) fn check(graph: &QuantizedGraph) -> Result<()> {
-    check_preprocessing(&graph.input).map_err(|e| e.at("input"))?;
-    let mut names = HashSet::new();
-    let mut shapes: Vec<Shape> = Vec::with_capacity(graph.nodes.len());
-    let last = graph.nodes.len().checked_sub(1).ok_or_else(|| Error::bad("the model has no layers"))?;
-    for (id, node) in graph.nodes.iter().enumerate() {
-        let named = |e: Error| e.at(node.name.escape_debug());
-        if !names.insert(node.name.as_str()) {
-            return Err(named(Error::bad("two layers have this name")));
-        }
-        check_order(node, id, last).map_err(named)?;
-        let from = node.inputs.first().map(|&i| (&graph.nodes[i], shapes[i]));
-        let shape = match (&node.op, from) {
-            (QOp::Input(shape), None) => check_input(*shape, &graph.input),
-            (_, Some((from, x))) => check_layer(node, from, x),
-            (_, None) => Err(Error::bad("the layer has no input")),
-        };
-        shapes.push(shape.and_then(check_size).map_err(named)?);
-    }
-    match &graph.classes {
-        Some(classes) if classes.len() != shapes[last].channels => {
-            Err(Error::bad(format!("{} class names for {} logits", classes.len(), shapes[last].channels)))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_preprocessing(input: &Preprocessing) -> Result<()> {
-    let sides = input.size.iter().chain(&input.resize);
-    let in_range = sides.into_iter().all(|side| (1..=MAX_SIDE).contains(side));
-    let finite = input.mean.iter().chain(&input.std).all(|v| v.is_finite()) && input.std.iter().all(|&v| v > 0.0);
-    if in_range && finite {
-        Ok(())
-    } else {
-        Err(Error::bad("sizes, mean or std of the preprocessing are out of range"))
-    }
-}
-
-/// The place of a node in the graph: the input first, the classifier last, what is read before what reads it.
-fn check_order(node: &QNode, id: usize, last: usize) -> Result<()> {
-    let is_input = matches!(node.op, QOp::Input(_));
-    let is_classifier = matches!(node.op, QOp::Linear(_) | QOp::Float(Op::Linear(_)));
-    let may_relu = matches!(node.op, QOp::Conv(_) | QOp::Float(Op::Conv(_)));
-    if is_input != (id == 0) || is_classifier != (id == last) {
-        return Err(Error::bad("a model begins with its input and ends with its classifier"));
-    }
-    if node.inputs.len() != usize::from(!is_input) || node.inputs.iter().any(|&i| i >= id) {
-        return Err(Error::bad(format!("its inputs {:?} are not one layer before it", node.inputs)));
-    }
-    if node.relu && !may_relu {
-        return Err(Error::bad("only a convolution is followed by a ReLU"));
-    }
-    match (&node.output, is_classifier) {
-        (Some(params), false) => check_params(params),
-        (None, true) => Ok(()),
-        _ => Err(Error::bad("every activation but the logits has a scale")),
-    }
-}
-
-fn check_params(p: &QParams) -> Result<()> {
-    // A width of 2 to 8 bits, symmetric or affine.
-    let width = (2..=8).any(|bits| p.qmax == (1 << (bits - 1)) - 1);
-    let levels = width && [-p.qmax, -p.qmax - 1].contains(&p.qmin) && (p.qmin..=p.qmax).contains(&p.zero_point);
-    if levels && is_scale(p.scale) {
-        Ok(())
-    } else {
-        Err(Error::bad("the scale or levels of its output are out of range"))
-    }
-}
-
-fn is_scale(scale: f32) -> bool {
-    scale.is_finite() && scale > 0.0
-}
-
-fn check_input(shape: Shape, preprocessing: &Preprocessing) -> Result<Shape> {
-    if shape.channels == 3 && [shape.height, shape.width] == preprocessing.size {
-        return Ok(shape);
-    }
-    Err(Error::bad(format!("an input of {shape} for images of 3×{}×{}", preprocessing.size[0], preprocessing.size[1])))
-}
-
-/// The shape, if a device could hold it.
-fn check_size(shape: Shape) -> Result<Shape> {
-    let sides = [shape.channels, shape.height, shape.width];
-    let values = sides.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
-    match values {
-        Some(1..=MAX_VALUES) => Ok(shape),
-        _ => Err(Error::bad(format!("its output {shape} is empty or too large"))),
-    }
-}
-
-/// A layer and its output's shape; `x` is that of its input, the output of `from`.
-fn check_layer(node: &QNode, from: &QNode, x: Shape) -> Result<Shape> {
-    let params = from.output.ok_or_else(|| Error::bad("it reads the classifier's output"))?;
-    let input = Input::new(params, from.relu);
+/// A convolution or classifier and its output's shape.
+pub(super) fn check(node: &QNode, inputs: &[Value]) -> Result<Shape> {
+    let [Value { shape: x, stored, .. }] = *inputs else {
+        return Err(Error::bad(format!("its inputs {:?} are not one layer", node.inputs)));
+    };
+    let levels = || stored.ok_or_else(|| Error::bad("it does not read levels"));
     let classifier_input = |channels: usize| {
         if (x.channels, x.pixels()) == (channels, 1) {
             return Ok(());
@@ -123,7 +24,7 @@ fn check_layer(node: &QNode, from: &QNode, x: Shape) -> Result<Shape> {
     match &node.op {
         QOp::Conv(conv) => {
             let shape = check_geometry(conv.fine.dim(), x, conv.stride, conv.padding, conv.groups)?;
-            check_conv(conv, input, true)?;
+            check_conv(conv, levels()?, node.output.is_some())?;
             Ok(shape)
         }
         QOp::Linear(conv) => {
@@ -135,13 +36,8 @@ fn check_layer(node: &QNode, from: &QNode, x: Shape) -> Result<Shape> {
             {
                 return Err(Error::bad("a classifier is one unsplit 1×1 kernel"));
             }
-            check_conv(conv, input, false)?;
+            check_conv(conv, levels()?, false)?;
             Ok(shape)
-        }
-        QOp::GlobalAveragePool(multiplier) => {
-            check_multiplier(*multiplier, multiplier.multiplier)?;
-            check_pool(input, x.pixels())?;
-            Ok(Shape::new(x.channels, 1, 1))
         }
         QOp::Float(Op::Conv(conv)) => {
             let shape = check_geometry(conv.weight.dim(), x, conv.stride, conv.padding, conv.groups)?;
@@ -155,7 +51,7 @@ fn check_layer(node: &QNode, from: &QNode, x: Shape) -> Result<Shape> {
             check_float(linear.weight.iter().chain(&linear.bias), linear.bias.len(), shape)?;
             Ok(shape)
         }
-        _ => Err(Error::bad("this operation does not belong here")),
+        _ => Err(Error::bad("this operation has no weights")),
     }
 }
 
@@ -188,7 +84,7 @@ fn check_geometry(
 }
 
 /// Levels, scales, multipliers and bounds of a quantized layer whose geometry is right.
-fn check_conv(conv: &QConv, input: Input, requantized: bool) -> Result<()> {
+fn check_conv(conv: &QConv, input: Stored, requantized: bool) -> Result<()> {
     if !(2..=8).contains(&conv.bits) {
         return Err(Error::bad(format!("weights of {} bits", conv.bits)));
     }
@@ -206,6 +102,9 @@ fn check_conv(conv: &QConv, input: Input, requantized: bool) -> Result<()> {
     check_levels(&conv.fine, conv.bits)?;
     check_scales(conv.scale.iter())?;
     if let Some(coarse) = &conv.coarse {
+        if !requantized && matches!(coarse.scale, CoarseScale::Own { .. }) {
+            return Err(Error::bad("sums that are not requantized have no second grid"));
+        }
         check_coarse(conv, coarse).map_err(|e| e.at("coarse part"))?;
     }
     for (o, (&multiplier, &right_shift)) in conv.multiplier.iter().zip(&conv.right_shift).enumerate() {
@@ -221,7 +120,7 @@ fn check_conv(conv: &QConv, input: Input, requantized: bool) -> Result<()> {
 }
 
 /// n in 1 … 62, M not negative, and the larger M of a pair normalized.
-fn check_multiplier(m: Multiplier, larger: i32) -> Result<()> {
+pub(super) fn check_multiplier(m: Multiplier, larger: i32) -> Result<()> {
     let normalized = larger >= 1 << 30 || m.right_shift == Multiplier::MAX_SHIFT;
     if m.multiplier >= 0 && (1..=Multiplier::MAX_SHIFT).contains(&m.right_shift) && normalized {
         return Ok(());
@@ -229,7 +128,7 @@ fn check_multiplier(m: Multiplier, larger: i32) -> Result<()> {
     Err(bad_multiplier())
 }
 
-fn bad_multiplier() -> Error {
+pub(super) fn bad_multiplier() -> Error {
     Error::bad("a multiplier or right shift is out of range")
 }
 

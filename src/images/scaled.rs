@@ -1,0 +1,93 @@
+//! Decoding a JPEG at 1/4 or 1/8 of its width and height: an inverse transform of 2×2 or 1×1 for each block of 8×8.
+//!
+//! At 1/2 it takes as long as decoding the whole image and then resizing it, so that is not done.
+#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
+
+use super::RgbImage;
+
+/// By how much the decoder may shrink an image of `size` whose shorter side is to become `resize`: the most that leaves it
+/// at least that long, as Pillow's `Image.draft` chooses; none where that is less than four times.
+pub(super) fn reduction(size: [usize; 2], resize: usize) -> Option<usize> {
+    let shorter = size[0].min(size[1]);
+    [8, 4].into_iter().find(|reduction| resize > 0 && shorter / reduction >= resize)
+}
+
+/// The colours of the files that are scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colours {
+    Gray,
+    YCbCr,
+}
+
+/// The colours of a JPEG that is scaled: a sequential one, gray or of three components that are certainly Y, Cb and Cr. The
+/// two decoders guess differently about other colours, and about which damaged progressive files can still be read.
+fn colours(bytes: &[u8]) -> Option<Colours> {
+    // Segments from behind the start of image: marker, length of what follows, content (ITU-T T.81, annex B).
+    let mut rest = bytes.get(2..)?;
+    loop {
+        let (&[0xFF, marker, high, low], _) = rest.split_first_chunk::<4>()? else { return None };
+        let end = usize::from(u16::from_be_bytes([high, low])) + 2;
+        let content = rest.get(4..end)?;
+        rest = &rest[end..];
+        match marker {
+            // Sequential, Huffman: precision, height, width, the number of components, and three bytes for each.
+            0xC0 | 0xC1 => {
+                return match (content.get(5)?, content.get(6..)?) {
+                    (1, _) => Some(Colours::Gray),
+                    (3, [1, _, _, 2, _, _, 3, ..] | [0, _, _, 1, _, _, 2, ..]) => Some(Colours::YCbCr),
+                    _ => None,
+                };
+            }
+            // Adobe's marker, unless it says YCbCr.
+            0xEE if content.starts_with(b"Adobe") && content.get(11) != Some(&1) => return None,
+            // Tables, applications' data and comments.
+            0xC4 | 0xDB | 0xDD | 0xE0..=0xEF | 0xFE => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Decodes a JPEG at one `reduction`-th of its `size`, sides rounded up; none where this decoder cannot do that. `bytes` must
+/// have passed the checks of a whole decoding, which then says what is wrong, if anything is.
+pub(super) fn decode(bytes: &[u8], size: [usize; 2], reduction: usize) -> Option<RgbImage> {
+    let reduced = size.map(|side| side.div_ceil(reduction));
+    let [width, height] = reduced.map(|side| u16::try_from(side).ok());
+    let colours = colours(bytes)?;
+    let mut decoder = Decoder::new(bytes);
+    decoder.set_color_transform(match colours {
+        Colours::Gray => ColorTransform::Grayscale,
+        Colours::YCbCr => ColorTransform::YCbCr,
+    });
+    let scaled = decoder.scale(width?, height?).ok()?;
+    if [scaled.0, scaled.1].map(usize::from) != reduced {
+        return None;
+    }
+    let pixels = match (decoder.info()?.pixel_format, colours) {
+        (PixelFormat::L8, Colours::Gray) => decoder.decode().ok()?.into_iter().flat_map(|v| [v; 3]).collect(),
+        (PixelFormat::RGB24, Colours::YCbCr) => decoder.decode().ok()?,
+        _ => return None,
+    };
+    let [width, height] = reduced;
+    (pixels.len() == width * height * 3).then_some(RgbImage { width, height, pixels })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_scale_that_still_covers_the_resized_image() {
+        for (size, expected) in [
+            ([5000, 1023], None),
+            ([1024, 5000], Some(4)),
+            ([2047, 2047], Some(4)),
+            ([2048, 3000], Some(8)),
+            ([9000, 9000], Some(8)),
+        ] {
+            assert_eq!(reduction(size, 256), expected, "{size:?}");
+        }
+        assert_eq!(reduction([100, 100], 0), None);
+    }
+}

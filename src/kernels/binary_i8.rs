@@ -1,0 +1,325 @@
+//! Sums, differences and products of two activations in integers: see [`QBinary`] for the arithmetic.
+//!
+//! Packed int8, NHWC. A side of 1 of either operand serves all of the other's (C×1×1 scales of channels, 1×H×W masks);
+//! padded channels of the output are at its zero point.
+
+use archmage::{SimdToken, X64V4xToken, arcane};
+use rayon::prelude::*;
+
+use super::cases::{compare, packed_pixels};
+use super::int8::Output;
+use super::{Check, Random};
+use crate::Result;
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::model::{Multiplier, QBinary, Shape, broadcast};
+
+/// What the host knows of `binary_i8.wgsl`.
+pub static SPEC: KernelSpec = KernelSpec {
+    name: "binary_i8",
+    source: include_str!("../../shaders/binary_i8.wgsl"),
+    bindings: &[Binding::Params, Binding::Read, Binding::Read, Binding::ReadWrite],
+    workgroup_size: [64, 1, 1],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Where an operand's words lie, and what becomes of its levels.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Operand {
+    /// Words from one image to the next.
+    pub image: u32,
+    /// Words from one row to the next; 0 where one serves all.
+    pub row: u32,
+    /// Words from one column to the next; 0 where one serves all.
+    pub column: u32,
+    /// Words from four channels to the next; 0 where one channel serves all.
+    pub quad: u32,
+    /// 1 where one channel serves all.
+    pub single: u32,
+    /// The level of real 0.
+    pub zero_point: i32,
+    /// `M` of a sum; of a product in the first operand alone.
+    pub multiplier: i32,
+    /// Fills the struct to 32 bytes.
+    pub unused: u32,
+}
+
+/// Parameters of the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// The first operand.
+    pub a: Operand,
+    /// The second.
+    pub b: Operand,
+    /// Images in the batch.
+    pub images: u32,
+    /// Rows of the output.
+    pub height: u32,
+    /// Its columns.
+    pub width: u32,
+    /// Its channels, without padding.
+    pub channels: u32,
+    /// 1: a product.
+    pub product: u32,
+    /// `n`.
+    pub right_shift: u32,
+    /// The output's zero point.
+    pub zero_point: i32,
+    /// Its lowest level.
+    pub low: i32,
+    /// Its highest level.
+    pub high: i32,
+    /// Fills the struct to 112 bytes.
+    pub unused: [u32; 3],
+}
+
+/// An operand as the caller has it: its shape, zero point and buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Levels<'a> {
+    /// Shape of one image's activation.
+    pub shape: Shape,
+    /// The level of real 0.
+    pub zero_point: i32,
+    /// Packed int8.
+    pub buffer: &'a Buffer,
+}
+
+impl Operand {
+    fn new(shape: Shape, zero_point: i32, multiplier: i32, y: Shape) -> Self {
+        let quads = shape.padded_channels() as u32 / 4;
+        let step = |side: usize, step: u32| if side == 1 { 0 } else { step };
+        let single = shape.channels == 1 && y.channels > 1;
+        Self {
+            image: shape.pixels() as u32 * quads,
+            row: step(shape.height, shape.width as u32 * quads),
+            column: step(shape.width, quads),
+            quad: u32::from(!single),
+            single: u32::from(single),
+            zero_point,
+            multiplier,
+            unused: 0,
+        }
+    }
+
+    /// Whether a row of the output reads a row of this operand, level by level.
+    fn keeps_rows(&self, y: &Params) -> bool {
+        self.single == 0 && (self.column > 0 || y.width == 1)
+    }
+}
+
+/// Records `y = a ∘ b` for `images` pairs of activations.
+///
+/// # Errors
+/// If the device failed.
+///
+/// # Panics
+/// If the shapes do not go together, a buffer is too short or a level or shift out of range: errors of the caller.
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    images: usize,
+    binary: &QBinary,
+    [a, b]: [Levels<'_>; 2],
+    output: &Output,
+    y: &Buffer,
+) -> Result<()> {
+    let shape = broadcast(a.shape, b.shape).expect("binary_i8: operands that go together");
+    let words = |shape: Shape| images * shape.pixels() * shape.padded_channels() / 4;
+    for x in [a, b] {
+        assert!(x.buffer.len() >= words(x.shape), "binary_i8: buffer sizes");
+        assert!((-128..=127).contains(&x.zero_point), "binary_i8: zero point {}", x.zero_point);
+    }
+    assert!(y.len() >= words(shape), "binary_i8: buffer sizes");
+    output.check("binary_i8");
+    let (product, [m_a, m_b], right_shift) = match *binary {
+        QBinary::Sum { multipliers, right_shift } => (0, multipliers, right_shift),
+        QBinary::Product(m) => (1, [m.multiplier, 0], m.right_shift),
+    };
+    assert!((1..=62).contains(&right_shift), "binary_i8: shift {right_shift}");
+    if words(shape) == 0 {
+        return Ok(());
+    }
+    let params = Params {
+        a: Operand::new(a.shape, a.zero_point, m_a, shape),
+        b: Operand::new(b.shape, b.zero_point, m_b, shape),
+        images: images as u32,
+        height: shape.height as u32,
+        width: shape.width as u32,
+        channels: shape.channels as u32,
+        product,
+        right_shift: u32::from(right_shift),
+        zero_point: output.zero_point,
+        low: output.low,
+        high: output.high,
+        unused: [0; 3],
+    };
+    if rec.is_native() {
+        let (a, b) = (a.buffer.host(), b.buffer.host());
+        let y = &mut y.host_mut()[..words(shape)];
+        native(&params, bytemuck::cast_slice(&a), bytemuck::cast_slice(&b), bytemuck::cast_slice_mut(y));
+        return Ok(());
+    }
+    rec.run(&SPEC, &params, &[a.buffer, b.buffer, y], groups_for(words(shape), SPEC.workgroup_size[0]))
+}
+
+/// Rows in parallel: each at once where both operands have its levels in order, else pixel by pixel.
+fn native(p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
+    let (width, height) = (p.width as usize, p.height as usize);
+    let padded = p.channels.next_multiple_of(4) as usize;
+    let at_once = if p.a.keeps_rows(p) && p.b.keeps_rows(p) { width } else { 1 };
+    let token = X64V4xToken::summon();
+    let copies = || [Vec::new(), Vec::new()];
+    y.par_chunks_mut(width * padded).enumerate().for_each_init(copies, |[copy_a, copy_b], (row, y)| {
+        let (image, row) = (row / height, row % height);
+        for (i, y) in y.chunks_exact_mut(at_once * padded).enumerate() {
+            let base =
+                |o: &Operand| 4 * (image * o.image as usize + row * o.row as usize + i * at_once * o.column as usize);
+            let a = served(&p.a, p.channels, &a[base(&p.a)..], y.len(), copy_a);
+            let b = served(&p.b, p.channels, &b[base(&p.b)..], y.len(), copy_b);
+            match token {
+                #[cfg(target_arch = "x86_64")]
+                Some(token) => levels_avx512(token, p, a, b, y),
+                _ => levels(p, a, b, y),
+            }
+        }
+    });
+}
+
+/// `count` levels from the first of `x` on; where one channel serves all, it is copied to all of them.
+fn served<'a>(operand: &Operand, channels: u32, x: &'a [i8], count: usize, copy: &'a mut Vec<i8>) -> &'a [i8] {
+    if operand.single == 0 {
+        return &x[..count];
+    }
+    copy.clear();
+    copy.resize(channels as usize, x[0]);
+    copy.resize(count, operand.zero_point as i8);
+    copy
+}
+
+/// Level by level; padded channels of both are at their zero points, and so come out at the output's.
+#[inline(always)]
+fn levels(p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
+    let (zero, low, high) = (i64::from(p.zero_point), i64::from(p.low), i64::from(p.high));
+    let (m_a, m_b) = (i64::from(p.a.multiplier), i64::from(p.b.multiplier));
+    let half = 1i64 << (p.right_shift - 1);
+    let level = |scaled: i64| (zero + ((scaled + half) >> p.right_shift)).clamp(low, high) as i8;
+    let pairs = a.iter().zip(b).map(|(a, b)| (i32::from(*a) - p.a.zero_point, i32::from(*b) - p.b.zero_point));
+    if p.product == 0 {
+        for (y, (a, b)) in y.iter_mut().zip(pairs) {
+            *y = level(i64::from(a) * m_a + i64::from(b) * m_b);
+        }
+    } else {
+        for (y, (a, b)) in y.iter_mut().zip(pairs) {
+            *y = level(i64::from(a * b) * m_a);
+        }
+    }
+}
+
+/// [`levels`], compiled for AVX-512.
+#[arcane]
+fn levels_avx512(_: X64V4xToken, p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
+    levels(p, a, b, y);
+}
+
+/// The twin: levels of every image and padded channel. An operand is its shape, zero point and levels.
+///
+/// # Panics
+/// If the operands do not go together: an error of the caller.
+pub fn reference(images: usize, binary: &QBinary, operands: [(Shape, i32, &[i8]); 2], output: &Output) -> Vec<i8> {
+    let shape = broadcast(operands[0].0, operands[1].0).expect("operands that go together");
+    let mut y = Vec::new();
+    for (image, row, column) in (0..images)
+        .flat_map(|i| (0..shape.height).flat_map(move |row| (0..shape.width).map(move |column| (i, row, column))))
+    {
+        for c in 0..shape.padded_channels() {
+            let steps = |(shape, zero_point, x): (Shape, i32, &[i8])| {
+                let at = |place: usize, side: usize| if side == 1 { 0 } else { place };
+                let pixel = (image * shape.height + at(row, shape.height)) * shape.width + at(column, shape.width);
+                i128::from(x[pixel * shape.padded_channels() + at(c, shape.channels)]) - i128::from(zero_point)
+            };
+            let scaled = |[a, b]: [i128; 2]| match *binary {
+                QBinary::Sum { multipliers: [m_a, m_b], right_shift } => {
+                    (a * i128::from(m_a) + b * i128::from(m_b), right_shift)
+                }
+                QBinary::Product(m) => (a * b * i128::from(m.multiplier), m.right_shift),
+            };
+            // To the nearest, ties upwards: floor(scaled / 2^n + 1/2).
+            let rounded = |(scaled, n): (i128, u8)| (2 * scaled + (1 << n)).div_euclid(2 << n);
+            let level = i128::from(output.zero_point)
+                + if c < shape.channels { rounded(scaled(operands.map(steps))) } else { 0 };
+            y.push(level.clamp(i128::from(output.low), i128::from(output.high)) as i8);
+        }
+    }
+    y
+}
+
+/// Pairs of operands, channels, rows, columns: the same shape, and every kind of side that serves all.
+const SHAPES: [[[usize; 3]; 2]; 14] = [
+    [[1, 1, 1], [1, 1, 1]],
+    [[2, 3, 5], [2, 3, 5]],
+    [[3, 4, 4], [3, 4, 4]],
+    [[4, 7, 3], [4, 1, 1]],
+    [[5, 1, 1], [5, 6, 2]],
+    [[6, 5, 3], [1, 5, 3]],
+    [[1, 2, 9], [7, 2, 9]],
+    [[7, 3, 4], [7, 3, 1]],
+    [[8, 3, 4], [8, 1, 4]],
+    [[9, 5, 1], [1, 1, 6]],
+    [[1, 1, 1], [11, 3, 3]],
+    [[65, 3, 2], [65, 3, 2]],
+    [[33, 9, 8], [33, 1, 1]],
+    [[16, 1, 5], [16, 4, 1]],
+];
+
+/// Compares with the twin, to the bit.
+///
+/// # Errors
+/// If the device failed.
+pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    let mut random = Random::new(21);
+    let mut checks = Vec::new();
+    for (i, shapes) in SHAPES.into_iter().enumerate() {
+        let [a_shape, b_shape] = shapes.map(|[channels, height, width]| Shape::new(channels, height, width));
+        for mode in 0..6 {
+            let images = [1, 3][(i + mode) % 2];
+            let [z_a, z_b] = [[0, 0], [-128, 127], [19, -3]][random.integer(0, 2) as usize];
+            let mut levels = |shape, z| packed_pixels(images, shape, z, || random.integer(-128, 127) as i8);
+            let (a, b) = (levels(a_shape, z_a), levels(b_shape, z_b));
+            let binary = case(mode, &mut random);
+            let output = [
+                Output { zero_point: 0, low: -127, high: 127 },
+                Output { zero_point: -128, low: -128, high: 127 },
+                Output { zero_point: 5, low: 5, high: 100 },
+            ][random.integer(0, 2) as usize];
+            let expected = reference(images, &binary, [(a_shape, z_a, &a), (b_shape, z_b, &b)], &output);
+            let upload = |x: &[i8]| device.upload(&bytemuck::pod_collect_to_vec::<i8, u32>(x), "x");
+            let (a, b) = (upload(&a)?, upload(&b)?);
+            let y = device.upload(&vec![0x5a5a_5a5a; expected.len() / 4], "y")?;
+            let operands = [
+                Levels { shape: a_shape, zero_point: z_a, buffer: &a },
+                Levels { shape: b_shape, zero_point: z_b, buffer: &b },
+            ];
+            let mut rec = device.recorder();
+            dispatch(&mut rec, images, &binary, operands, &output, &y)?;
+            rec.submit()?;
+            let name = format!("{images}×({a_shape} and {b_shape}), {binary:?}, zero points {z_a} and {z_b}");
+            checks.push(compare(name, &expected, &device.read(&y, y.len())?));
+        }
+    }
+    Ok(checks)
+}
+
+/// Sums, differences and products: such that the results spread over the levels, with ties, and at the ends of what
+/// multipliers and shifts can be.
+fn case(mode: usize, random: &mut Random) -> QBinary {
+    let mut scaled = |bits: i64| random.integer(1 << (bits - 1), (1 << bits) - 1) as i32;
+    match mode {
+        0 => QBinary::Sum { multipliers: [scaled(30), scaled(29)], right_shift: 30 },
+        // A half and a quarter: ties.
+        1 => QBinary::Sum { multipliers: [1 << 29, -(1 << 28)], right_shift: 30 },
+        2 => QBinary::Sum { multipliers: [-scaled(31), scaled(12)], right_shift: [62, 1, 33][scaled(8) as usize % 3] },
+        3 => QBinary::Sum { multipliers: [i32::MAX, i32::MIN], right_shift: 32 },
+        4 => QBinary::Product(Multiplier { multiplier: scaled(31), right_shift: 37 }),
+        _ => QBinary::Product(Multiplier { multiplier: 1 << 30, right_shift: [38, 62, 1][scaled(8) as usize % 3] }),
+    }
+}

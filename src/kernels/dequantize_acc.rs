@@ -1,0 +1,134 @@
+//! int32 accumulators to f32, in front of an operation computed in float: `y = acc · f[o]`, `f = s_x·s_f` of each channel
+//! rounded to f32 on the host; with a `ReLU`, `y = max(acc, 0) · f[o]`.
+//!
+//! Both are NHWC with channels in fours; padded channels of y are 0, as their factors are. Two roundings: of accumulators
+//! beyond 2^24, by devices to either neighbour (2u, `u = 2^−24`), and of the product (u): `|error| ≤ (3u + 2u²) · |y|`.
+
+use bytemuck::cast_slice_mut;
+use rayon::prelude::*;
+
+use super::{Check, Random};
+use crate::Result;
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+
+/// What the host knows of `dequantize_acc.wgsl`.
+pub static SPEC: KernelSpec = KernelSpec {
+    name: "dequantize_acc",
+    source: include_str!("../../shaders/dequantize_acc.wgsl"),
+    bindings: &[Binding::Params, Binding::Read, Binding::Read, Binding::ReadWrite],
+    workgroup_size: [64, 1, 1],
+    params_bytes: size_of::<Params>(),
+};
+
+/// Parameters of the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    /// Pixels of the whole batch.
+    pub pixels: u32,
+    /// Channels in fours.
+    pub quads: u32,
+    /// 1: negative accumulators become 0.
+    pub relu: u32,
+    /// Fills the struct to 16 bytes.
+    pub unused: u32,
+}
+
+/// The factors of a layer's accumulators on a device.
+#[derive(Debug)]
+pub struct Factors(Buffer);
+
+impl Factors {
+    /// Uploads the real value of one step of each channel's accumulator.
+    ///
+    /// # Errors
+    /// If the device has no memory left.
+    pub fn new(device: &Device, factors: &[f64]) -> Result<Self> {
+        let mut words: Vec<u32> = factors.iter().map(|factor| (*factor as f32).to_bits()).collect();
+        words.resize(words.len().next_multiple_of(4), 0);
+        Ok(Self(device.upload(&words, "factors")?))
+    }
+}
+
+/// Records `y = x · f` for `pixels` pixels (of all images).
+///
+/// # Errors
+/// If the device failed.
+///
+/// # Panics
+/// If a buffer is too small for these sizes: an error of the caller, not of the input.
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    pixels: usize,
+    factors: &Factors,
+    relu: bool,
+    x: &Buffer,
+    y: &Buffer,
+) -> Result<()> {
+    let channels = factors.0.len();
+    let items = pixels * channels;
+    assert!(x.len() >= items && y.len() >= items, "dequantize_acc: buffer sizes");
+    if items == 0 {
+        return Ok(());
+    }
+    if rec.is_native() {
+        let (x, mut y, factors) = (x.host(), y.host_mut(), factors.0.host());
+        native(bytemuck::cast_slice(&factors), relu, &x[..items], cast_slice_mut(&mut y[..items]));
+        return Ok(());
+    }
+    let quads = channels / 4;
+    let params = Params { pixels: pixels as u32, quads: quads as u32, relu: u32::from(relu), unused: 0 };
+    rec.run(&SPEC, &params, &[x, &factors.0, y], groups_for(pixels * quads, SPEC.workgroup_size[0]))
+}
+
+/// Parallel over pixels.
+fn native(factors: &[f32], relu: bool, x: &[u32], y: &mut [f32]) {
+    let channels = factors.len();
+    let least = if relu { 0 } else { i32::MIN };
+    x.par_chunks_exact(channels).zip(y.par_chunks_exact_mut(channels)).with_min_len(64).for_each(|(x, y)| {
+        for ((y, x), factor) in y.iter_mut().zip(x).zip(factors) {
+            *y = x.cast_signed().max(least) as f32 * factor;
+        }
+    });
+}
+
+/// The twin, in f64; the factors are rounded to f32.
+pub fn reference(factors: &[f64], relu: bool, x: &[i32]) -> Vec<f64> {
+    let padded = factors.len().next_multiple_of(4);
+    let value = |(at, acc): (usize, &i32)| {
+        let factor = factors.get(at % padded).map_or(0.0, |factor| f64::from(*factor as f32));
+        let real = f64::from(*acc) * factor;
+        if relu { real.max(0.0) } else { real }
+    };
+    x.iter().enumerate().map(value).collect()
+}
+
+/// Compares with the twin.
+///
+/// # Errors
+/// If the device failed.
+pub fn verify(device: &Device) -> Result<Vec<Check>> {
+    let mut random = Random::new(25);
+    let mut checks = Vec::new();
+    for (pixels, channels) in [(1, 1), (63, 3), (64, 4), (65, 7), (300, 12), (2, 1001)] {
+        for relu in [false, true] {
+            let factors: Vec<f64> = (0..channels).map(|_| 1e-3 / random.integer(1, 100_000) as f64).collect();
+            // Any word, in padded channels too: they must not show.
+            let x: Vec<u32> = (0..pixels * usize::next_multiple_of(channels, 4))
+                .map(|_| (random.next_u64() as i32 >> random.integer(0, 31)).cast_unsigned())
+                .collect();
+            let y = device.upload(&vec![f32::NAN.to_bits(); x.len()], "y")?;
+            let on_device = Factors::new(device, &factors)?;
+            let mut rec = device.recorder();
+            dispatch(&mut rec, pixels, &on_device, relu, &device.upload(&x, "x")?, &y)?;
+            rec.submit()?;
+            let got = device.read(&y, x.len())?;
+            let expected = reference(&factors, relu, bytemuck::cast_slice(&x));
+            let u = f64::from(f32::EPSILON) / 2.0;
+            let bounds: Vec<f64> = expected.iter().map(|v| v.abs() * (3.0 * u + 2.0 * u * u)).collect();
+            let case = format!("{pixels} pixels of {channels} channels{}", if relu { ", relu" } else { "" });
+            checks.push(Check::close(case, &expected, &bounds, bytemuck::cast_slice(&got)));
+        }
+    }
+    Ok(checks)
+}

@@ -1,0 +1,229 @@
+//! What is decided about a network before any weight is looked at: how each activation is stored, what stays float.
+//!
+//! - Stored as levels is what leads to a convolution or the classifier ([`Graph::stored`]).
+//! - An operation that moves values is stored as its input is.
+//! - A clip that alone reads a result is left to the saturation of that result's levels, which takes the clip's range.
+//! - What has no integer form, reads constants or is kept by request is computed in float between levels; what follows the
+//!   last convolutions stays real.
+
+use std::collections::HashMap;
+
+use ndarray::Axis;
+
+use super::ops::integer;
+use super::options::{QuantizeOptions, SplitMode};
+use super::split::{self, Form};
+use super::stored::Stored;
+use super::weights::Layer;
+use crate::model::{Activation, Graph, NodeId, Op, Pool, PoolKind, QOp, QParams, Shape};
+use crate::threshold::ActivationRanges;
+use crate::{Error, Result};
+
+/// A layer's form, and what to say about it.
+pub(super) type Choice = (Form, Option<String>);
+
+/// What becomes of a node that is no layer in integers, and why it is computed in float, if it is.
+pub(super) struct Made {
+    pub(super) op: QOp,
+    pub(super) why: Option<String>,
+}
+
+/// What is known before any weight is looked at.
+pub(super) struct Plan<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) options: &'a QuantizeOptions,
+    pub(super) shapes: Vec<Shape>,
+    /// How each activation is stored; none where it is not.
+    pub(super) stored: Vec<Option<Stored>>,
+    /// Whether values below 0 are cut off, by a `ReLU` of the node's own or by a clip that follows.
+    pub(super) relu: Vec<bool>,
+    /// What becomes of each node; none where its weights are to be quantized.
+    pub(super) made: Vec<Option<Made>>,
+    /// The first and last layers, which may have bits of their own.
+    ends: Vec<bool>,
+}
+
+impl<'a> Plan<'a> {
+    /// Decides all of it for a graph that was checked.
+    ///
+    /// # Errors
+    /// Where no convolution reads the input, or the ranges lack an activation.
+    pub(super) fn new(graph: &'a Graph, ranges: &ActivationRanges, options: &'a QuantizeOptions) -> Result<Self> {
+        let stored = graph.stored();
+        if stored.first() != Some(&true) {
+            return Err(Error::bad(
+                "no convolution or classifier reads the network's input: there is nothing to quantize",
+            ));
+        }
+        let mut params = found(graph, ranges, &stored)?;
+        let mut relu: Vec<bool> = graph.nodes.iter().map(|node| node.relu).collect();
+        leave_clips_to_saturation(graph, &mut params, &mut relu);
+        let mut plan = Self {
+            graph,
+            options,
+            shapes: graph.shapes(),
+            stored: Vec::with_capacity(graph.nodes.len()),
+            relu,
+            made: Vec::with_capacity(graph.nodes.len()),
+            ends: ends(graph, &stored),
+        };
+        for (id, params) in params.into_iter().enumerate() {
+            let params = params.map(|own| plan.passed(id).unwrap_or(own));
+            let made = plan.decide(id, params.as_ref());
+            let stored = params.map(|params| match &made {
+                None => Stored::new(params, plan.relu[id]),
+                Some(Made { op, .. }) => {
+                    let inputs: Vec<Stored> = graph.nodes[id].inputs.iter().filter_map(|&i| plan.stored[i]).collect();
+                    Stored::of(op, plan.relu[id], params, &inputs)
+                }
+            });
+            plan.stored.push(stored);
+            plan.made.push(made);
+        }
+        Ok(plan)
+    }
+
+    /// How the input of an operation that moves values is stored: then the output is stored so, too.
+    fn passed(&self, id: NodeId) -> Option<QParams> {
+        let node = &self.graph.nodes[id];
+        let moved = node.op.passes_values().then(|| node.inputs.first())?;
+        Some(self.stored[*moved?]?.params)
+    }
+
+    /// What becomes of a node whose inputs are decided, `y` being how it is stored.
+    fn decide(&self, id: NodeId, y: Option<&QParams>) -> Option<Made> {
+        let node = &self.graph.nodes[id];
+        let has_weights = matches!(node.op, Op::Conv(_) | Op::Linear(_));
+        let integers = |op: QOp| Some(Made { op, why: None });
+        let float = |why: String| Some(Made { op: QOp::Float(node.op.clone()), why: Some(why) });
+        let inputs: Option<Vec<(Stored, Shape)>> =
+            node.inputs.iter().map(|&i| Some((self.stored[i]?, self.shapes[i]))).collect();
+        match (&node.op, inputs, y) {
+            (Op::Input(shape), ..) => integers(QOp::Input(*shape)),
+            (Op::Constant(_), ..) => float("real: the same for every image".into()),
+            _ if has_weights && self.options.keep_float.contains(&node.name) => float("kept in float".into()),
+            (_, Some(_), _) if has_weights => None,
+            (_, _, None) if !has_weights => float("real: no convolution follows".into()),
+            (_, None, _) => float("in float: it reads constants".into()),
+            (op @ (Op::Resize(_) | Op::Softmax(_)), ..) => {
+                float(format!("in float: {} has no integer form", op.kind()))
+            }
+            (op, Some(inputs), Some(y)) => match integer(op, &inputs, y) {
+                Ok(op) => integers(op),
+                Err(error) => {
+                    let why = error.to_string();
+                    float(format!("in float: {}", why.lines().next().unwrap_or_default()))
+                }
+            },
+            (_, Some(_), None) => unreachable!("what has no weights and is not stored was decided above"),
+        }
+    }
+
+    /// The form that the options give a node, where they do not leave it to `auto`.
+    pub(super) fn form(&self, id: NodeId) -> Choice {
+        match (&self.graph.nodes[id].op, &self.made[id]) {
+            (Op::Conv(conv), None) => {
+                let (form, note) = split::form(conv, self.options);
+                match form {
+                    Form::Paper(_) if self.stored[id].is_none() => {
+                        let why = "not split: its result stays 32-bit sums, of which the published split has two";
+                        (Form::Plain, Some(why.into()))
+                    }
+                    Form::Plain if self.options.split == SplitMode::Auto && self.stored[id].is_none() => {
+                        let why = "auto: not split, its result is not stored and has no scale to weigh errors by";
+                        (Form::Plain, Some(why.into()))
+                    }
+                    form => (form, note),
+                }
+            }
+            _ => (Form::Plain, None),
+        }
+    }
+
+    /// A convolution or classifier as it is quantized; none where the node is another or stays float.
+    pub(super) fn layer(&self, id: NodeId) -> Option<Layer<'_>> {
+        let node = &self.graph.nodes[id];
+        if self.made[id].is_some() {
+            return None;
+        }
+        let input = self.stored[*node.inputs.first()?]?;
+        let output = self.stored[id].map(|stored| stored.params);
+        let bits = self.options.first_last_bits.filter(|_| self.ends[id]).unwrap_or(self.options.weight_bits);
+        match &node.op {
+            Op::Conv(conv) => Some(Layer {
+                weight: conv.weight.view(),
+                bias: conv.bias.view(),
+                stride: conv.stride,
+                padding: conv.padding,
+                groups: conv.groups,
+                bits,
+                input,
+                output,
+            }),
+            Op::Linear(linear) => Some(Layer {
+                weight: linear.weight.view().insert_axis(Axis(2)).insert_axis(Axis(3)),
+                bias: linear.bias.view(),
+                stride: [1, 1],
+                padding: [0, 0],
+                groups: 1,
+                bits,
+                input,
+                output,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The range of each stored activation.
+fn found(graph: &Graph, ranges: &ActivationRanges, stored: &[bool]) -> Result<Vec<Option<QParams>>> {
+    let by_name: HashMap<&str, QParams> = ranges.ranges.iter().map(|r| (r.name.as_str(), r.qparams)).collect();
+    let each = graph.nodes.iter().zip(stored).map(|(node, &stored)| {
+        if !stored {
+            return Ok(None);
+        }
+        let found = by_name.get(node.name.as_str()).copied();
+        found.map(Some).ok_or_else(|| Error::bad("the activation ranges do not have this activation").at(&node.name))
+    });
+    each.collect()
+}
+
+/// Gives the result before a clip that nothing else reads the clip's range: levels end where it cuts off, and none of
+/// them is spent on what is cut. In between there may be operations that move values.
+fn leave_clips_to_saturation(graph: &Graph, params: &mut [Option<QParams>], relu: &mut [bool]) {
+    let mut readers = vec![0usize; graph.nodes.len()];
+    let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().copied());
+    read.chain(graph.outputs.iter().map(|output| output.node)).for_each(|id| readers[id] += 1);
+    for (clip, node) in graph.nodes.iter().enumerate() {
+        let (Op::Activation(Activation::Clip { low, .. }), Some(range)) = (&node.op, params[clip]) else { continue };
+        let mut from = node.inputs[0];
+        while readers[from] == 1 && graph.nodes[from].op.passes_values() {
+            from = graph.nodes[from].inputs[0];
+        }
+        let saturates = match &graph.nodes[from].op {
+            Op::Conv(_) | Op::Binary(_) | Op::GlobalAveragePool | Op::Concat(_) | Op::Resize(_) => true,
+            Op::Pool(Pool { kind, .. }) => *kind != PoolKind::Max,
+            _ => false,
+        };
+        if saturates && readers[from] == 1 {
+            params[from] = Some(range);
+            relu[from] |= *low == 0.0 && matches!(graph.nodes[from].op, Op::Conv(_) | Op::Binary(_));
+        }
+    }
+}
+
+/// The convolutions that the input reaches without passing another, and the classifier or, where there is none, those
+/// whose results are the network's.
+fn ends(graph: &Graph, stored: &[bool]) -> Vec<bool> {
+    let is_layer = |id: NodeId| matches!(graph.nodes[id].op, Op::Conv(_) | Op::Linear(_));
+    let classifier = graph.nodes.iter().any(|node| matches!(node.op, Op::Linear(_)));
+    let mut reached = vec![false; graph.nodes.len()];
+    for (id, node) in graph.nodes.iter().enumerate() {
+        reached[id] = matches!(node.op, Op::Input(_)) || node.inputs.iter().any(|&i| reached[i] && !is_layer(i));
+    }
+    let last = |id: NodeId| match graph.nodes[id].op {
+        Op::Linear(_) => true,
+        _ => !classifier && !stored[id],
+    };
+    (0..graph.nodes.len()).map(|id| is_layer(id) && (reached[id] || last(id))).collect()
+}
