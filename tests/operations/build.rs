@@ -5,7 +5,7 @@ use repquant::exec::{FloatNet, Keep};
 use repquant::gpu::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
-use repquant::model::{Conv, Graph, Interpolation, Node, NodeId, Op, Output, Preprocessing, Shape};
+use repquant::model::{Conv, Decode, Graph, Interpolation, Node, NodeId, Op, Output, Preprocessing, Shape};
 
 use crate::reference;
 
@@ -18,7 +18,14 @@ pub(crate) struct Builder {
 impl Builder {
     pub(crate) fn new(seed: u64, size: [usize; 2]) -> Self {
         let interpolation = Interpolation::Bilinear;
-        let input = Preprocessing { size, resize: None, interpolation, mean: [0.5; 3], std: [0.25, 0.3, 0.35] };
+        let input = Preprocessing {
+            size,
+            resize: None,
+            interpolation,
+            decode: Decode::Full,
+            mean: [0.5; 3],
+            std: [0.25, 0.3, 0.35],
+        };
         let graph = Graph { name: "small".into(), input, classes: None, nodes: vec![], outputs: vec![], notes: vec![] };
         let mut builder = Self { random: Random::new(seed), graph };
         builder.push(Op::Input(Shape::new(3, size[0], size[1])), &[]);
