@@ -23,6 +23,12 @@ fn clip(v: vec4<f32>, low: f32, high: f32) -> vec4<f32> {
     return select(raised, vec4<f32>(high), raised > vec4<f32>(high));
 }
 
+// 1 / (1 + e^-v) by e^-|v|, which cannot overflow.
+fn sigmoid(v: vec4<f32>) -> vec4<f32> {
+    let e = exp(-abs(v));
+    return select(vec4<f32>(1.0), e, v < vec4<f32>(0.0)) / (1.0 + e);
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -43,7 +49,7 @@ fn main(
             value = select(v, params.a * v, v < vec4<f32>(0.0));
         }
         case 2u: {
-            value = 1.0 / (1.0 + exp(-v));
+            value = sigmoid(v);
         }
         case 3u: {
             value = clip(params.a * v + params.b, 0.0, 1.0);
@@ -52,7 +58,7 @@ fn main(
             value = v * clip(v * params.a + 0.5, 0.0, 1.0);
         }
         default: {
-            value = v / (1.0 + exp(-v));
+            value = v * sigmoid(v);
         }
     }
     let channel = vec4<u32>(4u * (i % ((params.channels + 3u) / 4u))) + vec4<u32>(0u, 1u, 2u, 3u);

@@ -53,7 +53,8 @@ fn main(
     for (var r = first_row; r < end_row; r++) {
         for (var c = first_column; c < end_column; c++) {
             let v = x[(base + r * params.x_width + c) * params.quads + i % params.quads];
-            largest = select(largest, v, !(v <= largest));
+            // A NaN is taken, and nothing is larger than it, where the device keeps NaN at all.
+            largest = select(largest, v, (v > largest) | (v != v));
             sum += v;
         }
     }

@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use ndarray::{Array1, Array3, ArrayView1, Axis, concatenate};
+use ndarray::{Array1, Array3, ArrayD, Axis, Slice, Zip, concatenate};
 use rayon::prelude::*;
-use repquant::model::{Conv, Graph, Node, Op, Pool, PoolKind, Resize, Shape};
+use repquant::model::{
+    Activation, Binary, Conv, Coordinates, Graph, Node, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize, Shape,
+};
 
 /// The logits of one image of 8-bit values, colour by row by column.
 pub(crate) fn logits(graph: &Graph, image: &[u8]) -> Vec<f64> {
@@ -24,7 +26,7 @@ pub(crate) fn outputs(graph: &Graph, input: &[f64]) -> Vec<Vec<f64>> {
         if node.relu {
             y.mapv_inplace(|v| v.max(0.0));
         }
-        activations.push(y);
+        activations.push(y.as_standard_layout().into_owned());
     }
     graph.outputs.iter().map(|output| activations[output.node].iter().copied().collect()).collect()
 }
@@ -32,8 +34,7 @@ pub(crate) fn outputs(graph: &Graph, input: &[f64]) -> Vec<Vec<f64>> {
 fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> Array3<f64> {
     let dims = (shape.channels, shape.height, shape.width);
     let listed = |values: Vec<f64>| Array3::from_shape_vec(dims, values).unwrap();
-    let x = inputs.first().copied();
-    let x = || x.unwrap();
+    let x = || inputs[0];
     match &node.op {
         Op::Input(_) => listed(input.to_vec()),
         Op::Constant(values) => values.mapv(f64::from),
@@ -43,18 +44,17 @@ fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> 
             let x = Array1::from_iter(x().iter().copied());
             listed((linear.weight.mapv(f64::from).dot(&x) + linear.bias.mapv(f64::from)).to_vec())
         }
-        Op::Activation(activation) => x().mapv(|v| activation.apply(v)),
-        Op::Binary(binary) => {
+        Op::Activation(function) => x().mapv(|v| activation(*function, v)),
+        Op::Binary(kind) => {
             let (a, b) = (inputs[0].broadcast(dims).unwrap(), inputs[1].broadcast(dims).unwrap());
-            ndarray::Zip::from(a).and(b).map_collect(|&a, &b| binary.apply(a, b))
+            Zip::from(a).and(b).map_collect(|a, b| match kind {
+                Binary::Add => a + b,
+                Binary::Sub => a - b,
+                Binary::Mul => a * b,
+            })
         }
         Op::Pool(pool) => Array3::from_shape_fn(dims, |at| pooled(pool, x(), at)),
-        Op::Rearrange(rearrange) => {
-            let (channels, height, width) = x().dim();
-            let values: Vec<f64> = x().iter().copied().collect();
-            let view = rearrange.view(Shape::new(channels, height, width));
-            listed(view.positions().map(|at| values[at]).collect())
-        }
+        Op::Rearrange(rearrange) => listed(rearranged(rearrange, x()).iter().copied().collect()),
         Op::Concat(axis) => {
             let views: Vec<_> = inputs.iter().map(|x| x.view()).collect();
             concatenate(Axis(axis.index() - 1), &views).unwrap()
@@ -63,8 +63,8 @@ fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> 
         Op::Softmax(axis) => {
             let mut y = x().clone();
             for mut lane in y.lanes_mut(Axis(axis.index() - 1)) {
-                let most = lane.fold(f64::NEG_INFINITY, |m, &v| m.max(v));
-                lane.mapv_inplace(|v| (v - most).exp());
+                let largest = lane.fold(f64::NEG_INFINITY, |m, &v| m.max(v));
+                lane.mapv_inplace(|v| (v - largest).exp());
                 let sum = lane.sum();
                 lane.mapv_inplace(|v| v / sum);
             }
@@ -73,23 +73,73 @@ fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> 
     }
 }
 
-fn pooled(pool: &Pool, x: &Array3<f64>, (c, row, column): (usize, usize, usize)) -> f64 {
-    let (_, height, width) = x.dim();
-    let ((rows, high), (columns, wide)) = (pool.window(height, 0, row), pool.window(width, 1, column));
-    let values = rows.flat_map(|y| columns.clone().map(move |x| (y, x))).map(|(y, at)| x[[c, y, at]]);
-    match pool.kind {
-        PoolKind::Max => values.fold(f64::NEG_INFINITY, f64::max),
-        PoolKind::Average | PoolKind::AverageWithPadding => values.sum::<f64>() / (high * wide) as f64,
+fn activation(function: Activation, x: f64) -> f64 {
+    let sigmoid = 1.0 / (1.0 + (-x).exp());
+    match function {
+        Activation::Clip { low, high } => x.max(low.into()).min(high.into()),
+        Activation::LeakyRelu { slope } => x.max(0.0) + f64::from(slope) * x.min(0.0),
+        Activation::Sigmoid => sigmoid,
+        Activation::HardSigmoid { slope, offset } => (f64::from(slope) * x + f64::from(offset)).clamp(0.0, 1.0),
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::Silu => x * sigmoid,
     }
 }
 
+/// Tap by tap: those in the image have a value, those in the padding count in a mean that says so.
+fn pooled(pool: &Pool, x: &Array3<f64>, (c, row, column): (usize, usize, usize)) -> f64 {
+    let (_, height, width) = x.dim();
+    let [top, left, bottom, right] = pool.padding;
+    let (mut values, mut counted) = (Vec::new(), 0);
+    for (dy, dx) in (0..pool.kernel[0]).flat_map(|dy| (0..pool.kernel[1]).map(move |dx| (dy, dx))) {
+        let (r, q) = (row * pool.stride[0] + dy, column * pool.stride[1] + dx);
+        counted += usize::from(r < top + height + bottom && q < left + width + right);
+        if (top..top + height).contains(&r) && (left..left + width).contains(&q) {
+            values.push(x[[c, r - top, q - left]]);
+        }
+    }
+    match pool.kind {
+        PoolKind::Max => values.into_iter().reduce(f64::max).unwrap(),
+        PoolKind::Average => values.iter().sum::<f64>() / values.len() as f64,
+        PoolKind::AverageWithPadding => values.iter().sum::<f64>() / f64::from(u32::try_from(counted).unwrap()),
+    }
+}
+
+/// The values in the order of the result; its shape is another's business.
+fn rearranged(rearrange: &Rearrange, x: &Array3<f64>) -> ArrayD<f64> {
+    let array = |sides: &[usize]| x.to_shape(sides).unwrap().into_owned();
+    match &rearrange.kind {
+        RearrangeKind::Reshape => x.clone().into_dyn(),
+        RearrangeKind::Transpose { sides, order } => array(sides).permuted_axes(order.clone()),
+        RearrangeKind::Slice { sides, axis, start, step, count } => {
+            let end = start + step * (count - 1) + 1;
+            let kept = Slice::new(*start as isize, Some(end as isize), *step as isize);
+            array(sides).slice_axis(Axis(*axis), kept).into_owned()
+        }
+        RearrangeKind::Upsample { factor } => {
+            let (channels, height, width) = x.dim();
+            let dims = (channels, height * factor[0], width * factor[1]);
+            Array3::from_shape_fn(dims, |(c, r, q)| x[[c, r / factor[0], q / factor[1]]]).into_dyn()
+        }
+    }
+}
+
+/// A tent over each pixel of the image: 1 at its place, 0 from its neighbours on.
 fn resized(resize: &Resize, x: &Array3<f64>, (c, row, column): (usize, usize, usize)) -> f64 {
     let (_, height, width) = x.dim();
-    let (top, bottom, down) = resize.coordinates.neighbours(row, height, resize.size[0]);
-    let (left, right, along) = resize.coordinates.neighbours(column, width, resize.size[1]);
-    let mix = |line: ArrayView1<'_, f64>| line[left] * (1.0 - along) + line[right] * along;
-    let line = |y: usize| mix(x.slice(ndarray::s![c, y, ..]));
-    line(top) * (1.0 - down) + line(bottom) * down
+    let place = |i: usize, from: usize, to: usize| {
+        let (i, m, n) = (i as f64, from as f64, to as f64);
+        let place = match resize.coordinates {
+            Coordinates::AlignCorners if to > 1 => i * (m - 1.0) / (n - 1.0),
+            Coordinates::PytorchHalfPixel | Coordinates::AlignCorners if to == 1 => 0.0,
+            Coordinates::Asymmetric => i * (m / n),
+            _ => (i + 0.5) * (m / n) - 0.5,
+        };
+        place.max(0.0).min(m - 1.0)
+    };
+    let (y, z) = (place(row, height, resize.size[0]), place(column, width, resize.size[1]));
+    let tent = |at: usize, place: f64| (1.0 - (at as f64 - place).abs()).max(0.0);
+    let of = |r: usize, q: usize| tent(r, y) * tent(q, z) * x[[c, r, q]];
+    (0..height).flat_map(|r| (0..width).map(move |q| of(r, q))).sum()
 }
 
 /// One output channel at a time, one kernel tap at a time over whole rows.
