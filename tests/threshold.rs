@@ -68,7 +68,7 @@ mod plain {
         let counts: Vec<f64> = counts.iter().map(|&n| n as f64).collect();
         let divergence = |kept: usize| {
             let mass = |bins: &[f64]| bins.iter().sum::<f64>();
-            if mass(&counts[..kept]) < mass(&counts[kept..]) || 100 * beyond(integers, kept) > energy {
+            if mass(&counts[..kept]) < mass(&counts[kept..]) || 200 * beyond(integers, kept) > energy {
                 return f64::INFINITY;
             }
             let (p, q) = (clipped(&counts, kept), merged(&counts, kept, levels));
@@ -307,7 +307,7 @@ proptest! {
 #[test]
 fn ties_go_to_the_larger_threshold() {
     // Two equal bins, a gap, and a tail that merges badly: every candidate that ends in the gap loses just the tail.
-    let counts: Vec<u64> = [vec![1_000_000; 2], vec![0; 14], vec![1; 15], vec![30]].concat();
+    let counts: Vec<u64> = [vec![4_000_000; 2], vec![0; 14], vec![1; 15], vec![30]].concat();
     assert!(plain::ties(&counts, 3, 16, 2));
     assert_eq!(threshold(&relu(&counts, 0), "kl-reparam", 2), 16.0);
     // One step: with 1 bin and with 2 both values are half a bin off. The larger edge lies beyond the largest value.
@@ -324,7 +324,7 @@ fn kl_reparam_does_not_take_wide_channels_for_a_tail() {
         bins.map(|j| counts[j] as f64 * (j as f64 + 0.5 - from).powi(2)).sum()
     };
     let found = threshold(&relu(&counts, 0), "kl-reparam", 8);
-    assert!(energy(found as usize..counts.len(), found) <= 0.01 * energy(0..counts.len(), 0.0), "{found}");
+    assert!(energy(found as usize..counts.len(), found) <= 0.005 * energy(0..counts.len(), 0.0), "{found}");
     // What clips more would have won.
     assert!(found > 1000.0 && plain::kl_reparam(&counts, 128) == Some(found as usize), "{found}");
 }

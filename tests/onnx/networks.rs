@@ -27,7 +27,7 @@ const NETWORKS: [(&str, usize, usize); 8] = [
     ("mobileone", 32, 7),
     ("branches", 32, 3),
     ("resnet18", 64, 20),
-    ("mobilenet_v2", 32, 16),
+    ("mobilenet_v2", 32, 15),
     ("yolov6", 64, 36),
     ("yolov6_silu", 64, 36),
 ];
