@@ -6,8 +6,8 @@ use ndarray::{Array1, Array4, ArrayView3};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Axis, Multiplier, NodeId, Op, Output, Pool, PoolKind, Preprocessing, QParams, Rearrange, Shape, broadcast,
-    conv_output, joined,
+    Activation, Axis, Multiplier, NodeId, Op, Output, Pool, PoolKind, Preprocessing, QParams, Rearrange, Shape,
+    broadcast, conv_output, joined,
 };
 
 /// An int8 network. Same order and names as the [`Graph`](super::Graph) it was made from.
@@ -63,7 +63,12 @@ pub enum QOp {
     /// The classifier in integers: a 1×1 [`QConv`] with empty `multiplier`; logit `= acc · s_x · scale[o]`.
     Linear(QConv),
     /// A function of each level.
-    Table(Table),
+    Table {
+        /// What it stands for.
+        function: Activation,
+        /// What becomes of each level.
+        table: Table,
+    },
     /// A sum, difference or product of two activations.
     Binary(QBinary),
     /// Pooling over windows. Max: `multipliers` is empty, the output is stored as the input. Mean: for a divisor of d
@@ -307,7 +312,7 @@ impl QOp {
             Self::Conv(c) => Some(conv_output(one()?, c.out_channels(), c.kernel(), c.stride, c.padding)),
             Self::Linear(c) => one().map(|_| Shape::new(c.out_channels(), 1, 1)),
             Self::GlobalAveragePool(_) => Some(Shape::new(one()?.channels, 1, 1)),
-            Self::Table(_) => one(),
+            Self::Table { .. } => one(),
             Self::Binary(_) => {
                 let [a, b] = inputs else { return None };
                 broadcast(*a, *b)

@@ -22,7 +22,7 @@ pub(super) fn integer(op: &Op, inputs: &[(Stored, Shape)], y: &QParams) -> Resul
     let scale = |x: &Stored| f64::from(x.params.scale);
     let s_y = f64::from(y.scale);
     Ok(match (op, inputs) {
-        (Op::Activation(f), [(x, _)]) => QOp::Table(Table::of(&x.params, y, |x| f.apply(x))),
+        (Op::Activation(f), [(x, _)]) => QOp::Table { function: *f, table: Table::of(&x.params, y, |x| f.apply(x)) },
         (Op::Binary(Binary::Mul), [(a, _), (b, _)]) => {
             QOp::Binary(QBinary::Product(Multiplier::new(scale(a) * scale(b) / s_y)?))
         }

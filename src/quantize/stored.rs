@@ -24,7 +24,7 @@ impl Stored {
     /// looks them up gives entries of its table.
     pub(crate) fn of(op: &QOp, relu: bool, params: QParams, inputs: &[Self]) -> Self {
         let range = match (op, inputs) {
-            (QOp::Table(table), [x]) => Some(x.through(Some(table))),
+            (QOp::Table { table, .. }, [x]) => Some(x.through(Some(table))),
             (QOp::Concat { tables, .. }, inputs) => {
                 let parts = inputs.iter().zip(tables).map(|(x, table)| x.through(table.as_ref()));
                 parts.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
@@ -64,11 +64,12 @@ mod tests {
         let relu = Stored::new(affine, true);
         assert_eq!((relu.low, relu.high, relu.reach()), (-64, 127, 191));
         let y = QParams::symmetric(1.0, 8);
+        let table = |table| QOp::Table { function: crate::model::Activation::Sigmoid, table };
         let sigmoid = Table::of(&affine, &y, |x| 1.0 / (1.0 + (-x).exp()));
-        let after = Stored::of(&QOp::Table(sigmoid.clone()), false, y, &[all]);
+        let after = Stored::of(&table(sigmoid.clone()), false, y, &[all]);
         // 1/(1 + e) = 0.269 and 1/(1 + e^−3) = 0.953, in steps of 1/127.
         assert_eq!((after.low, after.high, after.reach()), (34, 121, 121));
-        assert_eq!(Stored::of(&QOp::Table(sigmoid.clone()), false, y, &[relu]).low, 64);
+        assert_eq!(Stored::of(&table(sigmoid.clone()), false, y, &[relu]).low, 64);
         let concat = QOp::Concat { axis: Axis::Channels, tables: vec![None, Some(sigmoid)] };
         let narrow = Stored { params: y, low: -3, high: 50 };
         let joined = Stored::of(&concat, false, y, &[narrow, all]);

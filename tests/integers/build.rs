@@ -3,8 +3,8 @@
 use ndarray::{Array1, Array2, Array4};
 use repquant::kernels::Random;
 use repquant::model::{
-    Conv, Decode, Interpolation, Linear, Multiplier, NodeId, Op, Output, Preprocessing, QBinary, QConv, QNode, QOp,
-    QParams, QuantizedGraph, Shape, SplitReport, Table,
+    Activation, Conv, Decode, Interpolation, Linear, Multiplier, NodeId, Op, Output, Preprocessing, QBinary, QConv,
+    QNode, QOp, QParams, QuantizedGraph, Shape, SplitReport, Table,
 };
 
 /// A graph that grows node by node.
@@ -127,7 +127,9 @@ impl Build {
     /// A function of each value.
     pub(crate) fn table(&mut self, x: NodeId, output: QParams, f: impl Fn(f64) -> f64) -> NodeId {
         let table = Table::of(&self.stored(x), &output, f);
-        self.add(QOp::Table(table), &[x], false, Some(output))
+        // Only what a file says of it.
+        let function = Activation::Sigmoid;
+        self.add(QOp::Table { function, table }, &[x], false, Some(output))
     }
 
     /// A convolution in f32 whose values are exact: weights of eighths.

@@ -126,7 +126,7 @@ fn compute(graph: &QuantizedGraph, node: &QNode, shape: Shape, inputs: &[Input<'
             let x = &inputs[0];
             levels(&|[c, ..]| requantized(places(x.shape).filter(|p| p[0] == c).map(|p| x.steps(p)).sum(), *m))
         }
-        QOp::Table(table) => {
+        QOp::Table { table, .. } => {
             Value::Levels(inputs[0].levels().iter().map(|q| table.0[(q + 128) as usize].into()).collect())
         }
         QOp::Binary(binary) => levels(&|place| {

@@ -51,43 +51,74 @@ pub(crate) fn levels(net: &Int8Net<'_>, node: usize, images: usize) -> Vec<i8> {
     levels
 }
 
-/// Runs the integer form on both kinds of input. Every level, accumulator and logit must be the same; gives what ONNX
-/// Runtime said of the last file.
+/// Runs the integer form on both kinds of input. Every level, accumulator and every output that is one must be the same, an
+/// output of operations in f32 within 1e-6 of the largest; gives what ONNX Runtime said of the last file.
 #[track_caller]
 pub(crate) fn assert_same_integers(what: &str, graph: &QuantizedGraph, batch: &Batch, runtime: &mut Runtime) -> Answer {
     let device = Device::cpu();
     let net = Int8Net::new(&device, graph, batch.count, Keep::All).unwrap();
-    let own_logits = net.run(batch).unwrap();
-    let last = graph.nodes.len() - 1;
-    let mut names: Vec<String> = graph.nodes[..last].iter().map(|node| format!("{}/quantized", node.name)).collect();
-    let classifier_is_integer = matches!(graph.nodes[last].op, QOp::Linear(_));
-    if classifier_is_integer {
-        names.push(format!("{}/accumulators", graph.nodes[last].name));
-    }
-    names.push("logits".into());
+    net.run(batch).unwrap();
+    let own_outputs = net.outputs(batch.count).unwrap();
+    // Nodes whose levels, and whose accumulators, are compared, and the tensors that hold them.
+    let stored: Vec<(usize, String)> = graph
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| node.output.is_some())
+        .map(|(id, node)| (id, format!("{}/quantized", if id == 0 { "input" } else { &node.name })))
+        .collect();
+    let sums: Vec<(usize, String)> = graph
+        .nodes
+        .iter()
+        .enumerate()
+        .filter_map(|(id, node)| match (&node.op, node.output) {
+            (QOp::Linear(_), None) => Some((id, format!("{}/accumulators", node.name))),
+            (QOp::Conv(conv), None) if conv.coarse.is_some() => Some((id, format!("{}/sum", node.name))),
+            (QOp::Conv(_), None) => Some((id, format!("{}/fine_and_bias", node.name))),
+            _ => None,
+        })
+        .collect();
+    let outputs = graph.outputs.iter().map(|output| output.name.clone());
+    let names: Vec<String> = stored.iter().chain(&sums).map(|(_, name)| name.clone()).chain(outputs).collect();
     let mut answer = None;
     for input in [InputForm::Pixels, InputForm::Normalized] {
         let file = quantized(graph, Format::Integer, input).unwrap();
         let found = runtime.run(&file, input, &planes(batch), batch.count, &names);
-        for (node, name) in names[..last].iter().enumerate() {
-            let own = levels(&net, node, batch.count);
+        for (node, name) in &stored {
+            let own = levels(&net, *node, batch.count);
             assert!(!own.is_empty() && found.types[name] == "uint8", "{what}: {name} is {}", found.types[name]);
             let theirs: Vec<i8> = found.tensors[name].iter().map(|b| b.wrapping_sub(128).cast_signed()).collect();
             assert_eq!(own.len(), theirs.len(), "{what}: {name}");
             let differ = own.iter().zip(&theirs).filter(|(a, b)| a != b).count();
             assert_eq!(differ, 0, "{what}: {differ} of {} levels of {name} differ ({input:?})", own.len());
         }
-        let classes = net.shape(last).channels;
-        if classifier_is_integer {
-            let words = net.read(last, batch.count).unwrap();
-            let rows = words.chunks_exact(net.shape(last).padded_channels()).flat_map(|row| &row[..classes]);
-            let own: Vec<u8> = rows.flat_map(|word| word.to_le_bytes()).collect();
-            assert_eq!(own, found.tensors[&names[last]], "{what}: accumulators ({input:?})");
+        for (node, name) in &sums {
+            assert!(accumulators(&net, *node, batch.count) == found.integers(name), "{what}: {name} ({input:?})");
         }
-        let own: Vec<Vec<f32>> =
-            own_logits.iter().map(|row| row[..classes].iter().map(|v| *v as f32).collect()).collect();
-        assert_eq!(own, found.logits(classes), "{what}: logits ({input:?})");
+        for (output, own) in graph.outputs.iter().zip(&own_outputs) {
+            let (own, theirs) = (own.concat(), found.floats(&output.name));
+            assert_eq!(own.len(), theirs.len(), "{what}: {}", output.name);
+            let real = matches!(graph.nodes[output.node].op, QOp::Float(_));
+            let largest = own.iter().fold(0f64, |m, v| m.max(v.abs()));
+            for (own, theirs) in own.iter().zip(&theirs) {
+                let close = (own - f64::from(*theirs)).abs() <= 1e-6 * largest;
+                let same = (*own as f32).to_bits() == theirs.to_bits() || *own as f32 == *theirs;
+                assert!(if real { close } else { same }, "{what}: {} has {own} and {theirs} ({input:?})", output.name);
+            }
+        }
         answer = Some(found);
     }
     answer.unwrap()
+}
+
+/// Accumulators of a node, image by image, channels × height × width.
+fn accumulators(net: &Int8Net<'_>, node: usize, images: usize) -> Vec<i64> {
+    let (shape, words) = (net.shape(node), net.read(node, images).unwrap());
+    let mut found = Vec::with_capacity(images * shape.len());
+    for image in words.chunks_exact(shape.pixels() * shape.padded_channels()) {
+        for c in 0..shape.channels {
+            found.extend(image.iter().skip(c).step_by(shape.padded_channels()).map(|w| i64::from(w.cast_signed())));
+        }
+    }
+    found
 }

@@ -118,6 +118,16 @@ impl Answer {
         self.tensors[name].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 
+    /// The values of a tensor of whole numbers, int32 or float64.
+    pub(crate) fn integers(&self, name: &str) -> Vec<i64> {
+        let bytes = &self.tensors[name];
+        match self.types[name].as_str() {
+            "int32" => bytes.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect(),
+            "float64" => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as i64).collect(),
+            other => panic!("{name} is {other}"),
+        }
+    }
+
     /// The logits of each image.
     pub(crate) fn logits(&self, classes: usize) -> Vec<Vec<f32>> {
         self.floats("logits").chunks_exact(classes).map(<[f32]>::to_vec).collect()

@@ -123,7 +123,7 @@ fn a_clip_is_left_to_the_saturation_before_it() {
         assert!(clip.scale < own_range(&float, mode, "left").scale);
         assert_eq!((stored(&graph, "left"), stored(&graph, "left.clip")), (clip, clip));
         assert!(node(&graph, "left").relu && !node(&graph, "right").relu);
-        let QOp::Table(table) = &node(&graph, "left.clip").op else { panic!("no table") };
+        let QOp::Table { table, .. } = &node(&graph, "left.clip").op else { panic!("no table") };
         assert!((clip.zero_point..=clip.qmax).all(|q| i32::from(table.get(q as i8)) == q));
 
         // An output, or a second reader, must not be cut off.
@@ -239,9 +239,9 @@ fn tables_are_those_of_a_plain_computation() {
         let of =
             |name: &str, from: &str, f: &dyn Fn(f64) -> f64| plain_table(stored(&graph, from), stored(&graph, name), f);
         let sigmoid = of("gate", "expand", &|x| 1.0 / (1.0 + (-x).exp()));
-        assert_eq!(node(&graph, "gate").op, QOp::Table(sigmoid));
+        assert_eq!(node(&graph, "gate").op, QOp::Table { function: Activation::Sigmoid, table: sigmoid });
         let swish = of("swish", "difference", &|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0));
-        assert_eq!(node(&graph, "swish").op, QOp::Table(swish));
+        assert_eq!(node(&graph, "swish").op, QOp::Table { function: Activation::HardSwish, table: swish });
         let QOp::Concat { tables, .. } = &node(&graph, "joined").op else { panic!("no concat") };
         for (name, table) in ["swish", "thumb.stem", "shuffle"].into_iter().zip(tables) {
             let equal = stored(&graph, name) == stored(&graph, "joined");

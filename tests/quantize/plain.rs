@@ -204,7 +204,7 @@ pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value
             }
             Array3::from_shape_fn(shape, |at| i32::from(result(at).1.unwrap()))
         }
-        QOp::Table(table) => levels(0).mapv(|q| i32::from(table.get(q as i8))),
+        QOp::Table { table, .. } => levels(0).mapv(|q| i32::from(table.get(q as i8))),
         QOp::Binary(binary) => {
             let shape = broadcast(levels(0).dim(), levels(1).dim());
             Array3::from_shape_fn(shape, |(c, y, x)| {

@@ -136,7 +136,7 @@ impl Step {
                 }
                 Self::Rearrange { places, zero_point: input(0)?.zero_point }
             }
-            QOp::Table(table) => {
+            QOp::Table { table, .. } => {
                 if is_identity(table, &input(0)?, &stored()?) {
                     return Ok(Self::Same);
                 }

@@ -67,7 +67,10 @@ fn check_activation(activation: Activation) -> Result<()> {
 /// The integers of an operation on levels, its shapes being right.
 fn check_integers(op: &QOp, y: &QParams, inputs: &[Stored], shapes: &[Shape]) -> Result<()> {
     match op {
-        QOp::Table(table) => check_table(table, y),
+        QOp::Table { function, table } => {
+            check_activation(*function)?;
+            check_table(table, y)
+        }
         QOp::Concat { tables, .. } => inputs.iter().zip(tables).try_for_each(|(x, table)| match table {
             Some(table) => check_table(table, y),
             None if x.params == *y => Ok(()),

@@ -63,19 +63,28 @@ impl Window {
     }
 }
 
-/// An attribute of one integer.
-pub(super) fn integer(name: &str, value: usize) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        i: Some(value as i64),
-        r#type: Some(AttributeProto::INT),
-        ..Default::default()
-    }
+fn attribute(name: &str, kind: i32) -> AttributeProto {
+    AttributeProto { name: Some(name.into()), r#type: Some(kind), ..Default::default() }
 }
 
-fn integers(name: &str, values: &[usize]) -> AttributeProto {
-    let ints = values.iter().map(|&v| v as i64).collect();
-    AttributeProto { name: Some(name.into()), r#type: Some(AttributeProto::INTS), ints, ..Default::default() }
+/// An attribute of one integer.
+pub(super) fn integer(name: &str, value: usize) -> AttributeProto {
+    AttributeProto { i: Some(value as i64), ..attribute(name, AttributeProto::INT) }
+}
+
+/// An attribute of one number.
+pub(super) fn number(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { f: Some(value), ..attribute(name, AttributeProto::FLOAT) }
+}
+
+/// An attribute of a text.
+pub(super) fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto { s: Some(value.into()), ..attribute(name, AttributeProto::STRING) }
+}
+
+/// An attribute of several integers.
+pub(super) fn integers(name: &str, values: &[usize]) -> AttributeProto {
+    AttributeProto { ints: values.iter().map(|&v| v as i64).collect(), ..attribute(name, AttributeProto::INTS) }
 }
 
 fn dimension(side: usize) -> DimensionProto {
@@ -160,9 +169,20 @@ impl Builder {
         self.graph.input.push(value::<T>(name, &sides));
     }
 
-    /// Declares the logits, batch × `outputs`.
-    pub(super) fn output<T: Element>(&mut self, name: &str, outputs: usize) {
-        self.graph.output.push(value::<T>(name, &[outputs]));
+    /// Declares a result, batch × `sides`.
+    pub(super) fn output<T: Element>(&mut self, name: &str, sides: &[usize]) {
+        self.graph.output.push(value::<T>(name, sides));
+    }
+
+    /// Whether an operation gives a tensor of this name.
+    pub(super) fn gives(&self, name: &str) -> bool {
+        self.graph.node.iter().any(|node| node.output.iter().any(|output| output == name))
+    }
+
+    /// Calls a tensor that an operation gives by another name.
+    pub(super) fn rename(&mut self, from: &str, to: &str) {
+        let tensors = self.graph.node.iter_mut().flat_map(|node| node.input.iter_mut().chain(&mut node.output));
+        tensors.filter(|tensor| *tensor == from).for_each(|tensor| to.clone_into(tensor));
     }
 
     /// Number of operations so far.
@@ -234,7 +254,7 @@ mod tests {
         builder.constant("stage0.bias", &[2], [1f32, 2.0]);
         let y = builder.node("Relu", "stage0", &["input"], vec![]);
         assert_eq!((y.as_str(), builder.operations()), ("stage0", 1));
-        builder.output::<f32>("stage0", 2);
+        builder.output::<f32>("stage0", &[2]);
         builder.node("Relu", "stage0.bias", &["stage0"], vec![]);
         let error = builder.finish("m", "", &[]).unwrap_err();
         assert!(error.to_string().contains("`stage0.bias`"), "{error}");

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use std::str::FromStr;
 
 /// Name of the network's input.
-const NAME: &str = "input";
+pub(super) const NAME: &str = "input";
 
 /// What the network takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,11 +2,11 @@
 //!
 //! | form | made of | for |
 //! | --- | --- | --- |
-//! | float | `Conv`, `Relu`, `GlobalAveragePool`, `Gemm` | every runtime |
+//! | float | `Conv`, `Relu`, `GlobalAveragePool`, `Gemm` and what else the network has | every runtime |
 //! | [`Format::Qdq`] | the same between `QuantizeLinear` and `DequantizeLinear` | TensorRT, OpenVINO, ONNX Runtime: they turn the pattern into their own integer kernels |
 //! | [`Format::Integer`] | `ConvInteger`, `MatMulInteger`, requantization in doubles | the very integers of this program's kernels, in ONNX Runtime on a CPU |
 //!
-//! Tensors: `input` (batch × 3 × height × width), `logits` (batch × classes), and for a layer `NAME`: `NAME` is the real
+//! Tensors: `input` (batch × 3 × height × width), the outputs (`logits`, batch × classes, of a checkpoint), and for a layer `NAME`: `NAME` is the real
 //! activation (not in the integer form), `NAME/quantized` its levels (int8; uint8, 128 higher, in the integer form and where
 //! the zero point is not 0).
 //! Other operations are called `NAME/…` and constants `NAME.…`. The metadata entries `repquant.…` hold the version, the
@@ -16,6 +16,9 @@ mod builder;
 mod coarse;
 mod input;
 mod integer;
+mod moves;
+mod operations;
+mod outputs;
 mod qdq;
 mod real;
 mod requantize;
@@ -28,9 +31,9 @@ use serde::Serialize;
 pub use input::InputForm;
 
 use self::builder::Builder;
-use self::real::{LOGITS, Real};
+use self::real::Real;
 use super::check::check;
-use crate::model::{Graph, Op, Preprocessing, QuantizedGraph};
+use crate::model::{Graph, Op, Output, Preprocessing, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// How a quantized network is written.
@@ -79,16 +82,24 @@ pub struct OnnxFile {
 /// [`ErrorKind::Input`](crate::ErrorKind::Input) where layer names clash or the file would exceed 2 GiB.
 pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
     let mut builder = Builder::default();
+    let shapes = graph.shapes();
+    let kinds = graph.nodes.iter().map(|node| {
+        let pool = matches!(node.op, Op::GlobalAveragePool);
+        (pool, matches!(node.op, Op::Linear(_)), node.inputs.as_slice())
+    });
+    let flat = real::flat_pools(kinds, &graph.outputs);
     let mut activations: Vec<Real> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let made = match (&node.op, node.inputs.first()) {
-            (Op::Input(shape), _) => Ok(Real::image(input.real(&mut builder, &graph.input, *shape))),
-            (op, Some(&x)) => real::layer(&mut builder, &node.name, op, node.relu, &activations[x]),
-            (_, None) => Err(Error::bad("it reads nothing")),
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let inputs: Vec<(&Real, Shape)> = node.inputs.iter().map(|&x| (&activations[x], shapes[x])).collect();
+        let made = match &node.op {
+            Op::Input(shape) => Ok(Real::image(input.real(&mut builder, &graph.input, *shape))),
+            op => real::layer(&mut builder, &node.name, op, node.relu, &inputs, flat[id]),
         };
-        activations.push(made.map_err(|e| e.at(format!("layer {}", node.name)))?);
+        let made = made.map_err(|e| e.at(format!("layer {}", node.name)))?;
+        let readers = graph.nodes.iter().filter(|reader| reader.inputs.contains(&id)).map(|reader| &reader.op);
+        activations.push(repeated(&mut builder, &node.name, &node.op, made, readers, shapes[id]));
     }
-    builder.output::<f32>(LOGITS, graph.shapes().last().map_or(0, |shape| shape.channels));
+    declare(&mut builder, &graph.outputs, activations, &shapes)?;
     let mut metadata = vec![("repquant.form", "float".to_owned()), ("repquant.source_digest", graph.digest())];
     describe(&mut metadata, &graph.input, graph.classes.as_deref())?;
     file(builder, &graph.name, "A fused float network.", &metadata)
@@ -102,11 +113,11 @@ pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
 pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Result<OnnxFile> {
     check(graph)?;
     let mut builder = Builder::default();
-    match format {
+    let activations = match format {
         Format::Qdq => qdq::network(&mut builder, graph, input)?,
         Format::Integer => integer::network(&mut builder, graph, input)?,
-    }
-    builder.output::<f32>(LOGITS, graph.shapes().last().map_or(0, |shape| shape.channels));
+    };
+    declare(&mut builder, &graph.outputs, activations, &graph.shapes())?;
     let mut metadata = vec![
         ("repquant.form", format.to_string()),
         ("repquant.options", json(&graph.options)?),
@@ -119,6 +130,30 @@ pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Re
         Format::Integer => "A quantized network in integer arithmetic; levels are uint8, 128 above those of int8.",
     };
     file(builder, &graph.name, description, &metadata)
+}
+
+/// Declares the outputs, given the real tensor of every node.
+fn declare(builder: &mut Builder, outputs: &[Output], activations: Vec<Real>, shapes: &[Shape]) -> Result<()> {
+    let (tensors, shapes): (Vec<Real>, Vec<Shape>) =
+        outputs.iter().map(|output| (activations[output.node].clone(), shapes[output.node])).unzip();
+    outputs::declare(builder, outputs, &tensors, &shapes)
+}
+
+/// A constant's tensor, repeated for every image where something but a function of two activations reads it, or nothing.
+fn repeated<'a>(
+    builder: &mut Builder,
+    name: &str,
+    op: &Op,
+    real: Real,
+    mut readers: impl Iterator<Item = &'a Op>,
+    shape: Shape,
+) -> Real {
+    let first = readers.next();
+    let combined = |op: &Op| matches!(op, Op::Binary(_));
+    if !matches!(op, Op::Constant(_)) || (first.is_some_and(combined) && readers.all(combined)) {
+        return real;
+    }
+    Real::image(operations::for_each_image(builder, name, &real.tensor, input::NAME, shape))
 }
 
 /// What both kinds of network say of their input and output.

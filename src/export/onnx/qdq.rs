@@ -9,59 +9,102 @@ use super::builder::{Builder, Window, integer};
 use super::coarse::CoarseConv;
 use super::input::InputForm;
 use super::real::{self, Real, before_relu, clip, island, rectified};
-use crate::model::{CoarseScale, QConv, QNode, QOp, QParams, QuantizedGraph};
+use crate::model::{Activation, Binary, CoarseScale, Op, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// A node's activation after quantization and back.
-struct Activation {
+struct Quantized {
     real: Real,
     params: Option<QParams>,
     /// Whether values below 0 occur.
     negative: bool,
 }
 
-/// Adds the whole network.
+/// Adds the whole network; gives the real tensor of every node.
 ///
 /// # Errors
 /// An operation that has no place there.
-pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<()> {
-    let mut activations: Vec<Activation> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let x = node.inputs.first().map(|&i| &activations[i]);
-        let made = layer(builder, graph, node, x, input).map_err(|e| e.at(format!("layer {}", node.name)))?;
-        activations.push(made);
+pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<Vec<Real>> {
+    let shapes = graph.shapes();
+    let kinds = graph.nodes.iter().map(|node| {
+        let pool = matches!(node.op, QOp::GlobalAveragePool(_) | QOp::Float(Op::GlobalAveragePool));
+        (pool, matches!(node.op, QOp::Linear(_) | QOp::Float(Op::Linear(_))), node.inputs.as_slice())
+    });
+    let flat = real::flat_pools(kinds, &graph.outputs);
+    let mut activations: Vec<Quantized> = Vec::with_capacity(graph.nodes.len());
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let inputs: Vec<(&Quantized, Shape)> = node.inputs.iter().map(|&x| (&activations[x], shapes[x])).collect();
+        let made = layer(builder, graph, id, &inputs, input, flat[id]);
+        activations.push(made.map_err(|e| e.at(format!("layer {}", node.name)))?);
     }
-    Ok(())
+    Ok(activations.into_iter().map(|activation| activation.real).collect())
 }
 
 fn layer(
     builder: &mut Builder,
     graph: &QuantizedGraph,
-    node: &QNode,
-    x: Option<&Activation>,
+    id: usize,
+    inputs: &[(&Quantized, Shape)],
     input: InputForm,
-) -> Result<Activation> {
-    let (y, negative) = match (&node.op, x) {
+    flat: bool,
+) -> Result<Quantized> {
+    let node = &graph.nodes[id];
+    let name = &node.name;
+    let (y, negative) = match (&node.op, inputs) {
         (QOp::Input(shape), _) => (Real::image(input.real(builder, &graph.input, *shape)), exceeds(graph, node)),
-        (QOp::Conv(conv), Some(x)) => (Real::image(self::conv(builder, node, conv, x)?), !node.relu),
-        (QOp::GlobalAveragePool(_), Some(x)) => (real::pool(builder, &node.name, &x.real), x.negative),
-        (QOp::Linear(conv), Some(x)) => (classifier(builder, &node.name, conv, x)?, true),
-        (QOp::Float(op), Some(x)) => {
-            let params = x.params.ok_or_else(|| Error::bad("its input is not quantized"))?;
-            let x = island(builder, &node.name, &x.real, &params);
-            (real::layer(builder, &node.name, op, node.relu, &x)?, !node.relu)
+        (QOp::Conv(conv), [(x, _)]) => (Real::image(self::conv(builder, node, conv, x)?), !node.relu),
+        (QOp::GlobalAveragePool(_), [(x, _)]) => (real::pool(builder, name, &x.real, flat), x.negative),
+        (QOp::Linear(conv), [(x, _)]) => (classifier(builder, name, conv, x)?, true),
+        (QOp::Float(op), inputs) => {
+            let made = inputs.iter().enumerate().map(|(index, (x, shape))| {
+                let real = match &x.params {
+                    Some(params) => island(builder, &real::island_input(name, index), &x.real, params),
+                    None => x.real.clone(),
+                };
+                (real, *shape)
+            });
+            let made: Vec<(Real, Shape)> = made.collect();
+            let inputs: Vec<(&Real, Shape)> = made.iter().map(|(real, shape)| (real, *shape)).collect();
+            let y = real::layer(builder, name, op, node.relu, &inputs, flat)?;
+            let readers = graph.nodes.iter().filter(|reader| reader.inputs.contains(&id));
+            let readers = readers.filter_map(|reader| if let QOp::Float(op) = &reader.op { Some(op) } else { None });
+            let shape = op.output(&[]).unwrap_or(Shape::new(0, 0, 0));
+            (super::repeated(builder, name, op, y, readers, shape), !node.relu)
         }
-        _ => return Err(Error::bad("this operation cannot be written")),
+        (op, inputs) => {
+            let negative = match op {
+                QOp::Rearrange(_) | QOp::Pool { .. } => inputs.iter().any(|(x, _)| x.negative),
+                QOp::Table { function: Activation::Clip { low, .. }, .. } => *low < 0.0,
+                _ => !node.relu,
+            };
+            let op = float_form(op)?;
+            let inputs: Vec<(&Real, Shape)> = inputs.iter().map(|(x, shape)| (&x.real, *shape)).collect();
+            (real::layer(builder, name, &op, node.relu, &inputs, flat)?, negative)
+        }
     };
     let real = match &node.output {
         None => y,
         Some(params) => {
-            let clipped = clip(builder, &node.name, &y.tensor, params, negative);
-            Real { tensor: quantized_and_back(builder, &node.name, &clipped, params), flat: y.flat }
+            let clipped = clip(builder, name, &y.tensor, params, negative);
+            Real { tensor: quantized_and_back(builder, name, &clipped, params), flat: y.flat }
         }
     };
     // What was 0 and above stays so.
-    Ok(Activation { real, params: node.output, negative: negative || matches!(node.op, QOp::Input(_)) })
+    Ok(Quantized { real, params: node.output, negative: negative || matches!(node.op, QOp::Input(_)) })
+}
+
+/// The float operation that an integer one without weights stands for.
+fn float_form(op: &QOp) -> Result<Op> {
+    Ok(match op {
+        QOp::Table { function, .. } => Op::Activation(*function),
+        QOp::Binary(QBinary::Sum { multipliers: [a, b], .. }) if (*a < 0) == (*b < 0) => Op::Binary(Binary::Add),
+        QOp::Binary(QBinary::Sum { .. }) => Op::Binary(Binary::Sub),
+        QOp::Binary(QBinary::Product(_)) => Op::Binary(Binary::Mul),
+        QOp::Pool { pool, .. } => Op::Pool(*pool),
+        QOp::Rearrange(rearrange) => Op::Rearrange(rearrange.clone()),
+        QOp::Concat { axis, .. } => Op::Concat(*axis),
+        _ => return Err(Error::bad("this operation cannot be written")),
+    })
 }
 
 /// Whether a pixel's value lies below what the input's lowest level stands for: the calibration images had none such.
@@ -92,7 +135,7 @@ fn weights(builder: &mut Builder, name: &str, shape: &[usize], levels: Vec<i8>, 
     builder.node("DequantizeLinear", node, &[&levels, &scales, &zeros], vec![integer("axis", 0)])
 }
 
-fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Activation) -> Result<String> {
+fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Quantized) -> Result<String> {
     let (name, relu) = (&node.name, node.relu);
     let fine_scales = conv.scale.to_vec();
     let fine =
@@ -116,7 +159,7 @@ fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Activation) -> Re
 }
 
 /// The real bias, `s_x·s_f·bias` without the zero point's share.
-fn bias(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -> Result<String> {
+fn bias(builder: &mut Builder, name: &str, conv: &QConv, x: &Quantized) -> Result<String> {
     let params = x.params.ok_or_else(|| Error::bad("its input is not quantized"))?;
     let s_x = f64::from(params.scale);
     let levels = conv.bias_without_zero_point(params.zero_point);
@@ -124,7 +167,7 @@ fn bias(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -> Resu
     Ok(builder.constant(format!("{name}.bias"), &[conv.out_channels()], values))
 }
 
-fn classifier(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -> Result<Real> {
+fn classifier(builder: &mut Builder, name: &str, conv: &QConv, x: &Quantized) -> Result<Real> {
     let shape = [conv.out_channels(), conv.in_channels()];
     let levels = conv.fine.iter().copied().collect();
     let weight = weights(builder, &format!("{name}.weight"), &shape, levels, conv.scale.to_vec());

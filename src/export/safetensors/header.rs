@@ -54,7 +54,7 @@ pub(super) enum HeaderOp {
     Conv(Geometry),
     Linear(Geometry),
     GlobalAveragePool(Multiplier),
-    Table,
+    Table(Activation),
     Binary(QBinary),
     Pool(Pool),
     Rearrange(Rearrange),
@@ -138,7 +138,7 @@ impl HeaderOp {
                 Self::FloatConv(FloatGeometry { stride: conv.stride, padding: conv.padding, groups: conv.groups })
             }
             QOp::Float(Op::Linear(_)) => Self::FloatLinear,
-            QOp::Table(_) => Self::Table,
+            QOp::Table { function, .. } => Self::Table(*function),
             QOp::Binary(binary) => Self::Binary(*binary),
             QOp::Pool { pool, .. } => Self::Pool(*pool),
             QOp::Rearrange(rearrange) => Self::Rearrange(rearrange.clone()),

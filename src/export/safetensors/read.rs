@@ -108,7 +108,7 @@ fn read_node(node: HeaderNode, tensors: &mut Tensors<'_>) -> Result<QNode> {
         HeaderOp::GlobalAveragePool(multiplier) => QOp::GlobalAveragePool(multiplier),
         HeaderOp::Conv(geometry) => QOp::Conv(layer.conv(geometry, node.output.is_some())?),
         HeaderOp::Linear(geometry) => QOp::Linear(layer.conv(geometry, false)?),
-        HeaderOp::Table => QOp::Table(layer.table("table")?),
+        HeaderOp::Table(function) => QOp::Table { function, table: layer.table("table")? },
         HeaderOp::Binary(binary) => QOp::Binary(binary),
         HeaderOp::Pool(pool) => QOp::Pool { pool, multipliers: layer.multipliers(&pool)? },
         HeaderOp::Rearrange(rearrange) => QOp::Rearrange(rearrange),

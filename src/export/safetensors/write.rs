@@ -72,7 +72,7 @@ fn push(tensors: &mut Vec<Tensor>, name: &str, op: &QOp) {
             add("bias", Dtype::F32, linear.bias.shape(), le(&linear.bias, f32::to_le_bytes));
         }
         QOp::Float(Op::Constant(values)) => add("value", Dtype::F32, values.shape(), le(values, f32::to_le_bytes)),
-        QOp::Table(table) => push_table(&mut add, "table", table),
+        QOp::Table { table, .. } => push_table(&mut add, "table", table),
         QOp::Concat { tables, .. } => {
             for (i, table) in tables.iter().enumerate().filter_map(|(i, table)| Some((i, table.as_ref()?))) {
                 push_table(&mut add, &format!("table{i}"), table);
