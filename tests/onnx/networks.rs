@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use repquant::calibrate::calibrate;
-use repquant::evaluate::{Contender, evaluate};
+use repquant::evaluate::{Contender, Fidelity, evaluate};
 use repquant::exec::{FloatNet, Int8Net, Keep};
+use repquant::export::onnx::{Format, InputForm, float, quantized as written};
+use repquant::export::safetensors::to_bytes;
 use repquant::gpu::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
@@ -16,8 +18,8 @@ use repquant::quantize::{QuantizeOptions, quantize};
 use repquant::report::Seconds;
 use repquant::threshold::{RangeOptions, choose};
 
-use crate::common::devices;
-use crate::compare::assert_same_integers;
+use crate::common::{devices, test_data};
+use crate::compare::{assert_same_integers, planes};
 use crate::runtime::Runtime;
 
 /// Name, side of its images, and how many convolutions are left of those in the file.
@@ -139,4 +141,49 @@ fn branches_are_merged_and_residuals_are_not() {
     assert_eq!(merged("repvgg", NoteKind::Merged), 5);
     assert_eq!(merged("branches", NoteKind::Merged), 2);
     assert_eq!(merged("resnet18", NoteKind::NotMerged), 8);
+}
+
+#[test]
+fn the_float_and_the_qdq_form_give_the_float_networks_outputs() {
+    let Some(mut runtime) = Runtime::start() else { return };
+    for (name, side, _) in NETWORKS {
+        let graph = read(name);
+        let batch = noise(6, 2, side);
+        let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
+        let device = Device::cpu();
+        let net = FloatNet::new(&device, &graph, batch.count, Keep::Last).unwrap();
+        net.run(&batch).unwrap();
+        let expected = net.outputs(batch.count).unwrap();
+        let files = [
+            (float(&graph, InputForm::Pixels).unwrap(), 80.0),
+            (written(&quantized(&graph, &noise(2, 16, side)), Format::Qdq, InputForm::Pixels).unwrap(), 20.0),
+        ];
+        for (file, least) in files {
+            let answer = runtime.run(&file, InputForm::Pixels, &planes(&batch), batch.count, &names);
+            for (output, own) in names.iter().zip(&expected) {
+                let mut fidelity = Fidelity::default();
+                let theirs: Vec<f64> = answer.floats(output).into_iter().map(f64::from).collect();
+                assert_eq!(own.concat().len(), theirs.len(), "{name}: {output}");
+                fidelity.add(&own.concat(), &theirs);
+                let sqnr = fidelity.sqnr_db().unwrap_or(f64::INFINITY);
+                assert!(sqnr > least, "{name}: {output} has {sqnr} dB, not {least}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_fuse_writes_is_quantized_to_the_same_bits() {
+    let Some(data) = test_data() else { return };
+    for name in ["repvgg-cifar10", "mobileone-cifar10"] {
+        let checkpoint = data.join(format!("models/{name}.safetensors"));
+        let of = |path: &Path| load_and_fuse(path, &LoadOptions::default(), &mut Seconds::default()).unwrap();
+        let graph = of(&checkpoint);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("{name}.onnx"));
+        std::fs::write(&path, float(&graph, InputForm::Normalized).unwrap().bytes).unwrap();
+        let [from_checkpoint, from_onnx] =
+            [graph, of(&path)].map(|graph| to_bytes(&quantized(&graph, &noise(7, 8, 32))).unwrap());
+        assert!(from_checkpoint == from_onnx, "{name}");
+    }
 }
