@@ -6,6 +6,7 @@ use super::session::{Reading, Session, batches, evaluation_set, note_decoding};
 use crate::evaluate::{Contender, evaluate};
 use crate::exec;
 use crate::export::{self, FileKind};
+use crate::load::onnx::is_onnx;
 use crate::model::{Decode, Graph, Preprocessing, QOp, QuantizedGraph};
 use crate::pipeline::{load_and_fuse, paced, timed};
 use crate::report::{Images, Report, ResultRow, Seconds, Throughput, layer_rows, peak_memory_bytes};
@@ -79,7 +80,7 @@ pub(super) fn run(session: &Session, args: &EvaluateArgs) -> Result<()> {
 
 fn load(args: &EvaluateArgs, seconds: &mut Seconds) -> Result<Model> {
     let path = &args.model.model;
-    if path.is_dir() || export::kind(path)? != FileKind::Quantized {
+    if path.is_dir() || is_onnx(path) || export::kind(path)? != FileKind::Quantized {
         if args.baseline.is_some() {
             return Err(Error::usage(format!(
                 "{}: is a float model, so --baseline has nothing to add",
