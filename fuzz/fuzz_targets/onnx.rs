@@ -1,9 +1,8 @@
 //! Bytes as an ONNX file: read or refused, never a panic, and what is read is in order.
 //!
 //!     cargo install cargo-fuzz
-//!     cargo +nightly fuzz run onnx fuzz/corpus/onnx
-//!
-//! `scripts/fuzz_corpus.py` fills the corpus with the small files of the tests.
+//!     mkdir -p fuzz/corpus/onnx && cp tests/data/onnx/*.onnx fuzz/corpus/onnx
+//!     cargo +nightly fuzz run onnx -- -max_total_time=600
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -99,7 +99,7 @@ pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
         let readers = graph.nodes.iter().filter(|reader| reader.inputs.contains(&id)).map(|reader| &reader.op);
         activations.push(repeated(&mut builder, &node.name, &node.op, made, readers, shapes[id]));
     }
-    declare(&mut builder, &graph.outputs, activations, &shapes)?;
+    declare(&mut builder, &graph.outputs, &activations, &shapes)?;
     let mut metadata = vec![("repquant.form", "float".to_owned()), ("repquant.source_digest", graph.digest())];
     describe(&mut metadata, &graph.input, graph.classes.as_deref())?;
     file(builder, &graph.name, "A fused float network.", &metadata)
@@ -117,7 +117,7 @@ pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Re
         Format::Qdq => qdq::network(&mut builder, graph, input)?,
         Format::Integer => integer::network(&mut builder, graph, input)?,
     };
-    declare(&mut builder, &graph.outputs, activations, &graph.shapes())?;
+    declare(&mut builder, &graph.outputs, &activations, &graph.shapes())?;
     let mut metadata = vec![
         ("repquant.form", format.to_string()),
         ("repquant.options", json(&graph.options)?),
@@ -133,7 +133,7 @@ pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Re
 }
 
 /// Declares the outputs, given the real tensor of every node.
-fn declare(builder: &mut Builder, outputs: &[Output], activations: Vec<Real>, shapes: &[Shape]) -> Result<()> {
+fn declare(builder: &mut Builder, outputs: &[Output], activations: &[Real], shapes: &[Shape]) -> Result<()> {
     let (tensors, shapes): (Vec<Real>, Vec<Shape>) =
         outputs.iter().map(|output| (activations[output.node].clone(), shapes[output.node])).unzip();
     outputs::declare(builder, outputs, &tensors, &shapes)

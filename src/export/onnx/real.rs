@@ -59,7 +59,9 @@ pub(super) fn flat_pools<'a>(nodes: impl Iterator<Item = (bool, bool, &'a [NodeI
     for (id, (is_pool, is_classifier, inputs)) in nodes.enumerate() {
         flat.push(is_pool && outputs.iter().all(|output| output.node != id));
         if !is_classifier {
-            inputs.iter().for_each(|&input| flat[input] = false);
+            for &input in inputs {
+                flat[input] = false;
+            }
         }
     }
     flat
