@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use repquant::gpu::{DeviceInfo, DeviceKind};
 use repquant::report::{
-    Images, LayerRow, Pace, Report, ResultRow, SecondDevice, Seconds, Throughput, layer_table, result_table,
-    throughput_lines,
+    Images, LayerRow, OutputRow, Pace, Report, ResultRow, SecondDevice, Seconds, Throughput, layer_table, output_table,
+    result_table, throughput_lines,
 };
 
 fn row(name: &str, bits: (u8, u8), top1: Option<f64>, sqnr: Option<f64>, overhead: Option<f64>) -> ResultRow {
@@ -78,6 +78,28 @@ unsplit        W8A8  50.00 %  99.00 %    62.50 %      3.5 dB  63.9 kB           
 quantized-w4   W4A8        -        -          -     -1.6 dB  16.0 kB  12.3 M (+12.5 %)
 ";
     assert_eq!(result_table(&report()), expected);
+}
+
+#[test]
+fn outputs_as_a_table() {
+    assert_eq!(output_table(&report()), "");
+    let mut detector = report();
+    for row in &mut detector.results[1..] {
+        (row.agreement, row.logit_sqnr_db) = (None, None);
+        row.outputs = vec![OutputRow {
+            name: "boxes".into(),
+            sqnr_db: Some(23.25),
+            cosine: None,
+            largest_difference: 0.5,
+            largest: 25.069,
+        }];
+    }
+    let expected = "\
+\x20             output     SQNR  cosine  largest difference  largest value
+unsplit        boxes  23.2 dB       -              0.5000        25.0690
+quantized-w4   boxes  23.2 dB       -              0.5000        25.0690
+";
+    assert_eq!(output_table(&detector), expected);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod bad_input;
 mod bad_output;
 mod commands;
 mod export;
+mod onnx_in;
 mod overflow;
 mod profile;
 mod reference_models;

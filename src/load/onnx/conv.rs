@@ -270,7 +270,7 @@ pub(super) fn conv_transpose(op: &Operation<'_>, draft: &mut Draft) -> Result<Ac
 ///
 /// A window of k taps that begins `before` rows above the image is one of `k + e` taps, the first e of them zero, that
 /// begins `before + e` above it. What lies below the last window does not count, so that `after` may be anything that
-/// gives the same number of windows.
+/// gives the same number of windows. Padding that is not smaller than the kernel makes it larger, too.
 pub(super) fn symmetric(conv: &DraftConv, x: Shape, y: Shape) -> (Vec<[usize; 3]>, [usize; 2]) {
     let mut padding = [0; 2];
     let mut kernels = Vec::with_capacity(2);
@@ -287,8 +287,10 @@ pub(super) fn symmetric(conv: &DraftConv, x: Shape, y: Shape) -> (Vec<[usize; 3]
         } else {
             (0, 0)
         };
-        padding[axis] = before + first;
-        kernels.push([first, reach, last]);
+        // Padding is smaller than the kernel: where it is not, zeros on both sides make the kernel larger.
+        let more = (before + first + 1).saturating_sub(first + reach + last);
+        padding[axis] = before + first + more;
+        kernels.push([first + more, reach, last + more]);
     }
     (kernels, padding)
 }
@@ -325,6 +327,7 @@ mod tests {
             let size: usize = kernels[0].iter().sum();
             assert_eq!((side + 2 * padding[0] - size) / stride + 1, count, "{side} {kernel} {stride} {before} {after}");
             assert_eq!(padding[0] - kernels[0][0], before);
+            assert!(padding[0] < size, "{side} {kernel} {stride} {before} {after}");
             (kernels[0], padding[0])
         };
         assert_eq!(case(8, 3, 1, 1, 1), ([0, 3, 0], 1));
@@ -333,6 +336,8 @@ mod tests {
         // TensorFlow's: only the row below counts.
         assert_eq!(case(8, 3, 2, 0, 1), ([1, 3, 0], 1));
         assert_eq!(case(8, 3, 1, 2, 0), ([0, 3, 2], 2));
+        // Padding as large as the kernel.
+        assert_eq!(case(8, 1, 1, 1, 1), ([1, 1, 1], 2));
         for side in 3..9 {
             for (kernel, stride) in [(1, 1), (1, 2), (2, 1), (2, 3), (3, 1), (3, 2), (3, 4)] {
                 for before in 0..4 {
