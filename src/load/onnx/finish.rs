@@ -120,7 +120,11 @@ fn rounded(draft: &mut Draft, conv: DraftConv, x: Shape, y: Shape, name: &str) -
         let count = product(&sides).ok_or_else(|| Error::bad("its dilated kernel is too large"))?;
         draft.allocate(count)?;
         weight = enlarged(&weight, dilation, &kernels);
-        let why = if dilation == [1; 2] { "padding that differs from side to side or is larger than the kernel" } else { "dilation" };
+        let why = if dilation == [1; 2] {
+            "padding that differs from side to side or is larger than the kernel"
+        } else {
+            "dilation"
+        };
         draft.note(
             name,
             NoteKind::Replaced,
