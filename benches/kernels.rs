@@ -12,8 +12,8 @@ use ndarray::{Array1, Array4};
 use repquant::Result;
 use repquant::gpu::{Buffer, Device, Recorder};
 use repquant::kernels::{
-    Geometry, Random, binary_i8, conv_f32, conv_i8, depthwise_f32, depthwise_i8, dequantize, dequantize_acc, gather_i8,
-    move_i8, normalize, pool_f32, pool_i8, quantize_activation, quantize_input, window_i8,
+    Epilogue, Geometry, Random, binary_i8, conv_f32, conv_i8, depthwise_f32, depthwise_i8, dequantize, dequantize_acc,
+    gather_i8, move_i8, normalize, pool_f32, pool_i8, quantize_activation, quantize_input, window_i8,
 };
 use repquant::model::{
     Axis, Coarse, CoarseScale, Conv, Multiplier, Pool, PoolKind, QBinary, QConv, QParams, Rearrange, RearrangeKind,
@@ -123,7 +123,7 @@ fn dense(bench: &mut Bench<'_>, (o, i, side, kernel, stride): (usize, usize, usi
     let weights = conv_f32::Weights::new(device, &conv).expect("the device has memory");
     bench.convolution(&format!("conv_f32 {layer}"), macs, Bound::F32, |rec| {
         let name = conv_f32::SPEC.name;
-        rec.kernel(name, spent, |rec| conv_f32::dispatch(rec, &geometry, true, &x, &weights, &y))
+        rec.kernel(name, spent, |rec| conv_f32::dispatch(rec, &geometry, Epilogue::plain(true), &x, &weights, &y))
     });
 
     let (x, y) = (bench.levels(geometry.in_words(1)), bench.empty(geometry.out_words(1)));
@@ -154,7 +154,7 @@ fn depthwise(bench: &mut Bench<'_>, (channels, side, stride): (usize, usize, usi
     let (x, y) = (bench.floats(geometry.in_words(4)), bench.empty(geometry.out_words(4)));
     let weights = depthwise_f32::Weights::new(device, &conv).expect("the device has memory");
     bench.other(&format!("depthwise_f32 {layer}"), geometry.in_words(4) + geometry.out_words(4), |rec| {
-        depthwise_f32::dispatch(rec, &geometry, true, &x, &weights, &y)
+        depthwise_f32::dispatch(rec, &geometry, Epilogue::plain(true), &x, &weights, &y)
     });
 
     let (x, y) = (bench.levels(geometry.in_words(1)), bench.empty(geometry.out_words(1)));

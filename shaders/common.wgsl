@@ -22,7 +22,7 @@ struct Geometry {
     pad_x: u32,
     group_in_quads: u32,
     group_out_quads: u32,
-    unused: u32,
+    out_last: u32,
 }
 
 // Whether an output pixel reads the input pixel of the same index alone.

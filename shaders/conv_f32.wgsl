@@ -1,18 +1,11 @@
 // Convolution in f32, 4 pixels × 8 output channels an invocation: see src/kernels/conv_f32.rs.
 
-struct Params {
-    geometry: Geometry,
-    first_pixel: u32,
-    end_pixel: u32,
-    relu: u32,
-    unused1: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(0) var<uniform> params: FloatParams;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> states: array<State>;
 
 // First row of the image among all images' rows, and the row and column of the first tap, which wrap around where they
 // are negative. The last tile's missing pixels repeat the last one.
@@ -37,32 +30,26 @@ fn tap(origin: vec3<u32>, ky: u32, kx: u32) -> u32 {
     return ((origin.x + origin.y + ky) * params.geometry.in_width + origin.z + kx) * params.geometry.in_quads;
 }
 
-// Not max(): it may turn a NaN into 0 and hide it.
-fn activate(v: vec4<f32>) -> vec4<f32> {
-    return select(v, vec4<f32>(0.0), (v < vec4<f32>(0.0)) & vec4<bool>(params.relu != 0u));
-}
-
 fn store(pixel: u32, quad: u32, two: bool, a: vec4<f32>, b: vec4<f32>) {
     if pixel >= params.end_pixel {
         return;
     }
     let at = pixel * params.geometry.out_quads + quad;
-    y[at] = activate(a);
+    let first = activate(a);
+    y[at] = first;
+    observe(pixel, quad, first);
     if two {
-        y[at + 1u] = activate(b);
+        let second = activate(b);
+        y[at + 1u] = second;
+        observe(pixel, quad + 1u, second);
     }
 }
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+// The outputs of an invocation.
+fn convolve(flat: u32, lane: u32) {
     // Output channels by eights; the weights' address depends on the workgroup alone.
     let eights = (params.geometry.group_out_quads + 1u) / 2u;
     let columns = params.geometry.out_quads / params.geometry.group_out_quads * eights;
-    let flat = flat_group(group, groups);
     let first = params.first_pixel + (flat / columns) * 256u + lane * 4u;
     if first >= params.end_pixel {
         return;
@@ -149,4 +136,14 @@ fn main(
     store(first + 1u, quad, two, a1, b1);
     store(first + 2u, quad, two, a2, b2);
     store(first + 3u, quad, two, a3, b3);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    convolve(flat_group(group, groups), lane);
+    publish(lane);
 }

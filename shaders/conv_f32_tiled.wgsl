@@ -3,19 +3,12 @@
 // A workgroup computes 128 pixels × 64 output channels of one group, an invocation 8 × 8: pixels 16 apart, and two quads
 // of channels 8 apart. K runs over taps and input quads, two quads a tile.
 
-struct Params {
-    geometry: Geometry,
-    first_pixel: u32,
-    end_pixel: u32,
-    relu: u32,
-    unused1: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(0) var<uniform> params: FloatParams;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> states: array<State>;
 
 // Two tiles each, one being filled while the other is read. Activations: 128 pixels × 2 quads.
 var<workgroup> tile_x: array<vec4<f32>, 512>;
@@ -28,11 +21,6 @@ fn clamped(pixel: u32) -> u32 {
     return min(pixel, params.end_pixel - 1u);
 }
 
-// Not max(): it may turn a NaN into 0 and hide it.
-fn activate(v: vec4<f32>) -> vec4<f32> {
-    return select(v, vec4<f32>(0.0), (v < vec4<f32>(0.0)) & vec4<bool>(params.relu != 0u));
-}
-
 // `quad` counts within the group.
 fn store(pixel: u32, group_first: u32, quad: u32, a: vec4<f32>, b: vec4<f32>) {
     if pixel >= params.end_pixel {
@@ -40,10 +28,14 @@ fn store(pixel: u32, group_first: u32, quad: u32, a: vec4<f32>, b: vec4<f32>) {
     }
     let at = pixel * params.geometry.out_quads + group_first + quad;
     if quad < params.geometry.group_out_quads {
-        y[at] = activate(a);
+        let first = activate(a);
+        y[at] = first;
+        observe(pixel, group_first + quad, first);
     }
     if quad + 8u < params.geometry.group_out_quads {
-        y[at + 8u] = activate(b);
+        let second = activate(b);
+        y[at + 8u] = second;
+        observe(pixel, group_first + quad + 8u, second);
     }
 }
 
@@ -246,4 +238,5 @@ fn main(
     store(pixel + 80u, group_first, own_quad, a5, b5);
     store(pixel + 96u, group_first, own_quad, a6, b6);
     store(pixel + 112u, group_first, own_quad, a7, b7);
+    publish(lane);
 }

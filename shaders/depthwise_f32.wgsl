@@ -1,18 +1,11 @@
 // Depthwise convolution in f32, 4 pixels of a row × 4 channels an invocation: see src/kernels/depthwise_f32.rs.
 
-struct Params {
-    geometry: Geometry,
-    relu: u32,
-    unused1: u32,
-    unused2: u32,
-    unused3: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(0) var<uniform> params: FloatParams;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> states: array<State>;
 
 // The input quad at a column of the row that starts at `row`; 0 outside. A column left of the image has wrapped around.
 fn load(row: u32, column: u32) -> vec4<f32> {
@@ -20,22 +13,18 @@ fn load(row: u32, column: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), x[row + select(0u, column, inside) * params.geometry.in_quads], inside);
 }
 
-fn store(at: u32, column: u32, v: vec4<f32>) {
+// `row` counts through all images.
+fn store(row: u32, column: u32, quad: u32, sum: vec4<f32>) {
     if column < params.geometry.out_width {
-        // Not max(): it may turn a NaN into 0 and hide it.
-        y[at + column * params.geometry.out_quads] =
-            select(v, vec4<f32>(0.0), (v < vec4<f32>(0.0)) & vec4<bool>(params.relu != 0u));
+        let pixel = row * params.geometry.out_width + column;
+        let v = activate(sum);
+        y[pixel * params.geometry.out_quads + quad] = v;
+        observe(pixel, quad, v);
     }
 }
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    // Neighbouring lanes have neighbouring channels.
-    let item = flat_group(group, groups) * 64u + lane;
+// The outputs of an invocation; neighbouring items have neighbouring channels.
+fn convolve(item: u32) {
     let quad = item % params.geometry.out_quads;
     let strips = (params.geometry.out_width + 3u) / 4u;
     let strip = item / params.geometry.out_quads;
@@ -64,9 +53,18 @@ fn main(
             a3 = fma(w, load(start, left + kx + 3u * params.geometry.stride_x), a3);
         }
     }
-    let at = row * params.geometry.out_width * params.geometry.out_quads + quad;
-    store(at, column, a0);
-    store(at, column + 1u, a1);
-    store(at, column + 2u, a2);
-    store(at, column + 3u, a3);
+    store(row, column, quad, a0);
+    store(row, column + 1u, quad, a1);
+    store(row, column + 2u, quad, a2);
+    store(row, column + 3u, quad, a3);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    convolve(flat_group(group, groups) * 64u + lane);
+    publish(lane);
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use super::{ActivationStats, POWER_BINS};
 use crate::exec;
 use crate::gpu::{Buffer, Device, Readback, Recorder};
-use crate::kernels::{self, Extent, State, coarsen, histogram, power, range};
+use crate::kernels::{self, Extent, Row, State, coarsen, histogram, power, range};
 use crate::model::Shape;
 use crate::{Error, Result};
 
@@ -65,6 +65,11 @@ impl Collector {
         Ok(Self { states, activations, flush_after: FLUSH_AFTER, unchecked: VecDeque::new() })
     }
 
+    /// Where the range of activation `index` is kept.
+    pub fn row(&self, index: usize) -> Row<'_> {
+        Row { states: &self.states, index }
+    }
+
     /// Records the counting of activation `index` of a batch: x is f32, NHWC, channels padded to a multiple of 4. Nothing
     /// is read back.
     ///
@@ -74,6 +79,19 @@ impl Collector {
     /// # Panics
     /// If there is no such activation, or x is too short for it.
     pub fn record(&mut self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
+        let extent = Extent { images, shape: self.activations[index].shape };
+        rec.kernel(range::SPEC.name, 0, |rec| range::dispatch(rec, &extent, x, &self.states, index))?;
+        self.record_observed(rec, index, images, x)
+    }
+
+    /// [`Collector::record`] of an activation with which [`Collector::row`] is up to date.
+    ///
+    /// # Errors
+    /// As [`Collector::record`].
+    ///
+    /// # Panics
+    /// As [`Collector::record`].
+    pub fn record_observed(&mut self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
         let activation = &mut self.activations[index];
         let extent = Extent { images, shape: activation.shape };
         let pending = activation.pending + extent.values() as u64;
@@ -86,7 +104,7 @@ impl Collector {
         self.dispatch(rec, index, images, x)
     }
 
-    /// Records the kernels of [`Collector::record`] for [`Device::prepare`]: nothing is counted.
+    /// Records the kernels of [`Collector::record_observed`] for [`Device::prepare`]: nothing is counted.
     ///
     /// # Errors
     /// If the device failed.
@@ -98,7 +116,6 @@ impl Collector {
         let activation = &self.activations[index];
         let extent = Extent { images, shape: activation.shape };
         let (states, counts, power) = (&self.states, &activation.counts, &activation.power);
-        rec.kernel(range::SPEC.name, 0, |rec| range::dispatch(rec, &extent, x, states, index))?;
         rec.kernel(coarsen::SPEC.name, 0, |rec| coarsen::dispatch(rec, states, index, counts))?;
         rec.kernel(histogram::SPEC.name, 0, |rec| histogram::dispatch(rec, &extent, x, states, index, counts))?;
         rec.kernel(power::SPEC.name, 0, |rec| power::dispatch(rec, &extent, x, power))

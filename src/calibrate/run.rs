@@ -32,8 +32,9 @@ pub fn calibrate(
     let place: Vec<Option<usize>> = (0..end).map(|id| observed.binary_search(&id).ok()).collect();
     device.prepare(|rec| {
         place.iter().enumerate().try_for_each(|(node, place)| {
-            net.record(rec, max_images, node)?;
-            place.map_or(Ok(()), |index| collector.rehearse(rec, index, max_images, net.activation(node)))
+            let Some(index) = *place else { return net.record(rec, max_images, node) };
+            net.record_observed(rec, max_images, node, collector.row(index))?;
+            collector.rehearse(rec, index, max_images, net.activation(node))
         })
     })?;
     let mut images = 0;
@@ -46,10 +47,12 @@ pub fn calibrate(
         net.upload(&batch)?;
         let mut rec = device.recorder();
         for (node, place) in place.iter().enumerate() {
-            net.record(&mut rec, batch.count, node)?;
-            if let Some(index) = place {
-                collector.record(&mut rec, *index, batch.count, net.activation(node))?;
-            }
+            let Some(index) = *place else {
+                net.record(&mut rec, batch.count, node)?;
+                continue;
+            };
+            net.record_observed(&mut rec, batch.count, node, collector.row(index))?;
+            collector.record_observed(&mut rec, index, batch.count, net.activation(node))?;
         }
         rec.submit()?;
         collector.end_batch(device, &batch.names)?;

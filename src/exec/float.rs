@@ -6,7 +6,7 @@ use super::plan::{Activations, Keep, Reads, float_words};
 use super::real::RealLayer;
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::images::Batch;
-use crate::kernels::normalize;
+use crate::kernels::{Extent, Row, normalize, range};
 use crate::model::{Graph, NodeId, Op, Shape};
 use crate::{Error, Result};
 
@@ -90,18 +90,38 @@ impl<'d> FloatNet<'d> {
     /// # Errors
     /// If the device failed.
     pub fn record(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId) -> Result<()> {
+        self.record_with(rec, images, node, None)
+    }
+
+    /// [`FloatNet::record`], and the update of a row of [`State`](crate::kernels::State)s with the range of the node's
+    /// activation.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub fn record_observed(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, row: Row<'_>) -> Result<()> {
+        self.record_with(rec, images, node, Some(row))
+    }
+
+    fn record_with(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, row: Option<Row<'_>>) -> Result<()> {
         rec.layer(&self.names[node]);
         let y = self.activations.of(node);
         match &self.steps[node] {
             Step::Input { table } => {
                 let pixels = images * self.shapes[0].pixels();
-                rec.kernel(normalize::SPEC.name, 0, |rec| normalize::dispatch(rec, pixels, &self.pixels, table, y))
+                rec.kernel(normalize::SPEC.name, 0, |rec| normalize::dispatch(rec, pixels, &self.pixels, table, y))?;
             }
             Step::Layer(layer) => {
                 let inputs = self.inputs[node].iter().map(|&input| (self.shapes[input], self.activations.of(input)));
-                layer.record(rec, images, &inputs.collect::<Vec<_>>(), y)
+                let inputs: Vec<_> = inputs.collect();
+                if let RealLayer::Conv(conv) = layer {
+                    return conv.record(rec, images, inputs[0], y, row);
+                }
+                layer.record(rec, images, &inputs, y)?;
             }
         }
+        let Some(row) = row else { return Ok(()) };
+        let extent = Extent { images, shape: self.shapes[node] };
+        rec.kernel(range::SPEC.name, 0, |rec| range::dispatch(rec, &extent, y, row.states, row.index))
     }
 
     /// A node's activation, NHWC f32 with padded channels; valid until the last node that reads it is recorded.

@@ -2,8 +2,8 @@
 
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::kernels::{
-    Geometry, activation_f32, binary_f32, concat_f32, conv_f32, depthwise_f32, gather_f32, pool_f32, resize_f32,
-    softmax_f32, window_f32,
+    Epilogue, Geometry, Row, activation_f32, binary_f32, concat_f32, conv_f32, depthwise_f32, gather_f32, pool_f32,
+    resize_f32, softmax_f32, window_f32,
 };
 use crate::model::{Activation, Axis, Binary, Conv, Linear, Op, Pool, Shape, joined};
 use crate::{Error, Result};
@@ -87,7 +87,7 @@ impl RealLayer {
         y: &Buffer,
     ) -> Result<()> {
         match self {
-            Self::Conv(conv) => conv.record(rec, images, inputs[0].0, inputs[0].1, y),
+            Self::Conv(conv) => conv.record(rec, images, inputs[0], y, None),
             Self::GlobalAveragePool => {
                 let (shape, x) = inputs[0];
                 rec.kernel(pool_f32::SPEC.name, 0, |rec| pool_f32::dispatch(rec, images, shape, x, y))
@@ -171,18 +171,27 @@ impl Convolution {
         Self::new(device, &conv, false)
     }
 
-    fn record(&self, rec: &mut Recorder<'_>, images: usize, shape: Shape, x: &Buffer, y: &Buffer) -> Result<()> {
+    /// Records the convolution, and the update of a row of states with the range of y.
+    pub(super) fn record(
+        &self,
+        rec: &mut Recorder<'_>,
+        images: usize,
+        (shape, x): (Shape, &Buffer),
+        y: &Buffer,
+        range: Option<Row<'_>>,
+    ) -> Result<()> {
+        let epilogue = Epilogue { relu: self.relu, range };
         let geometry =
             |groups| Geometry::new(images, shape, self.out_channels, self.kernel, self.stride, self.padding, groups);
         match &self.weights {
             Weights::Dense(w) => {
                 let g = geometry(w.groups());
-                let work = |rec: &mut Recorder<'_>| conv_f32::dispatch(rec, &g, self.relu, x, w, y);
+                let work = |rec: &mut Recorder<'_>| conv_f32::dispatch(rec, &g, epilogue, x, w, y);
                 rec.kernel(conv_f32::SPEC.name, g.multiplications(), work)
             }
             Weights::Depthwise(w) => {
                 let g = geometry(w.groups());
-                let work = |rec: &mut Recorder<'_>| depthwise_f32::dispatch(rec, &g, self.relu, x, w, y);
+                let work = |rec: &mut Recorder<'_>| depthwise_f32::dispatch(rec, &g, epilogue, x, w, y);
                 rec.kernel(depthwise_f32::SPEC.name, g.multiplications(), work)
             }
         }

@@ -10,7 +10,7 @@
 use ndarray::{Array1, Array4};
 
 use super::conv_f32::reference;
-use super::{Check, Random};
+use super::{Check, Epilogue, Extent, Random, Row, State, range};
 use crate::Result;
 use crate::gpu::{Buffer, Device, Recorder};
 use crate::model::{Conv, Shape, conv_output};
@@ -51,13 +51,14 @@ impl Case {
     }
 
     /// Runs the case on uneven inputs and compares with the twin; where it has several images, also runs each of them
-    /// alone and compares the bits. `record` records the kernel for a convolution, a number of images, x and y.
+    /// alone and compares the bits. The range that the epilogue finds is that of the twin. `record` records the kernel for a
+    /// convolution, a number of images, an epilogue, x and y.
     pub(super) fn check(
         &self,
         device: &Device,
         random: &mut Random,
         checks: &mut Vec<Check>,
-        record: impl Fn(&mut Recorder<'_>, &Conv, usize, &Buffer, &Buffer) -> Result<()>,
+        record: impl Fn(&mut Recorder<'_>, &Conv, usize, Epilogue<'_>, &Buffer, &Buffer) -> Result<()>,
     ) -> Result<()> {
         let shape = (self.out, self.x.channels / self.groups, self.kernel[0], self.kernel[1]);
         let conv = Conv {
@@ -75,7 +76,7 @@ impl Case {
             // What is not written shows.
             let y = device.upload(&vec![f32::NAN.to_bits(); images * y_image], "y")?;
             let mut rec = device.recorder();
-            record(&mut rec, &conv, images, &x, &y)?;
+            record(&mut rec, &conv, images, Epilogue::plain(self.relu), &x, &y)?;
             rec.submit()?;
             device.read(&y, images * y_image)
         };
@@ -84,6 +85,17 @@ impl Case {
         let terms = conv.weight.len() / self.out;
         let bounds: Vec<f64> = magnitudes.iter().map(|m| bound(terms, *m)).collect();
         checks.push(Check::close(self.name(), &expected, &bounds, bytemuck::cast_slice(&got)));
+        for bad in [false, true] {
+            let mut x = x.clone();
+            if bad {
+                // In the last image alone.
+                let first = x.len() / self.images * (self.images - 1);
+                x[first..].fill(f32::NAN);
+            }
+            checks.push(self.check_range(device, &x, y_shape, |rec, epilogue, x, y| {
+                record(rec, &conv, self.images, epilogue, x, y)
+            })?);
+        }
         if self.images > 1 {
             let mut alone = Vec::with_capacity(got.len());
             for x in x.chunks_exact(x.len() / self.images) {
@@ -92,6 +104,30 @@ impl Case {
             checks.push(Check::exact(format!("{}: each image alone", self.name()), &alone, &got));
         }
         Ok(())
+    }
+
+    /// Compares the range that the epilogue finds with the twin of `range` on what was written, to the bit.
+    fn check_range(
+        &self,
+        device: &Device,
+        x: &[f32],
+        shape: Shape,
+        record: impl Fn(&mut Recorder<'_>, Epilogue<'_>, &Buffer, &Buffer) -> Result<()>,
+    ) -> Result<Check> {
+        let extent = Extent { images: self.images, shape };
+        // The middle row has seen ±2^-90 before; the others must not be touched.
+        let mut states = [State::EMPTY; 3];
+        states[1].min_key = State::key((-(2f32.powi(-90))).to_bits());
+        states[1].max_key = State::key(2f32.powi(-90).to_bits());
+        let x = device.upload(bytemuck::cast_slice(x), "x")?;
+        let (y, rows) = (device.alloc(extent.words(), "y")?, device.upload(bytemuck::cast_slice(&states), "states")?);
+        let mut rec = device.recorder();
+        let range = Some(Row { states: &rows, index: 1 });
+        record(&mut rec, Epilogue { relu: self.relu, range }, &x, &y)?;
+        rec.submit()?;
+        range::reference(&extent, &device.read(&y, extent.words())?, &mut states[1]);
+        let got = device.read(&rows, rows.len())?;
+        Ok(Check::exact(format!("{}: range", self.name()), bytemuck::cast_slice(&states), &got))
     }
 }
 

@@ -25,36 +25,21 @@ use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, P
 use rten_tensor::NdTensorView;
 
 use super::conv_cases::{Case, case};
+use super::epilogue::{self, Epilogue, Params};
 use super::variants::{self, LayerShape, Variant};
 use super::{Check, Geometry, Random, ungrouped};
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::gpu::{Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Conv, Shape, conv_output};
 use crate::{Error, Result};
 
 /// What the host knows of `conv_f32.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
     name: "conv_f32",
-    source: include_str!("../../shaders/conv_f32.wgsl"),
-    bindings: &[Binding::Params, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite],
+    source: concat!(include_str!("../../shaders/epilogue.wgsl"), include_str!("../../shaders/conv_f32.wgsl")),
+    bindings: epilogue::BINDINGS,
     workgroup_size: [64, 1, 1],
     params_bytes: size_of::<Params>(),
 };
-
-/// Parameters of the shader.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Sizes of the convolution.
-    pub geometry: Geometry,
-    /// The first output pixel of this dispatch, a multiple of 256.
-    pub first_pixel: u32,
-    /// The end of its output pixels.
-    pub end_pixel: u32,
-    /// Whether a `ReLU` follows.
-    pub relu: u32,
-    /// Fills the struct to a multiple of 16 bytes.
-    pub unused: u32,
-}
 
 /// Output pixels of a workgroup: 64 lanes of 4.
 const PIXELS: usize = 256;
@@ -78,7 +63,7 @@ pub struct Weights {
 }
 
 enum Store {
-    Gpu { weights: Buffer, bias: Buffer },
+    Gpu { weights: Buffer, bias: Buffer, no_states: Buffer },
     Avx512(avx512::Avx512),
     Native { matrices: Vec<PackedBMatrix<f32>>, bias: Vec<f32> },
 }
@@ -139,7 +124,11 @@ impl Weights {
                 }
                 bias.extend((8 * column..8 * column + 8).map(|o| bias_of(g, o).to_bits()));
             }
-            Store::Gpu { weights: device.upload(&words, "weights")?, bias: device.upload(&bias, "bias")? }
+            Store::Gpu {
+                weights: device.upload(&words, "weights")?,
+                bias: device.upload(&bias, "bias")?,
+                no_states: epilogue::no_states(device)?,
+            }
         };
         let shape = LayerShape { inputs: i, outputs: group_out, taps: kh * kw };
         let variant = variants::choose(device, &SPEC, shape);
@@ -158,22 +147,30 @@ impl Weights {
     }
 }
 
-/// Records `y = act(conv(x, w))`. Every channel of y is written, padded ones with 0.
+/// Records `y = act(conv(x, w))`, and the update of the range where the epilogue asks for it. Every channel of y is
+/// written, padded ones with 0.
 ///
 /// # Errors
 /// If the device failed.
 ///
 /// # Panics
 /// If a buffer is too small for these sizes: an error of the caller, not of the input.
-pub fn dispatch(rec: &mut Recorder<'_>, g: &Geometry, relu: bool, x: &Buffer, w: &Weights, y: &Buffer) -> Result<()> {
-    dispatch_in_steps(rec, g, relu, x, w, y, MOST_MACS)
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    g: &Geometry,
+    epilogue: Epilogue<'_>,
+    x: &Buffer,
+    w: &Weights,
+    y: &Buffer,
+) -> Result<()> {
+    dispatch_in_steps(rec, g, epilogue, x, w, y, MOST_MACS)
 }
 
 /// [`dispatch`] in steps of at most `most_macs` multiplications, or of one workgroup's pixels.
 fn dispatch_in_steps(
     rec: &mut Recorder<'_>,
     g: &Geometry,
-    relu: bool,
+    epilogue: Epilogue<'_>,
     x: &Buffer,
     w: &Weights,
     y: &Buffer,
@@ -190,30 +187,27 @@ fn dispatch_in_steps(
     assert!(g.in_words(4) > 0, "conv_f32: an output without input");
     match &w.store {
         Store::Avx512(weights) => {
-            weights.run(g, relu, cast_slice(&x.host()), cast_slice_mut(&mut y.host_mut()));
-            Ok(())
+            weights.run(g, epilogue.relu, cast_slice(&x.host()), cast_slice_mut(&mut y.host_mut()));
+            epilogue.finish(rec, g, y)
         }
         Store::Native { matrices, bias } => {
-            native(g, relu, cast_slice(&x.host()), matrices, bias, cast_slice_mut(&mut y.host_mut()))
+            native(g, epilogue.relu, cast_slice(&x.host()), matrices, bias, cast_slice_mut(&mut y.host_mut()))?;
+            epilogue.finish(rec, g, y)
         }
-        Store::Gpu { weights, bias } if w.variant != Variant::Direct => {
-            tiled::record(rec, w.variant, g, relu, &[x, weights, bias, y], most_macs)
-        }
-        Store::Gpu { weights, bias } => {
+        Store::Gpu { weights, bias, no_states } => {
+            let states = epilogue.range.map_or(no_states, |row| row.states);
+            let buffers = [x, weights, bias, y, states];
+            if w.variant != Variant::Direct {
+                return tiled::record(rec, w.variant, g, epilogue, &buffers, most_macs);
+            }
             let columns = w.groups * (g.group_out_quads as usize).div_ceil(2);
             let depth = 4 * g.group_in_quads as usize * g.kernel_height as usize * g.kernel_width as usize;
             let step = (most_macs / (depth * 8 * columns) / PIXELS).max(1) * PIXELS;
             for first in (0..pixels).step_by(step) {
                 let end = pixels.min(first + step);
-                let params = Params {
-                    geometry: *g,
-                    first_pixel: first as u32,
-                    end_pixel: end as u32,
-                    relu: u32::from(relu),
-                    unused: 0,
-                };
+                let params = epilogue.params(g, first, end);
                 let workgroups = (end - first).div_ceil(PIXELS) * columns;
-                rec.run(&SPEC, &params, &[x, weights, bias, y], groups_for(workgroups, 1))?;
+                rec.run(&SPEC, &params, &buffers, groups_for(workgroups, 1))?;
             }
             Ok(())
         }
@@ -374,12 +368,12 @@ fn verify_variant(device: &Device, variant: Variant, cases: &[Case]) -> Result<V
     // On the Cpu device both products, as far as the processor has them.
     for avx512 in [true, false].into_iter().take(if device.is_native() { 2 } else { 1 }) {
         for case in cases {
-            case.check(device, &mut random, &mut checks, |rec, conv, images, x, y| {
+            case.check(device, &mut random, &mut checks, |rec, conv, images, epilogue, x, y| {
                 let w = Weights::with_products(device, conv, avx512)?.with_variant(variant);
                 let g = Geometry::new(images, case.x, case.out, case.kernel, case.stride, case.padding, w.groups());
                 // A batch is done in steps, as a huge layer would be; an image alone at once.
                 let most_macs = if images > 1 { 1 } else { MOST_MACS };
-                dispatch_in_steps(rec, &g, case.relu, x, &w, y, most_macs)
+                dispatch_in_steps(rec, &g, epilogue, x, &w, y, most_macs)
             })?;
         }
     }
@@ -453,7 +447,7 @@ mod tests {
         let x = device.upload(&[f32::NAN.to_bits(); 4], "x").unwrap();
         let y = device.alloc(4, "y").unwrap();
         let mut rec = device.recorder();
-        dispatch(&mut rec, &g, true, &x, &w, &y).unwrap();
+        dispatch(&mut rec, &g, Epilogue::plain(true), &x, &w, &y).unwrap();
         assert!(device.read(&y, 4).unwrap().iter().all(|v| f32::from_bits(*v).is_nan()));
     }
 }

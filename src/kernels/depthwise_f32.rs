@@ -12,31 +12,20 @@ use rayon::prelude::*;
 use super::conv_cases::{Case, case};
 /// The twin: a depthwise convolution is one of as many groups as channels.
 pub use super::conv_f32::reference;
+use super::epilogue::{self, Epilogue, Params};
 use super::{Check, Geometry, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::gpu::{Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::Conv;
 
 /// What the host knows of `depthwise_f32.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
     name: "depthwise_f32",
-    source: include_str!("../../shaders/depthwise_f32.wgsl"),
-    bindings: &[Binding::Params, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite],
+    source: concat!(include_str!("../../shaders/epilogue.wgsl"), include_str!("../../shaders/depthwise_f32.wgsl")),
+    bindings: epilogue::BINDINGS,
     workgroup_size: [64, 1, 1],
     params_bytes: size_of::<Params>(),
 };
-
-/// Parameters of the shader.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    /// Sizes of the convolution; its group members are not used.
-    pub geometry: Geometry,
-    /// Whether a `ReLU` follows.
-    pub relu: u32,
-    /// Fills the struct to a multiple of 16 bytes.
-    pub unused: [u32; 3],
-}
 
 /// Output pixels of an invocation.
 const PIXELS: usize = 4;
@@ -49,6 +38,7 @@ pub struct Weights {
     kernel: [u32; 2],
     taps: Buffer,
     bias: Buffer,
+    no_states: Buffer,
 }
 
 impl Weights {
@@ -74,6 +64,7 @@ impl Weights {
             kernel: [kh as u32, kw as u32],
             taps: device.upload(&words, "weights")?,
             bias: device.upload(&bias, "bias")?,
+            no_states: epilogue::no_states(device)?,
         })
     }
 
@@ -83,14 +74,22 @@ impl Weights {
     }
 }
 
-/// Records `y = act(conv(x, w))`. Every channel of y is written, padded ones with 0.
+/// Records `y = act(conv(x, w))`, and the update of the range where the epilogue asks for it. Every channel of y is
+/// written, padded ones with 0.
 ///
 /// # Errors
 /// If the device failed.
 ///
 /// # Panics
 /// If a buffer is too small for these sizes: an error of the caller, not of the input.
-pub fn dispatch(rec: &mut Recorder<'_>, g: &Geometry, relu: bool, x: &Buffer, w: &Weights, y: &Buffer) -> Result<()> {
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    g: &Geometry,
+    epilogue: Epilogue<'_>,
+    x: &Buffer,
+    w: &Weights,
+    y: &Buffer,
+) -> Result<()> {
     assert_eq!([g.kernel_height, g.kernel_width], w.kernel, "depthwise_f32: weights");
     let quads = w.channels.div_ceil(4);
     assert!(g.in_quads as usize == quads && g.out_quads as usize == quads, "depthwise_f32: channels");
@@ -101,13 +100,14 @@ pub fn dispatch(rec: &mut Recorder<'_>, g: &Geometry, relu: bool, x: &Buffer, w:
     assert!(g.in_words(4) > 0, "depthwise_f32: an output without input");
     if rec.is_native() {
         let (weights, bias) = (w.taps.host(), w.bias.host());
-        let (x, mut y) = (x.host(), y.host_mut());
-        native(g, relu, cast_slice(&x), cast_slice(&weights), cast_slice(&bias), cast_slice_mut(&mut y));
-        return Ok(());
+        let (weights, bias) = (cast_slice(&weights), cast_slice(&bias));
+        native(g, epilogue.relu, cast_slice(&x.host()), weights, bias, cast_slice_mut(&mut y.host_mut()));
+        return epilogue.finish(rec, g, y);
     }
     let items = g.images as usize * g.out_height as usize * (g.out_width as usize).div_ceil(PIXELS) * quads;
-    let params = Params { geometry: *g, relu: u32::from(relu), unused: [0; 3] };
-    rec.run(&SPEC, &params, &[x, &w.taps, &w.bias, y], groups_for(items, SPEC.workgroup_size[0]))
+    let states = epilogue.range.map_or(&w.no_states, |row| row.states);
+    let params = epilogue.params(g, 0, g.out_pixels());
+    rec.run(&SPEC, &params, &[x, &w.taps, &w.bias, y, states], groups_for(items, SPEC.workgroup_size[0]))
 }
 
 /// All channels of a pixel at once, tap by tap; parallel over rows.
@@ -182,10 +182,10 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
     let mut random = Random::new(3);
     let mut checks = Vec::new();
     for case in CASES {
-        case.check(device, &mut random, &mut checks, |rec, conv, images, x, y| {
+        case.check(device, &mut random, &mut checks, |rec, conv, images, epilogue, x, y| {
             let w = Weights::new(device, conv)?;
             let g = Geometry::new(images, case.x, case.out, case.kernel, case.stride, case.padding, w.groups());
-            dispatch(rec, &g, case.relu, x, &w, y)
+            dispatch(rec, &g, epilogue, x, &w, y)
         })?;
     }
     Ok(checks)

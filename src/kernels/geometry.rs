@@ -40,8 +40,8 @@ pub struct Geometry {
     pub group_in_quads: u32,
     /// Output channels of one group in fours.
     pub group_out_quads: u32,
-    /// Fills the struct to 64 bytes.
-    pub unused: u32,
+    /// Real channels in the last four of the output: 1 to 4.
+    pub out_last: u32,
 }
 
 impl Geometry {
@@ -74,7 +74,7 @@ impl Geometry {
             pad_x: padding[1] as u32,
             group_in_quads: quads(x.channels / groups),
             group_out_quads: quads(out_channels / groups),
-            unused: 0,
+            out_last: (out_channels + 4 - 4 * out_channels.div_ceil(4)) as u32,
         }
     }
 

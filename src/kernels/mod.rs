@@ -22,6 +22,7 @@ pub mod depthwise_f32;
 pub mod depthwise_i8;
 pub mod dequantize;
 pub mod dequantize_acc;
+mod epilogue;
 pub mod error_sums;
 pub mod gather_f32;
 pub mod gather_i8;
@@ -49,6 +50,7 @@ pub mod window_f32;
 pub mod window_i8;
 
 pub use check::{Check, Random};
+pub use epilogue::{Epilogue, Params as FloatParams, Row};
 pub use geometry::{Geometry, ungrouped};
 pub use state::{BINS, COUNT_WORDS, Extent, MIN_EXPONENT, State};
 pub use variants::{TILED, Tile, Variant};

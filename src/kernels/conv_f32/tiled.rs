@@ -11,18 +11,22 @@
 //! pointwise layer has one tap, always inside, and its address is the pixel's. K runs in the order of the direct
 //! variant.
 
-use super::{CASES, Params, verify_variant};
+use super::{CASES, verify_variant};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::gpu::{Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::kernels::conv_cases::{Case, case};
+use crate::kernels::epilogue::{self, Epilogue, Params};
 use crate::kernels::variants::{self, Variant};
 use crate::kernels::{Check, Geometry};
 
 /// What the host knows of `conv_f32_tiled.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
     name: "conv_f32_tiled",
-    source: include_str!("../../../shaders/conv_f32_tiled.wgsl"),
-    bindings: &[Binding::Params, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite],
+    source: concat!(
+        include_str!("../../../shaders/epilogue.wgsl"),
+        include_str!("../../../shaders/conv_f32_tiled.wgsl")
+    ),
+    bindings: epilogue::BINDINGS,
     workgroup_size: [128, 1, 1],
     params_bytes: size_of::<Params>(),
 };
@@ -30,7 +34,10 @@ pub static SPEC: KernelSpec = KernelSpec {
 /// What the host knows of `conv_f32_tiled_narrow.wgsl`.
 pub static NARROW: KernelSpec = KernelSpec {
     name: "conv_f32_tiled_narrow",
-    source: include_str!("../../../shaders/conv_f32_tiled_narrow.wgsl"),
+    source: concat!(
+        include_str!("../../../shaders/epilogue.wgsl"),
+        include_str!("../../../shaders/conv_f32_tiled_narrow.wgsl")
+    ),
     ..SPEC
 };
 
@@ -38,12 +45,12 @@ pub static NARROW: KernelSpec = KernelSpec {
 const QUADS: usize = 16;
 
 /// Records the convolution in steps of at most `most_macs` multiplications, or of one workgroup's pixels. `buffers` are x,
-/// weights, bias and y, checked by the caller.
+/// weights, bias, y and states, checked by the caller.
 pub(super) fn record(
     rec: &mut Recorder<'_>,
     variant: Variant,
     g: &Geometry,
-    relu: bool,
+    epilogue: Epilogue<'_>,
     buffers: &[&Buffer],
     most_macs: usize,
 ) -> Result<()> {
@@ -54,9 +61,7 @@ pub(super) fn record(
     let pixels = g.out_pixels();
     for first in (0..pixels).step_by(step) {
         let end = pixels.min(first + step);
-        let params =
-            Params { geometry: *g, first_pixel: first as u32, end_pixel: end as u32, relu: u32::from(relu), unused: 0 };
-        rec.run(spec, &params, buffers, groups_for((end - first).div_ceil(tile) * columns, 1))?;
+        rec.run(spec, &epilogue.params(g, first, end), buffers, groups_for((end - first).div_ceil(tile) * columns, 1))?;
     }
     Ok(())
 }
