@@ -7,6 +7,7 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 
 use super::conv_cases::activation;
+use super::exp::exp;
 use super::{Check, Random};
 use crate::Result;
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
@@ -95,10 +96,10 @@ fn native(shape: Shape, function: Activation, x: &[f32], y: &mut [f32]) {
     match function {
         Activation::Clip { .. } => each(shape, x, y, |v| clip(v, a, b)),
         Activation::LeakyRelu { .. } => each(shape, x, y, |v| if v < 0.0 { a * v } else { v }),
-        Activation::Sigmoid => each(shape, x, y, |v| 1.0 / (1.0 + (-v).exp())),
+        Activation::Sigmoid => each(shape, x, y, |v| 1.0 / (1.0 + exp(-v))),
         Activation::HardSigmoid { .. } => each(shape, x, y, |v| clip(a * v + b, 0.0, 1.0)),
         Activation::HardSwish => each(shape, x, y, |v| v * clip(v * a + 0.5, 0.0, 1.0)),
-        Activation::Silu => each(shape, x, y, |v| v / (1.0 + (-v).exp())),
+        Activation::Silu => each(shape, x, y, |v| v / (1.0 + exp(-v))),
     }
 }
 

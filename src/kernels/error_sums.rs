@@ -98,18 +98,57 @@ pub fn total(words: &[u32]) -> [f64; 4] {
     sums
 }
 
-/// The twin on as many slices as there are slots, each rounded once.
+/// The sums of as many slices as there are slots, each rounded once.
 fn native(extent: &Extent, qparams: Option<(f32, i32)>, y: &[f32], other: &[u32], sums: &mut [f32]) {
     let pixel = 4 * extent.quads_per_pixel();
     let slice = pixel * extent.pixels().div_ceil(SLOTS).max(1);
     let other_slice = if qparams.is_some() { slice / 4 } else { slice };
     sums.par_chunks_exact_mut(4).enumerate().for_each(|(slot, sums)| {
         let part = |len: usize, step: usize| (slot * step).min(len)..((slot + 1) * step).min(len);
-        let found = reference(extent, qparams, &y[part(y.len(), slice)], &other[part(other.len(), other_slice)]);
+        let (y, other) = (&y[part(y.len(), slice)], &other[part(other.len(), other_slice)]);
+        let found =
+            if extent.last_real() == 4 { sums_of(qparams, y, other) } else { reference(extent, qparams, y, other) };
         for (sum, found) in sums.iter_mut().zip(found) {
             *sum = found as f32;
         }
     });
+}
+
+/// Values whose sums run side by side.
+const LANES: usize = 8;
+
+/// The twin where no channel is padding, its sums in another order.
+fn sums_of(qparams: Option<(f32, i32)>, y: &[f32], other: &[u32]) -> [f64; 4] {
+    let mut sums = [[0.0; LANES]; 4];
+    match qparams {
+        Some((scale, zero_point)) => {
+            let of = |q: u8| f64::from(i32::from(q as i8) - zero_point) * f64::from(scale);
+            let levels: &[u8] = bytemuck::cast_slice(other);
+            let (whole, rest) = levels.as_chunks::<LANES>();
+            let (y, y_rest) = y.as_chunks::<LANES>();
+            y.iter().zip(whole).for_each(|(y, levels)| add(&mut sums, y, levels.map(of)));
+            let mut last = [0.0; LANES];
+            last.iter_mut().zip(rest).for_each(|(z, q)| *z = of(*q));
+            add(&mut sums, y_rest, last);
+        }
+        None => {
+            for (y, other) in y.chunks(LANES).zip(other.chunks(LANES)) {
+                let mut z = [0.0; LANES];
+                z.iter_mut().zip(other).for_each(|(z, bits)| *z = f64::from(f32::from_bits(*bits)));
+                add(&mut sums, y, z);
+            }
+        }
+    }
+    sums.map(|lanes| lanes.iter().sum())
+}
+
+#[inline(always)]
+fn add(sums: &mut [[f64; LANES]; 4], y: &[f32], z: [f64; LANES]) {
+    for (lane, (y, z)) in y.iter().map(|y| f64::from(*y)).zip(z).enumerate() {
+        for (sum, term) in sums.iter_mut().zip([y * y, (y - z) * (y - z), y * z, z * z]) {
+            sum[lane] += term;
+        }
+    }
 }
 
 /// The twin: Σy², Σ(y−ŷ)², Σy·ŷ, Σŷ² in f64.

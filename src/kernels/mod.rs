@@ -24,6 +24,7 @@ pub mod dequantize;
 pub mod dequantize_acc;
 mod epilogue;
 pub mod error_sums;
+mod exp;
 pub mod gather_f32;
 pub mod gather_i8;
 mod geometry;

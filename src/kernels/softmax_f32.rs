@@ -6,6 +6,7 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 
 use super::conv_cases::activation;
+use super::exp::exp;
 use super::{Check, Random};
 use crate::Result;
 use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
@@ -98,7 +99,7 @@ fn native(p: &Params, x: &[f32], y: &mut [f32]) {
             let largest = line().fold(f32::NEG_INFINITY, |m, at| if x[at] > m { x[at] } else { m });
             let mut sum = 0.0;
             for at in line() {
-                y[at] = (x[at] - largest).exp();
+                y[at] = exp(x[at] - largest);
                 sum += y[at];
             }
             line().for_each(|at| y[at] /= sum);
