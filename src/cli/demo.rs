@@ -98,7 +98,7 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
 /// Cpu device beside an adapter.
 fn repeat(device: &Device, backends: Backends, made: &[Made]) -> Result<Option<SecondDevice>> {
     let second = if device.is_native() {
-        match Device::all(backends).into_iter().skip(1).find_map(Result::ok) {
+        match Device::all(backends).into_iter().flatten().find(|device| !device.is_native()) {
             Some(adapter) => adapter,
             None => return Ok(None),
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::session::{Session, print, print_json};
 use crate::Result;
-use crate::gpu::{AdapterInfo, Device, DeviceInfo, adapters};
+use crate::gpu::{AdapterInfo, Device, DeviceChoice, DeviceInfo, adapters};
 use crate::report::columns;
 
 #[derive(Serialize)]
@@ -15,7 +15,9 @@ struct Document {
 
 /// Lists the adapters and the Cpu device.
 pub(super) fn run(session: &Session) -> Result<()> {
-    let document = Document { adapters: adapters(session.common.backends()), cpu: Device::cpu().info().clone() };
+    let backends = session.common.backends();
+    let cpu = Device::open(&DeviceChoice::Cpu, backends)?.info().clone();
+    let document = Document { adapters: adapters(backends), cpu };
     if session.common.json {
         return print_json(&document);
     }

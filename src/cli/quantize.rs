@@ -87,7 +87,11 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
 
 /// The device asked for; statistics alone need none, so the Cpu device serves unless another was named.
 fn open(session: &Session, needed: bool) -> Result<Device> {
-    if needed || session.common.device != DeviceChoice::Auto { session.device() } else { Ok(Device::cpu()) }
+    if needed || session.common.device != DeviceChoice::Auto {
+        session.device()
+    } else {
+        Device::open(&DeviceChoice::Cpu, session.common.backends())
+    }
 }
 
 fn load_statistics(path: &Path, graph: &Graph) -> Result<Calibration> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::adapters::{self, Backends, DeviceChoice};
 use super::buffer::Storage;
 use super::kernel::{Pipelines, Recorder};
+use super::tier::Tier;
 use super::timestamps::Timestamps;
 use super::{AdapterInfo, Buffer};
 use crate::profile::Profile;
@@ -61,6 +62,7 @@ pub enum Device {
 #[derive(Debug)]
 pub struct NativeDevice {
     info: DeviceInfo,
+    tier: Tier,
     profile: Option<Arc<Profile>>,
 }
 
@@ -82,7 +84,8 @@ impl Device {
     /// Opens the device that `choice` means.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where there is no such adapter or it cannot be opened.
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where there is no such adapter or it cannot be opened;
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where `REPQUANT_CPU` names no instruction set.
     pub fn open(choice: &DeviceChoice, backends: Backends) -> Result<Self> {
         Self::open_with(choice, backends, None)
     }
@@ -97,6 +100,7 @@ impl Device {
     }
 
     fn open_with(choice: &DeviceChoice, backends: Backends, profile: Option<Arc<Profile>>) -> Result<Self> {
+        let tier = Tier::all()?[0];
         let (found, reason) = adapters::select(choice, backends)?;
         match found {
             Some(found) => {
@@ -104,28 +108,29 @@ impl Device {
                 match GpuDevice::open(&found.adapter, found.info, reason, checked, profile.clone()) {
                     Ok(gpu) => Ok(Self::Gpu(Box::new(gpu))),
                     Err(e) if *choice == DeviceChoice::Auto && profile.is_none() => {
-                        Ok(Self::native(e.to_string(), None))
+                        Ok(Self::native(tier, e.to_string(), None))
                     }
                     Err(e) => Err(e),
                 }
             }
-            None => Ok(Self::native(reason, profile)),
+            None => Ok(Self::native(tier, reason, profile)),
         }
     }
 
-    /// The Cpu device.
+    /// The Cpu device. A wrong `REPQUANT_CPU` counts as none: [`Device::open`] refuses it.
     pub fn cpu() -> Self {
-        Self::native("asked for".into(), None)
+        let tier = Tier::all().map_or_else(|_| Tier::best(), |tiers| tiers[0]);
+        Self::native(tier, "asked for".into(), None)
     }
 
-    fn native(reason: String, profile: Option<Arc<Profile>>) -> Self {
-        let name = format!("native code on {} threads", rayon::current_num_threads());
+    fn native(tier: Tier, reason: String, profile: Option<Arc<Profile>>) -> Self {
+        let name = format!("{} on {} threads", tier.code(), rayon::current_num_threads());
         let info = DeviceInfo { name, backend: "native".into(), kind: DeviceKind::Cpu, reason };
-        Self::Cpu(NativeDevice { info, profile })
+        Self::Cpu(NativeDevice { info, tier, profile })
     }
 
-    /// Opens every adapter, and the Cpu device first: for `verify` and tests. An adapter that does not open is in the
-    /// list as the error it gave.
+    /// Opens every adapter, and before them the Cpu device with each instruction set that the processor has, the fastest
+    /// first: for `verify` and tests. What does not open is in the list as the error it gave.
     pub fn all(backends: Backends) -> Vec<Result<Self>> {
         let gpus = adapters::enumerate(backends).into_iter().map(|found| {
             let checked = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
@@ -134,7 +139,11 @@ impl Device {
                 .map(|gpu| Self::Gpu(Box::new(gpu)))
                 .map_err(|e| e.at(name))
         });
-        std::iter::once(Ok(Self::cpu())).chain(gpus).collect()
+        let native = match Tier::all() {
+            Ok(tiers) => tiers.into_iter().map(|tier| Ok(Self::native(tier, "listed".into(), None))).collect(),
+            Err(e) => vec![Err(e)],
+        };
+        native.into_iter().chain(gpus).collect()
     }
 
     /// What it is.
@@ -156,6 +165,14 @@ impl Device {
     /// Whether it is the Cpu device.
     pub fn is_native(&self) -> bool {
         matches!(self, Self::Cpu(_))
+    }
+
+    /// The instruction set of the Cpu device's kernels; an adapter has no use for one.
+    pub(crate) fn tier(&self) -> Tier {
+        match self {
+            Self::Cpu(native) => native.tier,
+            Self::Gpu(_) => Tier::Plain,
+        }
     }
 
     /// The adapter; none: the Cpu device.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::device::{Device, GpuDevice};
+use super::tier::Tier;
 use super::timestamps::Queries;
 use super::{Buffer, trusted};
 use crate::Result;
@@ -114,6 +115,11 @@ impl<'d> Recorder<'d> {
     /// Whether kernels must run their native function.
     pub fn is_native(&self) -> bool {
         matches!(self.device, Device::Cpu(_))
+    }
+
+    /// The instruction set of native functions.
+    pub(crate) fn tier(&self) -> Tier {
+        self.device.tier()
     }
 
     /// The device that is recorded for.

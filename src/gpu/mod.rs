@@ -5,6 +5,7 @@ mod buffer;
 mod device;
 mod kernel;
 mod readback;
+mod tier;
 mod timestamps;
 #[allow(unsafe_code)]
 mod trusted;
@@ -14,3 +15,4 @@ pub use buffer::Buffer;
 pub use device::{Device, DeviceInfo, DeviceKind, GpuDevice, NativeDevice};
 pub use kernel::{Binding, COMMON, ENTRY_POINT, KernelSpec, Recorder, groups_for};
 pub use readback::Readback;
+pub(crate) use tier::{Tier, compiled_for_tiers};

@@ -10,7 +10,7 @@ use super::conv_cases::activation;
 use super::exp::exp;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::{Activation, Shape};
 
 /// What the host knows of `activation_f32.wgsl`.
@@ -71,7 +71,7 @@ pub fn dispatch(
     assert!(x.len() >= words && y.len() >= words, "activation_f32: buffer sizes");
     if rec.is_native() {
         let (x, mut y) = (x.host(), y.host_mut());
-        native(shape, function, cast_slice(&x[..words]), cast_slice_mut(&mut y[..words]));
+        native(rec.tier(), shape, function, cast_slice(&x[..words]), cast_slice_mut(&mut y[..words]));
         return Ok(());
     }
     let (kind, ab) = code(function);
@@ -81,7 +81,7 @@ pub fn dispatch(
 }
 
 /// A part of the pixels at a time, in parallel.
-fn native(shape: Shape, function: Activation, x: &[f32], y: &mut [f32]) {
+fn native(tier: Tier, shape: Shape, function: Activation, x: &[f32], y: &mut [f32]) {
     // Comparisons and not `max`, `min` or `clamp`: NaN stays.
     let clip = |v: f32, low: f32, high: f32| {
         if v < low {
@@ -94,26 +94,35 @@ fn native(shape: Shape, function: Activation, x: &[f32], y: &mut [f32]) {
     };
     let [a, b] = code(function).1;
     match function {
-        Activation::Clip { .. } => each(shape, x, y, |v| clip(v, a, b)),
-        Activation::LeakyRelu { .. } => each(shape, x, y, |v| if v < 0.0 { a * v } else { v }),
-        Activation::Sigmoid => each(shape, x, y, |v| 1.0 / (1.0 + exp(-v))),
-        Activation::HardSigmoid { .. } => each(shape, x, y, |v| clip(a * v + b, 0.0, 1.0)),
-        Activation::HardSwish => each(shape, x, y, |v| v * clip(v * a + 0.5, 0.0, 1.0)),
-        Activation::Silu => each(shape, x, y, |v| v / (1.0 + exp(-v))),
+        Activation::Clip { .. } => each(tier, shape, x, y, |v| clip(v, a, b)),
+        Activation::LeakyRelu { .. } => each(tier, shape, x, y, |v| if v < 0.0 { a * v } else { v }),
+        Activation::Sigmoid => each(tier, shape, x, y, |v| 1.0 / (1.0 + exp(-v))),
+        Activation::HardSigmoid { .. } => each(tier, shape, x, y, |v| clip(a * v + b, 0.0, 1.0)),
+        Activation::HardSwish => each(tier, shape, x, y, |v| v * clip(v * a + 0.5, 0.0, 1.0)),
+        Activation::Silu => each(tier, shape, x, y, |v| v / (1.0 + exp(-v))),
     }
 }
 
-fn each(shape: Shape, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
+fn each(tier: Tier, shape: Shape, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Sync) {
     let padded = shape.padded_channels();
     let part = padded * (1usize << 14).div_ceil(padded);
     x.par_chunks(part).zip(y.par_chunks_mut(part)).for_each(|(x, y)| {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = f(*x);
-        }
+        compiled_apply(tier, x, y, &f);
         if padded != shape.channels {
             y.chunks_exact_mut(padded).for_each(|y| y[shape.channels..].fill(0.0));
         }
     });
+}
+
+#[inline(always)]
+fn apply(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = f(*x);
+    }
+}
+
+compiled_for_tiers! {
+    fn compiled_apply(x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32) = apply;
 }
 
 /// The twin, in f64.

@@ -3,14 +3,13 @@
 //! Packed int8, NHWC. A side of 1 of either operand serves all of the other's (C×1×1 scales of channels, 1×H×W masks);
 //! padded channels of the output are at its zero point.
 
-use archmage::{SimdToken, X64V4xToken, arcane};
 use rayon::prelude::*;
 
 use super::cases::{compare, packed_pixels};
 use super::int8::Output;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::{Multiplier, QBinary, Shape, broadcast};
 
 /// What the host knows of `binary_i8.wgsl`.
@@ -156,18 +155,17 @@ pub fn dispatch(
     if rec.is_native() {
         let (a, b) = (a.buffer.host(), b.buffer.host());
         let y = &mut y.host_mut()[..words(shape)];
-        native(&params, bytemuck::cast_slice(&a), bytemuck::cast_slice(&b), bytemuck::cast_slice_mut(y));
+        native(rec.tier(), &params, bytemuck::cast_slice(&a), bytemuck::cast_slice(&b), bytemuck::cast_slice_mut(y));
         return Ok(());
     }
     rec.run(&SPEC, &params, &[a.buffer, b.buffer, y], groups_for(words(shape), SPEC.workgroup_size[0]))
 }
 
 /// Rows in parallel: each at once where both operands have its levels in order, else pixel by pixel.
-fn native(p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
+fn native(tier: Tier, p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
     let (width, height) = (p.width as usize, p.height as usize);
     let padded = p.channels.next_multiple_of(4) as usize;
     let at_once = if p.a.keeps_rows(p) && p.b.keeps_rows(p) { width } else { 1 };
-    let token = X64V4xToken::summon();
     let copies = || [Vec::new(), Vec::new()];
     y.par_chunks_mut(width * padded).enumerate().for_each_init(copies, |[copy_a, copy_b], (row, y)| {
         let (image, row) = (row / height, row % height);
@@ -176,11 +174,7 @@ fn native(p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
                 |o: &Operand| 4 * (image * o.image as usize + row * o.row as usize + i * at_once * o.column as usize);
             let a = served(&p.a, p.channels, &a[base(&p.a)..], y.len(), copy_a);
             let b = served(&p.b, p.channels, &b[base(&p.b)..], y.len(), copy_b);
-            match token {
-                #[cfg(target_arch = "x86_64")]
-                Some(token) => levels_avx512(token, p, a, b, y),
-                _ => levels(p, a, b, y),
-            }
+            compiled_levels(tier, p, a, b, y);
         }
     });
 }
@@ -215,10 +209,8 @@ fn levels(p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
     }
 }
 
-/// [`levels`], compiled for AVX-512.
-#[arcane]
-fn levels_avx512(_: X64V4xToken, p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
-    levels(p, a, b, y);
+compiled_for_tiers! {
+    fn compiled_levels(p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) = levels;
 }
 
 /// The twin: levels of every image and padded channel. An operand is its shape, zero point and levels.

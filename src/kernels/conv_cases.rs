@@ -9,7 +9,7 @@
 
 use ndarray::{Array1, Array4};
 
-use super::conv_f32::reference;
+use super::conv_f32::{other_terms, reference};
 use super::{Check, Epilogue, Extent, Random, Row, State, range};
 use crate::Result;
 use crate::gpu::{Buffer, Device, Recorder};
@@ -82,7 +82,8 @@ impl Case {
         };
         let got = run(self.images, &x)?;
         let (expected, magnitudes) = reference(&conv, self.images, self.x, self.relu, &x);
-        let terms = conv.weight.len() / self.out;
+        let plain = (conv.weight.len() / self.out, magnitudes);
+        let (terms, magnitudes) = other_terms(device, &conv, self.images, self.x, &x).unwrap_or(plain);
         let bounds: Vec<f64> = magnitudes.iter().map(|m| bound(terms, *m)).collect();
         checks.push(Check::close(self.name(), &expected, &bounds, bytemuck::cast_slice(&got)));
         for bad in [false, true] {

@@ -10,27 +10,23 @@
 //! `O/8, kh, kw, I/4, 4 (input), 8 (output)`, per group, I and O padded with 0: the eight `vec4` that one step of the
 //! innermost loop multiplies lie together, each over output channels, so a product needs no horizontal sum.
 //!
-//! Cpu: `conv_f32/avx512.rs` where the processor has AVX-512; else im2col of blocks of rows, then a product with the
-//! prepacked `K × O` matrix by `rten-gemm`. Blocks never cross images and their size depends on the layer alone, so a
-//! result does not depend on the batch.
+//! Cpu: `conv_f32/winograd.rs` for most 3×3 layers where the processor has AVX-512; else `conv_f32/vectors.rs` where it has
+//! AVX-512 or AVX2; else `conv_f32/native.rs`. A result does not depend on the batch.
 
-mod avx512;
+mod native;
 pub mod tiled;
-
-use std::cell::Cell;
+mod vectors;
+mod winograd;
 
 use bytemuck::{cast_slice, cast_slice_mut};
-use rayon::prelude::*;
-use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
-use rten_tensor::NdTensorView;
 
 use super::conv_cases::{Case, case};
 use super::epilogue::{self, Epilogue, Params};
 use super::variants::{self, LayerShape, Variant};
 use super::{Check, Geometry, Random, ungrouped};
+use crate::Result;
 use crate::gpu::{Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Conv, Shape, conv_output};
-use crate::{Error, Result};
 
 /// What the host knows of `conv_f32.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
@@ -47,12 +43,6 @@ const PIXELS: usize = 256;
 /// Multiplications of one dispatch: 0.2 s on a GPU of 200 GFLOP/s. Systems kill a dispatch of several seconds.
 const MOST_MACS: usize = 20_000_000_000;
 
-/// Values of one im2col block, 1 MiB: it stays in a core's cache beside the weights it meets.
-const BLOCK_VALUES: usize = 1 << 18;
-
-/// Most output pixels of one im2col block.
-const BLOCK_PIXELS: usize = 256;
-
 /// Weights and bias of one convolution, prepared for one device.
 pub struct Weights {
     groups: usize,
@@ -64,8 +54,9 @@ pub struct Weights {
 
 enum Store {
     Gpu { weights: Buffer, bias: Buffer, no_states: Buffer },
-    Avx512(avx512::Avx512),
-    Native { matrices: Vec<PackedBMatrix<f32>>, bias: Vec<f32> },
+    Winograd(winograd::Winograd),
+    Vectors(vectors::Vectors),
+    Native(native::Products),
 }
 
 impl Weights {
@@ -74,11 +65,6 @@ impl Weights {
     /// # Errors
     /// If the device has no memory left.
     pub fn new(device: &Device, conv: &Conv) -> Result<Self> {
-        Self::with_products(device, conv, true)
-    }
-
-    /// Without `avx512` the Cpu device takes the product of the gemm crate even where it has something faster.
-    fn with_products(device: &Device, conv: &Conv, avx512: bool) -> Result<Self> {
         let (weight, groups) = ungrouped(&conv.weight, conv.groups)?;
         let (o, i, kh, kw) = weight.dim();
         let group_out = o / groups;
@@ -91,36 +77,23 @@ impl Weights {
         let depth = 4 * in_quads * kh * kw;
         let outputs = |step: usize| (0..groups).flat_map(move |g| (0..group_out.div_ceil(step)).map(move |c| (g, c)));
         let bias_of = |g: usize, o: usize| if o < group_out { conv.bias[g * group_out + o] } else { 0.0 };
-        let on_avx512 = || {
-            let value = |g: usize, k: usize, o: usize| {
-                let (y, x, i) = k_index(k);
-                at(g, o, y, x, i)
-            };
-            avx512::Avx512::new(groups, depth, 4 * out_quads, value, bias_of)
+        let value = |g: usize, k: usize, o: usize| {
+            let (y, x, i) = k_index(k);
+            at(g, o, y, x, i)
         };
-        let store = if let Some(weights) = (device.is_native() && avx512).then(on_avx512).flatten() {
-            Store::Avx512(weights)
+        let store = if let Some(token) = winograd_token(device, conv, groups) {
+            Store::Winograd(winograd::Winograd::new(token, conv))
         } else if device.is_native() {
-            let gemm = GemmExecutor::<f32>::default();
-            let columns = 4 * out_quads;
-            let matrices = (0..groups).map(|g| {
-                let values: Vec<f32> = (0..depth * columns)
-                    .map(|n| {
-                        let (y, x, i) = k_index(n / columns);
-                        at(g, n % columns, y, x, i)
-                    })
-                    .collect();
-                gemm.prepack_b(NdTensorView::from_data([depth, columns], values.as_slice()))
-            });
-            let bias = (0..groups).flat_map(|g| (0..columns).map(move |o| bias_of(g, o))).collect();
-            Store::Native { matrices: matrices.collect(), bias }
+            match vectors::Vectors::new(device.tier(), groups, depth, 4 * out_quads, value, bias_of) {
+                Some(vectors) => Store::Vectors(vectors),
+                None => Store::Native(native::Products::new(groups, depth, 4 * out_quads, value, bias_of)),
+            }
         } else {
             let mut words = Vec::with_capacity(depth * 8 * groups * out_quads.div_ceil(2));
             let mut bias = Vec::with_capacity(8 * groups * out_quads.div_ceil(2));
             for (g, column) in outputs(8) {
                 for k in 0..depth {
-                    let (y, x, i) = k_index(k);
-                    words.extend((8 * column..8 * column + 8).map(|o| at(g, o, y, x, i).to_bits()));
+                    words.extend((8 * column..8 * column + 8).map(|o| value(g, k, o).to_bits()));
                 }
                 bias.extend((8 * column..8 * column + 8).map(|o| bias_of(g, o).to_bits()));
             }
@@ -186,14 +159,6 @@ fn dispatch_in_steps(
     }
     assert!(g.in_words(4) > 0, "conv_f32: an output without input");
     match &w.store {
-        Store::Avx512(weights) => {
-            weights.run(g, epilogue.relu, cast_slice(&x.host()), cast_slice_mut(&mut y.host_mut()));
-            epilogue.finish(rec, g, y)
-        }
-        Store::Native { matrices, bias } => {
-            native(g, epilogue.relu, cast_slice(&x.host()), matrices, bias, cast_slice_mut(&mut y.host_mut()))?;
-            epilogue.finish(rec, g, y)
-        }
         Store::Gpu { weights, bias, no_states } => {
             let states = epilogue.range.map_or(no_states, |row| row.states);
             let buffers = [x, weights, bias, y, states];
@@ -211,110 +176,41 @@ fn dispatch_in_steps(
             }
             Ok(())
         }
+        store => {
+            native(store, g, epilogue.relu, &x.host()[..g.in_words(4)], &mut y.host_mut()[..g.out_words(4)])?;
+            epilogue.finish(rec, g, y)
+        }
     }
 }
 
-thread_local! {
-    // Taken while in use, never borrowed: the product may run another block on this thread while it waits.
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// im2col and product, parallel over images and blocks of rows.
-fn native(
-    g: &Geometry,
-    relu: bool,
-    x: &[f32],
-    matrices: &[PackedBMatrix<f32>],
-    bias: &[f32],
-    y: &mut [f32],
-) -> Result<()> {
-    let gemm = GemmExecutor::<f32>::default();
-    let width = g.out_width as usize;
-    let out_channels = 4 * g.out_quads as usize;
-    let x_image = g.in_words(4) / g.images as usize;
-    let y_image = g.out_words(4) / g.images as usize;
-    let depth = matrices[0].rows();
-    let block_rows = ((BLOCK_VALUES / depth).min(BLOCK_PIXELS) / width).max(1);
-    let block = block_rows * width * out_channels;
-    x.par_chunks_exact(x_image).zip(y.par_chunks_exact_mut(y_image)).take(g.images as usize).try_for_each(
-        |(x, y)| {
-            y.par_chunks_mut(block)
-                .enumerate()
-                .try_for_each(|(i, y)| rows(g, &gemm, i * block_rows, x, matrices, bias, y))
-        },
-    )?;
-    if relu {
-        // Not max(): it would turn a NaN into 0 and hide it.
-        y[..g.out_words(4)].par_iter_mut().with_min_len(1 << 14).for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v });
+/// The Cpu device's way with these weights.
+fn native(store: &Store, g: &Geometry, relu: bool, x: &[u32], y: &mut [u32]) -> Result<()> {
+    let (x, y) = (cast_slice(x), cast_slice_mut(y));
+    match store {
+        Store::Winograd(weights) => weights.run(g, relu, x, y),
+        Store::Vectors(weights) => weights.run(g, relu, x, y),
+        Store::Native(weights) => return weights.run(g, relu, x, y),
+        Store::Gpu { .. } => unreachable!("an adapter's weights"),
     }
     Ok(())
 }
 
-/// The output rows of one image from `first` on, as many as `y` holds.
-fn rows(
-    g: &Geometry,
-    gemm: &GemmExecutor<f32>,
-    first: usize,
+/// Where the Cpu device does not add up the products: how many terms the bound of `conv_cases.rs` counts, and what their
+/// magnitudes add up to for each output.
+pub(super) fn other_terms(
+    device: &Device,
+    conv: &Conv,
+    images: usize,
+    x_shape: Shape,
     x: &[f32],
-    matrices: &[PackedBMatrix<f32>],
-    bias: &[f32],
-    y: &mut [f32],
-) -> Result<()> {
-    let (in_channels, out_channels) = (4 * g.in_quads as usize, 4 * g.out_quads as usize);
-    let (group_in, group_out) = (4 * g.group_in_quads as usize, 4 * g.group_out_quads as usize);
-    let pixels = y.len() / out_channels;
-    let depth = matrices[0].rows();
-    let is_matrix = (g.kernel_height, g.kernel_width, g.stride_y, g.stride_x, g.pad_y, g.pad_x) == (1, 1, 1, 1, 0, 0);
-    let mut scratch = SCRATCH.take();
-    let columns = if is_matrix { 0 } else { pixels * depth };
-    scratch.resize(columns + if matrices.len() == 1 { 0 } else { pixels * group_out }, 0.0);
-    let (columns, part) = scratch.split_at_mut(columns);
-    for (group, matrix) in matrices.iter().enumerate() {
-        let a = if is_matrix {
-            let from = first * g.out_width as usize * in_channels;
-            let all = NdTensorView::from_data([pixels, in_channels], &x[from..from + pixels * in_channels]);
-            all.slice((.., group * group_in..(group + 1) * group_in))
-        } else {
-            im2col(g, first, group * group_in, x, columns);
-            NdTensorView::from_data([pixels, depth], &*columns)
-        };
-        let options = GemmOptions {
-            bias: Some(BiasVector::Row(&bias[group * group_out..(group + 1) * group_out])),
-            ..GemmOptions::default()
-        };
-        let out = if matrices.len() == 1 { &mut *y } else { &mut *part };
-        gemm.gemm(out, GemmInputA::Unpacked(a), GemmInputB::Packed(matrix), options)
-            .map_err(|e| Error::device("a matrix product failed").because(e.to_string()))?;
-        if matrices.len() > 1 {
-            for (to, from) in y.chunks_exact_mut(out_channels).zip(part.chunks_exact(group_out)) {
-                to[group * group_out..(group + 1) * group_out].copy_from_slice(from);
-            }
-        }
-    }
-    SCRATCH.set(scratch);
-    Ok(())
+) -> Option<(usize, Vec<f64>)> {
+    let (_, inputs, ..) = conv.weight.dim();
+    winograd_token(device, conv, conv.groups)?;
+    Some((inputs + winograd::FURTHER_TERMS, winograd::magnitudes(conv, images, x_shape, x)))
 }
 
-/// One row of `ky, kx, I` for each output pixel from row `first` on; taps outside the image are 0.
-fn im2col(g: &Geometry, first: usize, channel: usize, x: &[f32], columns: &mut [f32]) {
-    let (in_channels, group_in) = (4 * g.in_quads as usize, 4 * g.group_in_quads as usize);
-    let (height, width) = (g.in_height as usize, g.in_width as usize);
-    let (kh, kw) = (g.kernel_height as usize, g.kernel_width as usize);
-    for (pixel, row) in columns.chunks_exact_mut(kh * kw * group_in).enumerate() {
-        let top = (first + pixel / g.out_width as usize) * g.stride_y as usize;
-        let left = pixel % g.out_width as usize * g.stride_x as usize;
-        for (tap, to) in row.chunks_exact_mut(group_in).enumerate() {
-            // Below the padding the subtraction wraps around, beyond any size.
-            let y = (top + tap / kw).wrapping_sub(g.pad_y as usize);
-            let x_at = (left + tap % kw).wrapping_sub(g.pad_x as usize);
-            if y < height && x_at < width {
-                let from = (y * width + x_at) * in_channels + channel;
-                to.copy_from_slice(&x[from..from + group_in]);
-            } else {
-                to.fill(0.0);
-            }
-        }
-    }
+fn winograd_token(device: &Device, conv: &Conv, groups: usize) -> Option<archmage::X64V4xToken> {
+    device.is_native().then(|| winograd::suits(device.tier(), conv, groups)).flatten()
 }
 
 /// The twin: for each output (NHWC, padded channels 0) its value in f64 and `|bias| + Σ|w·x|`, from the model's own
@@ -365,17 +261,14 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
 fn verify_variant(device: &Device, variant: Variant, cases: &[Case]) -> Result<Vec<Check>> {
     let mut random = Random::new(2);
     let mut checks = Vec::new();
-    // On the Cpu device both products, as far as the processor has them.
-    for avx512 in [true, false].into_iter().take(if device.is_native() { 2 } else { 1 }) {
-        for case in cases {
-            case.check(device, &mut random, &mut checks, |rec, conv, images, epilogue, x, y| {
-                let w = Weights::with_products(device, conv, avx512)?.with_variant(variant);
-                let g = Geometry::new(images, case.x, case.out, case.kernel, case.stride, case.padding, w.groups());
-                // A batch is done in steps, as a huge layer would be; an image alone at once.
-                let most_macs = if images > 1 { 1 } else { MOST_MACS };
-                dispatch_in_steps(rec, &g, epilogue, x, &w, y, most_macs)
-            })?;
-        }
+    for case in cases {
+        case.check(device, &mut random, &mut checks, |rec, conv, images, epilogue, x, y| {
+            let w = Weights::new(device, conv)?.with_variant(variant);
+            let g = Geometry::new(images, case.x, case.out, case.kernel, case.stride, case.padding, w.groups());
+            // A batch is done in steps, as a huge layer would be; an image alone at once.
+            let most_macs = if images > 1 { 1 } else { MOST_MACS };
+            dispatch_in_steps(rec, &g, epilogue, x, &w, y, most_macs)
+        })?;
     }
     Ok(checks)
 }
@@ -405,8 +298,17 @@ const CASES: &[Case] = &[
     case(2, [41, 60, 3], 32, [3, 3], [2, 2], [1, 1], 1, false),
     case(1, [4, 3, 9], 70, [1, 1], [1, 1], [0, 0], 1, true),
     // Weights that go through in slices: 64 output channels, and three vectors of 16.
-    case(2, [5, 7, 80], 64, [3, 3], [1, 1], [1, 1], 1, true),
+    case(2, [5, 7, 80], 64, [3, 3], [2, 1], [1, 1], 1, true),
     case(1, [4, 4, 101], 48, [3, 3], [1, 1], [1, 1], 1, false),
+    // 3×3 and channels in sixteens: an even and an odd side, one pixel, no and more padding, groups, one and two vectors,
+    // several blocks.
+    case(3, [6, 8, 16], 16, [3, 3], [1, 1], [1, 1], 1, true),
+    case(2, [7, 13, 32], 48, [3, 3], [1, 1], [1, 1], 1, false),
+    case(3, [1, 1, 16], 32, [3, 3], [1, 1], [1, 1], 1, true),
+    case(1, [5, 4, 16], 16, [3, 3], [1, 1], [0, 0], 1, false),
+    case(1, [3, 2, 16], 16, [3, 3], [1, 1], [2, 2], 1, true),
+    case(2, [9, 10, 32], 64, [3, 3], [1, 1], [1, 1], 2, true),
+    case(2, [50, 61, 32], 16, [3, 3], [1, 1], [1, 1], 1, true),
 ];
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 //! words of four input channels, so that neighbouring invocations read neighbouring vectors. The shader has variants,
 //! which give the same bits: this one, direct, and those of [`tiled`]; `variants.rs` chooses.
 
-mod avx512;
 mod native;
 mod reference;
 pub mod tiled;
+mod vectors;
 mod verify;
 
 use ndarray::Array4;
@@ -49,7 +49,7 @@ pub struct Weights {
 
 enum Storage {
     Gpu { fine: Buffer, coarse: Buffer, channels: Buffer },
-    Avx512(avx512::Avx512),
+    Vectors(vectors::Vectors),
     Native(native::Products),
 }
 
@@ -62,7 +62,7 @@ impl Weights {
         Self::with_products(device, conv, None)
     }
 
-    /// With a `kind` the Cpu device makes its products that way; without, the fastest way that the processor has.
+    /// With a `kind` the Cpu device has matrix products of that kind; without, the fastest way that its tier has.
     fn with_products(device: &Device, conv: &QConv, kind: Option<native::Kind>) -> Result<Self> {
         let constants = Constants::new(conv)?;
         let (fine, groups) = ungrouped(&conv.fine, conv.groups)?;
@@ -70,11 +70,11 @@ impl Weights {
             (Some(part), CoarseMode::Center | CoarseMode::Full) => Some(ungrouped(&part.weights, conv.groups)?.0),
             _ => None,
         };
-        let avx512 = (device.is_native() && kind.is_none())
-            .then(|| avx512::Avx512::new(&fine, coarse.as_ref(), groups, &constants))
+        let vectors = (device.is_native() && kind.is_none())
+            .then(|| vectors::Vectors::new(device.tier(), &fine, coarse.as_ref(), groups, &constants))
             .flatten();
-        let storage = if let Some(weights) = avx512 {
-            Storage::Avx512(weights)
+        let storage = if let Some(vectors) = vectors {
+            Storage::Vectors(vectors)
         } else if device.is_native() {
             let kind = kind.unwrap_or_else(native::Kind::best);
             Storage::Native(native::Products::new(kind, &fine, coarse.as_ref(), groups))
@@ -182,9 +182,9 @@ fn record(
         return Ok(());
     }
     match &w.storage {
-        Storage::Avx512(weights) => {
-            let layer = avx512::Layer { g, x_zero_point, constants: &w.constants };
-            weights.run(&layer, output, &x.host()[..g.in_words(1)], &mut y.host_mut()[..out_words]);
+        Storage::Vectors(vectors) => {
+            let layer = vectors::Layer { g, x_zero_point, output, constants: &w.constants };
+            vectors.run(&layer, &x.host()[..g.in_words(1)], &mut y.host_mut()[..out_words]);
             Ok(())
         }
         Storage::Native(products) => {

@@ -5,7 +5,6 @@
 //! channels of one tap. GPU: an invocation computes 4 pixels of one row × 4 channels. Every output is summed tap by tap
 //! in the same order, whatever the batch.
 
-use archmage::{SimdToken, X64V4xToken, arcane};
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 
@@ -15,7 +14,7 @@ pub use super::conv_f32::reference;
 use super::epilogue::{self, Epilogue, Params};
 use super::{Check, Geometry, Random};
 use crate::Result;
-use crate::gpu::{Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::gpu::{Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::Conv;
 
 /// What the host knows of `depthwise_f32.wgsl`.
@@ -101,7 +100,8 @@ pub fn dispatch(
     if rec.is_native() {
         let (weights, bias) = (w.taps.host(), w.bias.host());
         let (weights, bias) = (cast_slice(&weights), cast_slice(&bias));
-        native(g, epilogue.relu, cast_slice(&x.host()), weights, bias, cast_slice_mut(&mut y.host_mut()));
+        let relu = epilogue.relu;
+        native(rec.tier(), g, relu, cast_slice(&x.host()), weights, bias, cast_slice_mut(&mut y.host_mut()));
         return epilogue.finish(rec, g, y);
     }
     let items = g.images as usize * g.out_height as usize * (g.out_width as usize).div_ceil(PIXELS) * quads;
@@ -111,20 +111,15 @@ pub fn dispatch(
 }
 
 /// All channels of a pixel at once, tap by tap; parallel over rows.
-fn native(g: &Geometry, relu: bool, x: &[f32], weights: &[f32], bias: &[f32], y: &mut [f32]) {
+fn native(tier: Tier, g: &Geometry, relu: bool, x: &[f32], weights: &[f32], bias: &[f32], y: &mut [f32]) {
     let channels = bias.len();
     let (in_height, in_width) = (g.in_height as usize, g.in_width as usize);
     let out_height = g.out_height as usize;
     let rows = y[..g.out_words(4)].par_chunks_exact_mut(g.out_width as usize * channels);
-    let token = X64V4xToken::summon();
     rows.enumerate().for_each(|(row, y)| {
         let x = &x[row / out_height * in_height * in_width * channels..];
         let top = row % out_height * g.stride_y as usize;
-        match token {
-            #[cfg(target_arch = "x86_64")]
-            Some(token) => row_avx512(token, g, relu, top, x, weights, bias, y),
-            _ => self::row(g, relu, top, x, weights, bias, y),
-        }
+        compiled_row(tier, g, relu, top, x, weights, bias, y);
     });
 }
 
@@ -157,20 +152,9 @@ fn row(g: &Geometry, relu: bool, top: usize, x: &[f32], weights: &[f32], bias: &
     }
 }
 
-/// [`row`], compiled for AVX-512: the same operations, so the same bits.
-#[arcane]
-#[allow(clippy::too_many_arguments)] // each is one quantity of the formula
-fn row_avx512(
-    _: X64V4xToken,
-    g: &Geometry,
-    relu: bool,
-    top: usize,
-    x: &[f32],
-    weights: &[f32],
-    bias: &[f32],
-    y: &mut [f32],
-) {
-    row(g, relu, top, x, weights, bias, y);
+compiled_for_tiers! {
+    #[allow(clippy::too_many_arguments)] // each is one quantity of the formula
+    fn compiled_row(g: &Geometry, relu: bool, top: usize, x: &[f32], weights: &[f32], bias: &[f32], y: &mut [f32]) = row;
 }
 
 /// Compares with the twin within the bound of `conv_cases.rs`; and each image of a batch with the same image

@@ -3,15 +3,15 @@
 //!
 //! Weights are `kh, kw, C/4` words of four channels. The coarse supports center and diagonal are the same here.
 
-use archmage::{SimdToken, X64V4xToken, arcane};
 use rayon::prelude::*;
 
 use super::cases::{Case, Plan, SPLITS, compare};
 use super::conv_i8::{reference, reference_totals};
 use super::int8::{CoarseMode, Constants};
-use super::levels::{LANES, Vector};
+use super::lanes::LANES;
+use super::levels::{Vector, finish};
 use super::{Check, Geometry, Random};
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::QConv;
 use crate::{Error, Result};
 
@@ -38,18 +38,12 @@ pub struct Weights {
 }
 
 enum Storage {
-    Gpu {
-        fine: Buffer,
-        coarse: Buffer,
-        channels: Buffer,
-    },
-    /// Taps × padded channels. A product of two int8 fits in i16, which processors multiply faster than i32.
-    Native {
-        fine: Vec<i16>,
-        coarse: Vec<i16>,
-        vectors: Vec<Vector>,
-    },
+    Gpu { fine: Buffer, coarse: Buffer, channels: Buffer },
+    Native { fine: Taps, coarse: Taps, vectors: Vec<Vector> },
 }
+
+/// Weights as taps × vectors of channels. A product of two int8 fits in i16, which processors multiply faster than i32.
+type Taps = Vec<[i16; LANES]>;
 
 impl Weights {
     /// Packs and uploads a layer's weights.
@@ -82,7 +76,10 @@ impl Weights {
         // A binding cannot be empty.
         let coarse = conv.coarse.as_ref().map_or(vec![0; 4], |part| by_tap(&part.weights));
         let storage = if device.is_native() {
-            let widen = |weights: &[i8]| weights.iter().map(|w| i16::from(*w)).collect();
+            let widen = |weights: &[i8]| {
+                let vectors = weights.chunks(channels).flat_map(|tap| tap.chunks(LANES));
+                vectors.map(|w| std::array::from_fn(|l| w.get(l).map_or(0, |w| i16::from(*w)))).collect()
+            };
             let vectors = constants.channels.chunks(LANES).map(Vector::new).collect();
             Storage::Native { fine: widen(&fine), coarse: widen(&coarse), vectors }
         } else {
@@ -164,7 +161,7 @@ fn record(
     match &w.storage {
         Storage::Native { fine, coarse, vectors } => {
             let layer = Native { g, x_zero_point, output, constants: &w.constants, vectors, fine, coarse };
-            layer.run(&x.host()[..g.in_words(1)], &mut y.host_mut()[..out_words]);
+            layer.run(rec.tier(), &x.host()[..g.in_words(1)], &mut y.host_mut()[..out_words]);
             Ok(())
         }
         Storage::Gpu { fine, coarse, channels } => {
@@ -178,7 +175,7 @@ fn record(
     }
 }
 
-/// A layer on the Cpu device: output rows in parallel, all channels of a tap at once.
+/// A layer on the Cpu device: output rows in parallel, a vector of channels of a pixel at once.
 struct Native<'a> {
     g: &'a Geometry,
     x_zero_point: i32,
@@ -186,113 +183,82 @@ struct Native<'a> {
     output: Option<&'a Output>,
     constants: &'a Constants,
     vectors: &'a [Vector],
-    fine: &'a [i16],
-    coarse: &'a [i16],
-}
-
-/// Sums of a pixel's channels, in whole vectors.
-struct Sums {
-    fine: Vec<i32>,
-    coarse: Vec<i32>,
+    fine: &'a [[i16; LANES]],
+    coarse: &'a [[i16; LANES]],
 }
 
 impl Native<'_> {
-    fn run(&self, x: &[u32], y: &mut [u32]) {
+    fn run(&self, tier: Tier, x: &[u32], y: &mut [u32]) {
         let x: &[i8] = bytemuck::cast_slice(x);
         let g = self.g;
-        let channels = self.constants.channels.len();
-        let outside = vec![self.x_zero_point as i8; channels];
+        let outside = vec![self.x_zero_point as i8; self.constants.channels.len()];
         let row_words = (g.out_width * g.out_quads) as usize * if self.output.is_some() { 1 } else { 4 };
-        let whole = channels.next_multiple_of(LANES);
-        let sums = || Sums { fine: vec![0; whole], coarse: vec![0; whole] };
-        let token = X64V4xToken::summon();
-        y.par_chunks_mut(row_words).enumerate().for_each_init(sums, |sums, (row, y)| match token {
-            #[cfg(target_arch = "x86_64")]
-            Some(token) => row_avx512(token, self, row, x, &outside, sums, y),
-            _ => self.row(row, x, &outside, sums, y),
-        });
+        y.par_chunks_mut(row_words).enumerate().for_each(|(row, y)| compiled_row(tier, self, row, x, &outside, y));
     }
 
-    /// One output row.
+    /// What the taps of the pixel in `column` of `row`, counted over all images, read.
     #[inline(always)]
-    fn row(&self, row: usize, x: &[i8], outside: &[i8], sums: &mut Sums, y: &mut [u32]) {
-        let channels = self.constants.channels.len();
-        let words = if self.output.is_some() { channels / 4 } else { channels };
-        for (column, y) in y.chunks_exact_mut(words).enumerate() {
-            sums.fine.fill(0);
-            sums.coarse.fill(0);
-            self.sum(row, column, x, outside, &mut sums.fine[..channels], &mut sums.coarse[..channels]);
-            let totals = sums.fine.iter().zip(&sums.coarse).zip(&self.constants.channels);
-            let Some(output) = self.output else {
-                for (y, ((f, c), channel)) in y.iter_mut().zip(totals) {
-                    *y = channel.total(*f, *c).cast_unsigned();
-                }
-                continue;
-            };
-            let y: &mut [i8] = bytemuck::cast_slice_mut(y);
-            if self.constants.own_grid {
-                for (level, ((f, c), channel)) in y.iter_mut().zip(totals) {
-                    *level = channel.level_of_two(*f, *c, output);
-                }
-            } else {
-                let sums = sums.fine.as_chunks().0.iter().zip(sums.coarse.as_chunks().0);
-                let mut levels = sums.zip(self.vectors).map(|((f, c), vector)| vector.levels(f, c, output));
-                let (whole, rest) = y.as_chunks_mut();
-                for (y, levels) in whole.iter_mut().zip(&mut levels) {
-                    *y = levels;
-                }
-                if let Some(levels) = levels.next() {
-                    rest.copy_from_slice(&levels[..rest.len()]);
-                }
-            }
-        }
-    }
-
-    /// Adds up all taps of the pixel in `column` of `row`, counted over all images.
-    #[inline(always)]
-    fn sum(&self, row: usize, column: usize, x: &[i8], outside: &[i8], fine: &mut [i32], coarse: &mut [i32]) {
+    fn taps<'x>(&self, row: usize, column: usize, x: &'x [i8], outside: &'x [i8], taps: &mut Vec<&'x [i8]>) {
         let g = self.g;
-        let channels = fine.len();
+        let channels = outside.len();
         let (image, row) = (row / g.out_height as usize, row % g.out_height as usize);
         let (height, width) = (g.in_height as usize, g.in_width as usize);
-        let centre = (g.kernel_height / 2 * g.kernel_width + g.kernel_width / 2) as usize;
-        for tap in 0..(g.kernel_height * g.kernel_width) as usize {
-            let (dy, dx) = (tap / g.kernel_width as usize, tap % g.kernel_width as usize);
+        taps.clear();
+        for dy in 0..g.kernel_height as usize {
             let iy = (row * g.stride_y as usize + dy).checked_sub(g.pad_y as usize).filter(|iy| *iy < height);
-            let ix = (column * g.stride_x as usize + dx).checked_sub(g.pad_x as usize).filter(|ix| *ix < width);
-            let q = match iy.zip(ix) {
-                Some((iy, ix)) => &x[((image * height + iy) * width + ix) * channels..][..channels],
-                None => outside,
-            };
-            add_products(fine, q, &self.fine[tap * channels..][..channels]);
-            match self.constants.coarse {
-                CoarseMode::Full => add_products(coarse, q, &self.coarse[tap * channels..][..channels]),
-                CoarseMode::Center | CoarseMode::Diagonal if tap == centre => add_products(coarse, q, self.coarse),
-                _ => {}
+            for dx in 0..g.kernel_width as usize {
+                let ix = (column * g.stride_x as usize + dx).checked_sub(g.pad_x as usize).filter(|ix| *ix < width);
+                taps.push(match iy.zip(ix) {
+                    Some((iy, ix)) => &x[((image * height + iy) * width + ix) * channels..][..channels],
+                    None => outside,
+                });
             }
         }
     }
 }
 
+/// One output row.
 #[inline(always)]
-fn add_products(totals: &mut [i32], q: &[i8], weights: &[i16]) {
-    for ((total, q), w) in totals.iter_mut().zip(q).zip(weights) {
-        *total = total.wrapping_add(i32::from(i16::from(*q).wrapping_mul(*w)));
+fn row(layer: &Native<'_>, row: usize, x: &[i8], outside: &[i8], y: &mut [u32]) {
+    let channels = outside.len();
+    let words = if layer.output.is_some() { channels / 4 } else { channels };
+    let kernel = [layer.g.kernel_height as usize, layer.g.kernel_width as usize];
+    let centre = kernel[0] / 2 * kernel[1] + kernel[1] / 2;
+    let mut taps = Vec::with_capacity(kernel[0] * kernel[1]);
+    for (column, y) in y.chunks_exact_mut(words).enumerate() {
+        layer.taps(row, column, x, outside, &mut taps);
+        let sums = |v: usize| {
+            let coarse = match layer.constants.coarse {
+                CoarseMode::None => [0; LANES],
+                CoarseMode::Center | CoarseMode::Diagonal => sum(&taps[centre..=centre], layer.coarse, v),
+                CoarseMode::Full => sum(&taps, layer.coarse, v),
+            };
+            [sum(&taps, layer.fine, v), coarse]
+        };
+        finish(layer.constants, layer.vectors, layer.output, sums, 0, y, 0..channels);
     }
 }
 
-/// [`Native::row`], compiled for AVX-512.
-#[arcane]
-fn row_avx512(
-    _: X64V4xToken,
-    layer: &Native<'_>,
-    row: usize,
-    x: &[i8],
-    outside: &[i8],
-    sums: &mut Sums,
-    y: &mut [u32],
-) {
-    layer.row(row, x, outside, sums, y);
+/// The sums over `taps` of the channels of vector v.
+#[inline(always)]
+fn sum(taps: &[&[i8]], weights: &[[i16; LANES]], v: usize) -> [i32; LANES] {
+    let mut sums = [0i32; LANES];
+    for (q, weights) in taps.iter().zip(weights.chunks_exact(weights.len() / taps.len())) {
+        let q = &q[v * LANES..];
+        let mut rest = [0; LANES];
+        let q = q.first_chunk().unwrap_or_else(|| {
+            rest[..q.len()].copy_from_slice(q);
+            &rest
+        });
+        for ((sum, q), w) in sums.iter_mut().zip(q).zip(&weights[v]) {
+            *sum = sum.wrapping_add(i32::from(i16::from(*q).wrapping_mul(*w)));
+        }
+    }
+    sums
+}
+
+compiled_for_tiers! {
+    fn compiled_row(layer: &Native<'_>, pixel_row: usize, x: &[i8], outside: &[i8], y: &mut [u32]) = row;
 }
 
 /// Compares with the twin of [`conv_i8`](super::conv_i8), to the bit.

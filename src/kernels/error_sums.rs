@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::state::Extent;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers};
 use crate::model::Shape;
 
 /// What the host knows of `error_sums.wgsl`.
@@ -71,7 +71,7 @@ pub fn dispatch(
     if rec.is_native() {
         let (y, other, mut sums) = (y.host(), other.host(), sums.host_mut());
         let y = bytemuck::cast_slice(&y[..extent.words()]);
-        native(extent, qparams, y, &other[..other_words], bytemuck::cast_slice_mut(&mut sums));
+        native(rec.tier(), extent, qparams, y, &other[..other_words], bytemuck::cast_slice_mut(&mut sums));
         return Ok(());
     }
     let (scale, zero_point) = qparams.unwrap_or((1.0, 0));
@@ -99,15 +99,18 @@ pub fn total(words: &[u32]) -> [f64; 4] {
 }
 
 /// The sums of as many slices as there are slots, each rounded once.
-fn native(extent: &Extent, qparams: Option<(f32, i32)>, y: &[f32], other: &[u32], sums: &mut [f32]) {
+fn native(tier: Tier, extent: &Extent, qparams: Option<(f32, i32)>, y: &[f32], other: &[u32], sums: &mut [f32]) {
     let pixel = 4 * extent.quads_per_pixel();
     let slice = pixel * extent.pixels().div_ceil(SLOTS).max(1);
     let other_slice = if qparams.is_some() { slice / 4 } else { slice };
     sums.par_chunks_exact_mut(4).enumerate().for_each(|(slot, sums)| {
         let part = |len: usize, step: usize| (slot * step).min(len)..((slot + 1) * step).min(len);
         let (y, other) = (&y[part(y.len(), slice)], &other[part(other.len(), other_slice)]);
-        let found =
-            if extent.last_real() == 4 { sums_of(qparams, y, other) } else { reference(extent, qparams, y, other) };
+        let found = if extent.last_real() == 4 {
+            compiled_sums(tier, qparams, y, other)
+        } else {
+            reference(extent, qparams, y, other)
+        };
         for (sum, found) in sums.iter_mut().zip(found) {
             *sum = found as f32;
         }
@@ -117,7 +120,12 @@ fn native(extent: &Extent, qparams: Option<(f32, i32)>, y: &[f32], other: &[u32]
 /// Values whose sums run side by side.
 const LANES: usize = 8;
 
-/// The twin where no channel is padding, its sums in another order.
+compiled_for_tiers! {
+    /// The twin where no channel is padding, its sums in another order.
+    fn compiled_sums(qparams: Option<(f32, i32)>, y: &[f32], other: &[u32]) -> [f64; 4] = sums_of;
+}
+
+#[inline(always)]
 fn sums_of(qparams: Option<(f32, i32)>, y: &[f32], other: &[u32]) -> [f64; 4] {
     let mut sums = [[0.0; LANES]; 4];
     match qparams {

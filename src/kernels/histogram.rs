@@ -11,7 +11,7 @@ use super::state::{BINS, COUNT_WORDS, Extent, State, magnitude, uneven};
 use super::tally::tally;
 use super::{Check, Random, coarsen, range};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier};
 use crate::model::Shape;
 
 /// What the host knows of `histogram.wgsl`.
@@ -76,7 +76,7 @@ pub fn dispatch(
     if rec.is_native() {
         let mut states = states.host_mut();
         let rows: &mut [State] = bytemuck::cast_slice_mut(&mut states);
-        native(extent, &x.host()[..extent.words()], &mut rows[row], &mut counts.host_mut());
+        native(rec.tier(), extent, &x.host()[..extent.words()], &mut rows[row], &mut counts.host_mut());
         return Ok(());
     }
     let quads_per_lane = extent.quads().div_ceil(LANES * GROUPS).clamp(LEAST_QUADS_PER_LANE, MOST_QUADS_PER_LANE);
@@ -116,7 +116,7 @@ fn bin(magnitude: u32, exponent: i32) -> u32 {
 }
 
 /// In parallel, with counters of their own.
-fn native(extent: &Extent, x: &[u32], state: &mut State, counts: &mut [u32]) {
+fn native(tier: Tier, extent: &Extent, x: &[u32], state: &mut State, counts: &mut [u32]) {
     let exponent = state.exponent;
     let slot = |bits| BINS as u32 * (bits >> 31) + bin(magnitude(bits), exponent);
     let found = x
@@ -124,7 +124,7 @@ fn native(extent: &Extent, x: &[u32], state: &mut State, counts: &mut [u32]) {
         .fold(
             || (vec![0u32; COUNT_WORDS], 0),
             |(mut counts, mut zeros), words| {
-                extent.runs(words, |run| zeros += tally(run, 1, slot, &mut counts));
+                extent.runs(words, |run| zeros += tally(tier, run, 1, slot, &mut counts));
                 (counts, zeros)
             },
         )

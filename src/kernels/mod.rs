@@ -30,6 +30,7 @@ pub mod gather_i8;
 mod geometry;
 pub mod histogram;
 mod int8;
+mod lanes;
 mod levels;
 pub mod move_i8;
 pub mod normalize;

@@ -10,7 +10,7 @@ use super::state::{Extent, INFINITY_BITS, magnitude, uneven};
 use super::tally::tally;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier};
 use crate::model::Shape;
 
 /// What the host knows of `power.wgsl`.
@@ -55,7 +55,7 @@ pub struct Params {
 pub fn dispatch(rec: &mut Recorder<'_>, extent: &Extent, x: &Buffer, power: &Buffer) -> Result<()> {
     assert!(x.len() >= extent.words() && power.len() == CLASSES * extent.shape.channels, "power: buffer sizes");
     if rec.is_native() {
-        native(extent, &x.host()[..extent.words()], &mut power.host_mut());
+        native(rec.tier(), extent, &x.host()[..extent.words()], &mut power.host_mut());
         return Ok(());
     }
     let tile = match extent.quads_per_pixel() {
@@ -82,7 +82,7 @@ fn class(magnitude: u32) -> u32 {
 
 /// In parallel, with counters of their own for each task: classes × channels, for most values lie in few classes, and what
 /// is counted lies close together then.
-fn native(extent: &Extent, x: &[u32], power: &mut [u32]) {
+fn native(tier: Tier, extent: &Extent, x: &[u32], power: &mut [u32]) {
     let channels = extent.shape.channels;
     let slot = |bits| channels as u32 * class(magnitude(bits));
     // Counters are set up and added once for a task: worth it only for many more values.
@@ -93,7 +93,7 @@ fn native(extent: &Extent, x: &[u32], power: &mut [u32]) {
             || vec![0u32; power.len()],
             |mut found, words| {
                 extent.runs(words, |run| {
-                    tally(run, channels, slot, &mut found);
+                    tally(tier, run, channels, slot, &mut found);
                 });
                 found
             },

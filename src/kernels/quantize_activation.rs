@@ -7,13 +7,12 @@
 //! clamp comes before the zero point is added, on floats, so that nothing overflows. Scales beyond 2^±126,
 //! which devices may take for 0, and NaN give some level; 0 gives the zero point whatever the scale.
 
-use archmage::{SimdToken, X64V4xToken, arcane};
 use bytemuck::cast_slice;
 use rayon::prelude::*;
 
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::QParams;
 
 /// What the host knows of `quantize_activation.wgsl`.
@@ -82,23 +81,19 @@ pub fn dispatch(
     }
     let params = Params::new(pixels, channels, q);
     if rec.is_native() {
-        native(&params, cast_slice(&x.host()[..4 * items]), &mut y.host_mut()[..items]);
+        native(rec.tier(), &params, cast_slice(&x.host()[..4 * items]), &mut y.host_mut()[..items]);
         return Ok(());
     }
     rec.run(&SPEC, &params, &[x, y], groups_for(items, SPEC.workgroup_size[0]))
 }
 
 /// What the shader does, parallel over pixels, a good many at a time.
-fn native(params: &Params, x: &[f32], y: &mut [u32]) {
+fn native(tier: Tier, params: &Params, x: &[f32], y: &mut [u32]) {
     const PIXELS: usize = 64;
     let padded = params.channels.next_multiple_of(4) as usize;
-    let token = X64V4xToken::summon();
     let y: &mut [i8] = bytemuck::cast_slice_mut(y);
-    x.par_chunks(PIXELS * padded).zip(y.par_chunks_mut(PIXELS * padded)).for_each(|(x, y)| match token {
-        #[cfg(target_arch = "x86_64")]
-        Some(token) => levels_avx512(token, params, x, y),
-        _ => levels(params, x, y),
-    });
+    let chunks = x.par_chunks(PIXELS * padded).zip(y.par_chunks_mut(PIXELS * padded));
+    chunks.for_each(|(x, y)| compiled_levels(tier, params, x, y));
 }
 
 /// Levels of whole pixels; a plain loop over all, for the instruction set decides how it is vectorized, then padding.
@@ -106,7 +101,7 @@ fn native(params: &Params, x: &[f32], y: &mut [u32]) {
 fn levels(params: &Params, x: &[f32], y: &mut [i8]) {
     let padded = params.channels.next_multiple_of(4) as usize;
     for (y, x) in y.iter_mut().zip(x) {
-        let steps = (x * params.inverse_scale).round_ties_even().clamp(params.low, params.high);
+        let steps = (x * params.inverse_scale).round_ties_even().max(params.low).min(params.high);
         *y = (steps as i32 + params.zero_point) as i8;
     }
     if padded > params.channels as usize {
@@ -116,10 +111,8 @@ fn levels(params: &Params, x: &[f32], y: &mut [i8]) {
     }
 }
 
-/// [`levels`], compiled for AVX-512.
-#[arcane]
-fn levels_avx512(_: X64V4xToken, params: &Params, x: &[f32], y: &mut [i8]) {
-    levels(params, x, y);
+compiled_for_tiers! {
+    fn compiled_levels(params: &Params, x: &[f32], y: &mut [i8]) = levels;
 }
 
 /// The twin: the levels of [`QParams::quantize`], one for each channel, padded ones included.
@@ -190,11 +183,11 @@ mod tests {
         let q = QParams { scale: 2.0, zero_point: 1, qmin: -4, qmax: 3 };
         let x = [1.0, 3.0, -1.0, -3.0, 5.0, 1e30, f32::NEG_INFINITY, 9.0];
         let mut y = [0; 2];
-        native(&Params::new(1, 7, &q), &x, &mut y);
+        native(Tier::Plain, &Params::new(1, 7, &q), &x, &mut y);
         let levels: Vec<i8> = y.iter().flat_map(|w| w.to_le_bytes()).map(|b| b as i8).collect();
         assert_eq!(levels, [1, 3, 1, -1, 3, 3, -4, 1]);
         let tiny = QParams { scale: f32::from_bits(1), ..q };
-        native(&Params::new(1, 4, &tiny), &[0.0, -0.0, 1.0, -1.0], &mut y[..1]);
+        native(Tier::Plain, &Params::new(1, 4, &tiny), &[0.0, -0.0, 1.0, -1.0], &mut y[..1]);
         assert_eq!(y[0].to_le_bytes().map(|b| b as i8), [1, 1, 3, -4]);
     }
 }

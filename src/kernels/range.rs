@@ -4,13 +4,12 @@
 //! numbers included, and does not depend on the order. x is f32, NHWC; padded channels are left out. A row of the
 //! `states` buffer is updated: what was seen before stays.
 
-use archmage::{SimdToken, X64V4xToken, arcane};
 use rayon::prelude::*;
 
 use super::state::{Extent, INFINITY_BITS, State, magnitude, uneven};
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
+use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers};
 use crate::model::Shape;
 
 /// What the host knows of `range.wgsl`.
@@ -58,7 +57,7 @@ pub fn dispatch(rec: &mut Recorder<'_>, extent: &Extent, x: &Buffer, states: &Bu
     if rec.is_native() {
         let mut states = states.host_mut();
         let rows: &mut [State] = bytemuck::cast_slice_mut(&mut states);
-        native(extent, &x.host()[..extent.words()], &mut rows[row]);
+        native(rec.tier(), extent, &x.host()[..extent.words()], &mut rows[row]);
         return Ok(());
     }
     let params = Params {
@@ -74,10 +73,9 @@ pub fn dispatch(rec: &mut Recorder<'_>, extent: &Extent, x: &Buffer, states: &Bu
 }
 
 /// In parallel, and looking for what is not finite only where the largest magnitude of a chunk is not.
-fn native(extent: &Extent, x: &[u32], state: &mut State) {
+fn native(tier: Tier, extent: &Extent, x: &[u32], state: &mut State) {
     let chunk = extent.chunk(1 << 15);
     let pixels_per_chunk = chunk / extent.shape.padded_channels().max(1);
-    let token = X64V4xToken::summon();
     let found = x
         .par_chunks(chunk)
         .enumerate()
@@ -85,11 +83,7 @@ fn native(extent: &Extent, x: &[u32], state: &mut State) {
             let mut found = State::EMPTY;
             let (mut min, mut max) = (i32::MAX, i32::MIN);
             extent.runs(words, |run| {
-                let (least, greatest) = match token {
-                    #[cfg(target_arch = "x86_64")]
-                    Some(token) => extremes_avx512(token, run),
-                    _ => extremes(run),
-                };
+                let (least, greatest) = compiled_extremes(tier, run);
                 (min, max) = (min.min(least), max.max(greatest));
             });
             if ordered(INFINITY_BITS | 1 << 31) < min && max < ordered(INFINITY_BITS) {
@@ -119,10 +113,8 @@ fn extremes(run: &[u32]) -> (i32, i32) {
     run.iter().fold((i32::MAX, i32::MIN), |(min, max), &bits| (min.min(ordered(bits)), max.max(ordered(bits))))
 }
 
-/// [`extremes`], compiled for AVX-512.
-#[arcane]
-fn extremes_avx512(_: X64V4xToken, run: &[u32]) -> (i32, i32) {
-    extremes(run)
+compiled_for_tiers! {
+    fn compiled_extremes(run: &[u32]) -> (i32, i32) = extremes;
 }
 
 /// Maps the bits of a float to an i32 of the same order, with −0 just below 0: cheaper than [`State::key`] for many values.

@@ -6,6 +6,7 @@
 use archmage::prelude::*;
 
 use super::state::{INFINITY_BITS, magnitude};
+use crate::gpu::{Tier, compiled_for_tiers};
 
 /// Values of a block, at least, if there are so many: their slots stay in the first cache.
 const BLOCK: usize = 1024;
@@ -15,16 +16,15 @@ const LANES: usize = 16;
 
 /// Adds 1 to `counts[slot(bits) + c]` for each of `values` that is finite and not zero; c, the channel, goes through
 /// `0..channels` over and over. Returns how many values are zero.
-pub(super) fn tally(values: &[u32], channels: usize, slot: impl Fn(u32) -> u32, counts: &mut [u32]) -> u32 {
-    let token = X64V4xToken::summon();
+pub(super) fn tally(tier: Tier, values: &[u32], channels: usize, slot: impl Fn(u32) -> u32, counts: &mut [u32]) -> u32 {
     let offsets = (0..channels as u32).collect::<Vec<_>>().repeat(BLOCK.div_ceil(channels));
     let mut slots = vec![0; offsets.len() + LANES];
     let mut zeros = 0;
     for block in values.chunks(offsets.len()) {
-        let (counted, zero) = match token {
+        let (counted, zero) = match tier {
             #[cfg(target_arch = "x86_64")]
-            Some(token) => find_avx512(token, block, &offsets, &slot, &mut slots),
-            _ => find(block, &offsets, &slot, &mut slots),
+            Tier::Avx512(token) => find_avx512(token, block, &offsets, &slot, &mut slots),
+            _ => compiled_find(tier, block, &offsets, &slot, &mut slots),
         };
         zeros += zero;
         for &slot in &slots[..counted] {
@@ -45,6 +45,10 @@ fn find(values: &[u32], offsets: &[u32], slot: impl Fn(u32) -> u32, slots: &mut 
         zeros += u32::from(magnitude(bits) == 0);
     }
     (counted, zeros)
+}
+
+compiled_for_tiers! {
+    fn compiled_find(values: &[u32], offsets: &[u32], slot: impl Fn(u32) -> u32, slots: &mut [u32]) -> (usize, u32) = find;
 }
 
 /// [`find`] with vectors: all slots first, then those that are counted move up. `slots` has room for one vector more.
@@ -107,7 +111,7 @@ mod tests {
                 assert_eq!(slots[..expected.0], one_by_one[..expected.0], "{values:x?}");
             }
             let mut counts = [0; 16];
-            assert_eq!(tally(&values, 7, slot, &mut counts), expected.1);
+            assert_eq!(tally(Tier::Plain, &values, 7, slot, &mut counts), expected.1);
             assert_eq!(counts.iter().sum::<u32>() as usize, expected.0);
         }
     }

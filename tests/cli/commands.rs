@@ -219,6 +219,18 @@ fn devices_and_verify_tell_in_json() {
 }
 
 #[test]
+fn the_instruction_set_can_be_limited() {
+    let bench = Bench::new();
+    let plain = bench.run_with(&[("REPQUANT_CPU", "plain")], "devices --json").ok().json();
+    assert!(plain["cpu"]["name"].as_str().unwrap().starts_with("native code on "));
+    for words in ["devices", "verify", "demo"] {
+        let wrong = bench.run_with(&[("REPQUANT_CPU", "sse9")], words);
+        assert_eq!(wrong.code, 2, "{words}: {}", wrong.stderr);
+        assert!(wrong.stderr.contains("REPQUANT_CPU is `sse9`"), "{words}: {}", wrong.stderr);
+    }
+}
+
+#[test]
 fn demo_shows_the_effect() {
     let bench = Bench::new();
     let report = bench.run("demo --limit 64 --eval-limit 200 --json").ok().json();

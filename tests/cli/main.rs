@@ -76,7 +76,13 @@ impl Bench {
 
     /// Runs `repquant` with these words (split at blanks) in the folder, on the Cpu device unless they name another.
     fn run(&self, words: &str) -> Run {
+        self.run_with(&[], words)
+    }
+
+    /// [`Bench::run`] with these environment variables.
+    fn run_with(&self, variables: &[(&str, &str)], words: &str) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_repquant"));
+        command.envs(variables.iter().copied());
         command.current_dir(self.folder.path()).args(words.split_whitespace());
         if !words.contains("--device") {
             command.args(["--device", "cpu"]);

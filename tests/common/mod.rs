@@ -37,11 +37,11 @@ pub(crate) fn adapter_required() -> bool {
     std::env::var("REPQUANT_REQUIRE_ADAPTER").is_ok_and(|v| v == "1")
 }
 
-/// Every device, the Cpu device first. Without an adapter it fails where one is required, and else says so.
+/// Every device, the Cpu device with each of its instruction sets first. Without an adapter it fails where one is required, and else says so.
 pub(crate) fn devices() -> Vec<Device> {
     let devices: Vec<Device> =
         Device::all(Backends::All).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect();
-    if devices.len() == 1 {
+    if devices.iter().all(Device::is_native) {
         no_adapter("only the Cpu device is tested");
     }
     devices

@@ -3,7 +3,7 @@
 use super::native::Kind;
 use super::{Geometry, Weights, dispatch, dispatch_accumulators, reference, reference_totals};
 use crate::Result;
-use crate::gpu::Device;
+use crate::gpu::{Device, Tier};
 use crate::kernels::cases::{Case, Plan, SPLITS, compare};
 use crate::kernels::variants::Variant;
 use crate::kernels::{Check, Random};
@@ -155,13 +155,10 @@ fn wrapping(random: &mut Random) -> Case {
     case
 }
 
-/// The ways products can be made on this device: the chosen one, and on the Cpu device those of other processors.
+/// The ways products can be made on this device: the chosen one, and where that is a matrix product, the one of processors
+/// that have no other.
 fn kinds(device: &Device) -> Vec<Option<Kind>> {
-    match (device.is_native(), Kind::best()) {
-        (true, Kind::Int8) => vec![None, Some(Kind::Int8), Some(Kind::Float)],
-        (true, Kind::Float) => vec![None, Some(Kind::Float)],
-        (false, _) => vec![None],
-    }
+    if device.is_native() && matches!(device.tier(), Tier::Plain) { vec![None, Some(Kind::Float)] } else { vec![None] }
 }
 
 fn named(case: &Case, kind: Option<Kind>) -> String {
