@@ -1,4 +1,4 @@
-//! The Cpu device's f32 convolution of 3×3 kernels with stride 1 and channels in sixteens, on AVX-512: Winograd's minimal
+//! The Cpu device's f32 convolution of 3×3 kernels with stride 1 and 32 channels or more, on AVX-512: Winograd's minimal
 //! filtering F(2×2, 3×3), after Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks*, arXiv 1509.09308. Four
 //! outputs take 16 products for each input channel in place of 36.
 //!
@@ -46,6 +46,9 @@ const VECTORS: usize = 2;
 
 const G: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
 
+/// Fewest input channels of a group, by measurement: with 16 the transforms cost more than the products that they spare.
+const LEAST_INPUTS: usize = 32;
+
 /// What the roundings of a sum are counted as, beside the input channels of a group.
 pub(super) const FURTHER_TERMS: usize = 8;
 
@@ -59,10 +62,16 @@ pub(super) struct Winograd {
 /// What a thread keeps from block to block.
 struct Scratch {
     copy: Rows<f32, 4>,
-    /// Points × windows × input channels.
+    /// Points × ([`plane`]: windows × input channels, and a vector between).
     inputs: Vec<f32>,
     /// Points × windows × vectors of a tile.
     products: Vec<[f32; LANES]>,
+}
+
+/// Values from a point to the next. Windows times channels are often a multiple of 4 KiB, and values so far apart share a
+/// place in the first cache, which has no room for 16 of them.
+fn plane(windows: usize, channels: usize) -> usize {
+    windows * channels + LANES
 }
 
 /// A layer and a block of it.
@@ -81,7 +90,8 @@ pub(super) fn suits(tier: Tier, conv: &Conv, groups: usize) -> Option<X64V4xToke
     let Tier::Avx512(token) = tier else { return None };
     let (out, inputs, ..) = conv.weight.dim();
     let shape = conv.kernel() == [3, 3] && conv.stride == [1, 1] && groups == conv.groups;
-    (shape && inputs.is_multiple_of(LANES) && (out / groups).is_multiple_of(LANES)).then_some(token)
+    let sixteens = inputs.is_multiple_of(LANES) && (out / groups).is_multiple_of(LANES);
+    (shape && sixteens && inputs >= LEAST_INPUTS).then_some(token)
 }
 
 /// `G g Gᵀ`, by rows.
@@ -162,7 +172,8 @@ fn transform(token: X64V4xToken, task: &Task<'_>, copy: &[f32], inputs: &mut Vec
     let channels = 4 * task.g.group_in_quads as usize;
     let pitch = (2 * task.columns + 2) * channels;
     let windows = task.rows * task.columns;
-    inputs.resize(POINTS * windows * channels, 0.0);
+    let plane = plane(windows, channels);
+    inputs.resize(POINTS * plane, 0.0);
     for window in 0..windows {
         let corner = 2 * (window / task.columns * pitch + window % task.columns * channels);
         for c in (0..channels).step_by(LANES) {
@@ -178,7 +189,7 @@ fn transform(token: X64V4xToken, task: &Task<'_>, copy: &[f32], inputs: &mut Vec
             for j in 0..4 {
                 let column = input_side(token, [rows[0][j], rows[1][j], rows[2][j], rows[3][j]]);
                 for (i, v) in column.into_iter().enumerate() {
-                    let to = ((4 * i + j) * windows + window) * channels + c;
+                    let to = (4 * i + j) * plane + window * channels + c;
                     if let Some(to) = inputs[to..].first_chunk_mut::<LANES>() {
                         _mm512_storeu_ps(to, v);
                     }
@@ -233,11 +244,12 @@ fn multiply<const V: usize, const P: usize>(
     tile: &Tile<f32>,
     products: &mut Vec<[f32; LANES]>,
 ) -> usize {
-    let channels = inputs.len() / POINTS / windows;
+    let plane = inputs.len() / POINTS;
+    let channels = tile.weights::<V>().len() / POINTS;
     let stride = windows.next_multiple_of(P);
     products.resize(POINTS * stride * V, [0.0; LANES]);
     let run = Run { pitch: 0, length: channels, count: 1 };
-    let points = inputs.chunks_exact(windows * channels).zip(tile.weights::<V>().chunks_exact(channels));
+    let points = inputs.chunks_exact(plane).zip(tile.weights::<V>().chunks_exact(channels));
     for ((x, weights), products) in points.zip(products.chunks_exact_mut(stride * V)) {
         for (i, products) in products.chunks_exact_mut(P * V).enumerate() {
             let bases = std::array::from_fn(|p| (i * P + p).min(windows - 1) * channels);
