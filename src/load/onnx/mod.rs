@@ -117,7 +117,7 @@ fn network(
     operators::refuse_quantized(model)?;
     let program = Program::of(model)?;
     let mut draft = Draft::new(size.saturating_mul(NUMBERS_PER_BYTE).saturating_add(FREE_NUMBERS));
-    let input = Input::of(program.input, described.input.as_ref())?;
+    let input = Input::of(program.input, described.size())?;
     let mut reader =
         Reader { program: &program, source: Source { folder }, values: HashMap::new(), batch: input.batch };
     let first = input.add(&mut draft)?;

@@ -9,6 +9,7 @@
 use prost::Message;
 
 use super::{LoadOptions, read, read_bytes};
+use crate::load::InputOverrides;
 use crate::model::{Graph, Op};
 use crate::onnx_proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
@@ -334,6 +335,10 @@ fn the_description_fills_in_what_is_open() {
     std::fs::write(&path, open.encode_to_vec()).unwrap();
     let options = LoadOptions::default();
     assert!(read(&path, &options).unwrap_err().to_string().contains("leaves height or width open"));
+    let input = InputOverrides { size: Some([9, 7]), mean: Some([0.0; 3]), ..Default::default() };
+    let asked = read(&path, &LoadOptions { input, ..Default::default() }).unwrap();
+    assert_eq!((asked.shapes()[0].width, asked.input.mean, asked.input.resize), (7, [0.0; 3], Some(10)));
+    assert!(asked.notes[0].text.ends_with(": deviation, size and crop are as for ImageNet"), "{:?}", asked.notes);
     let description = r#"{"input": {"size": [9, 7], "mean": [0, 0, 0], "std": [1, 1, 1]}}"#;
     std::fs::write(folder.path().join("net.json"), description).unwrap();
     let graph = read(&path, &options).unwrap();
@@ -343,7 +348,7 @@ fn the_description_fills_in_what_is_open() {
     let full = description.replacen('{', r#"{"family": "repvgg", "strides": [1], "classes": ["a", "b"], "#, 1);
     let other = folder.path().join("other.json");
     std::fs::write(&other, &full).unwrap();
-    let named = LoadOptions { describe: Some(other.clone()), arch: None };
+    let named = LoadOptions { describe: Some(other.clone()), ..Default::default() };
     assert_eq!(read(&path, &named).unwrap().classes.unwrap().len(), 2);
     std::fs::write(&path, conv().encode_to_vec()).unwrap();
     let text = read(&path, &named).unwrap_err().to_string();
