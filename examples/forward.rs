@@ -39,7 +39,7 @@ fn run(arguments: &[String]) -> Result<()> {
         .parse()
         .unwrap_or_else(|never| match never {});
     let device = Device::open(&choice, Backends::All)?;
-    let graph = fuse(&load(Path::new(model), &LoadOptions { describe: None, arch })?)?;
+    let graph = fuse(&load(Path::new(model), &LoadOptions { arch, ..Default::default() })?)?;
     let statistics = calibration(&graph);
     let input = images(&graph, batch);
     let float = FloatNet::new(&device, &graph, batch, Keep::Last)?;

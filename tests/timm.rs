@@ -21,7 +21,7 @@ fn fused(name: &str) -> (timm::Fixture, Graph) {
 
     // The weights alone, with the name of the architecture.
     let weights = folder.path().join("model.safetensors");
-    let arch = |name: String| LoadOptions { describe: None, arch: Some(name) };
+    let arch = |name: String| LoadOptions { arch: Some(name), ..Default::default() };
     let named = load(&weights, &arch(name.to_uppercase().replace('_', "-"))).unwrap();
     assert_eq!((named.name.as_str(), &named.input), ("model", &graph.input));
     let error = load(&weights, &arch(name.replace("a0", "a1").replace("s0", "s1"))).unwrap_err().to_string();

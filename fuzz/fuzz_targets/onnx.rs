@@ -2,7 +2,8 @@
 //!
 //!     cargo install cargo-fuzz
 //!     mkdir -p fuzz/corpus/onnx && cp tests/data/onnx/*.onnx fuzz/corpus/onnx
-//!     cargo +nightly fuzz run onnx -- -max_total_time=600
+//!     python3 tests/onnx/nodes.py fuzz/corpus/onnx          (small networks of every operator; needs the onnx package)
+//!     cargo +nightly fuzz run onnx -- -max_total_time=600 -rss_limit_mb=2048 -timeout=10
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

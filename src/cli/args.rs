@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::input_args::InputArgs;
 use crate::export::onnx::{Format, InputForm};
 use crate::gpu::{Backends, DeviceChoice};
 use crate::load::{self, LoadOptions};
@@ -142,6 +143,9 @@ pub(super) struct ModelArgs {
     /// A published architecture, e.g. repvgg-a1, mobileone-s0
     #[arg(long, value_name = "NAME", conflicts_with = "describe")]
     pub arch: Option<String>,
+    /// How an image becomes the input.
+    #[command(flatten, next_help_heading = "Preprocessing (default: as described)")]
+    pub input: InputArgs,
 }
 
 impl ModelArgs {
@@ -152,7 +156,7 @@ impl ModelArgs {
 
     /// As the loader takes them.
     pub(super) fn options(&self) -> LoadOptions {
-        LoadOptions { describe: self.describe.clone(), arch: self.arch.clone() }
+        LoadOptions { describe: self.describe.clone(), arch: self.arch.clone(), input: self.input.overrides() }
     }
 }
 
@@ -424,7 +428,7 @@ pub(super) struct InspectArgs {
 }
 
 /// A value parser from `FromStr`, so that the library's own parsers and messages serve the command line.
-fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String>
+pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String>
 where
     T::Err: std::fmt::Display,
 {

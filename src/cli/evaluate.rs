@@ -94,8 +94,11 @@ fn load(args: &EvaluateArgs, seconds: &mut Seconds) -> Result<Model> {
         return Err(Error::usage(format!("{}: a quantized model describes itself", path.display()))
             .hint("--describe and --arch describe the float model given with --baseline"));
     }
+    if args.baseline.is_none() {
+        args.model.input.refuse(path)?;
+    }
     let graph = Box::new(timed("load", &mut seconds.load, || export::safetensors::read(path))?);
-    // `--describe` and `--arch` describe the float model.
+    // `--describe`, `--arch` and the flags for its input describe the float model.
     let options = args.model.options();
     let baseline =
         args.baseline.as_deref().map(|path| load_and_fuse(path, &options, seconds)).transpose()?.map(Box::new);

@@ -70,6 +70,7 @@ struct NoteRow {
 pub(super) fn run(session: &Session, args: &InspectArgs) -> Result<()> {
     let path = &args.model.model;
     if path.is_file() && !has_ending(path, "onnx") && export::kind(path)? == FileKind::Quantized {
+        args.model.input.refuse(path)?;
         return quantized(session, &export::safetensors::read(path)?);
     }
     float(session, &load_and_fuse(path, &args.model.options(), &mut Seconds::default())?)

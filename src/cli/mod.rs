@@ -9,6 +9,7 @@ mod devices;
 mod evaluate;
 mod export;
 mod fuse;
+mod input_args;
 mod inspect;
 mod merge;
 mod model_output;

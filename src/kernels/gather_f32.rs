@@ -131,6 +131,11 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
         step,
         count,
     };
+    let pick = |sides: &[usize], axis, entries: &[usize]| RearrangeKind::Pick {
+        sides: sides.to_vec(),
+        axis,
+        entries: entries.to_vec(),
+    };
     let cases = [
         (shape(7, 3, 2), RearrangeKind::Reshape, shape(42, 1, 1)),
         (shape(5, 1, 1), RearrangeKind::Reshape, shape(1, 1, 5)),
@@ -140,6 +145,7 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
         (shape(10, 3, 3), slice(&[10, 9], 0, 3, 1, 5), shape(5, 3, 3)),
         (shape(3, 7, 5), slice(&[3, 7, 5], 1, 1, 2, 3), shape(3, 3, 5)),
         (shape(6, 3, 4), RearrangeKind::Upsample { factor: [2, 3] }, shape(6, 6, 12)),
+        (shape(5, 3, 4), pick(&[5, 3, 4], 2, &[3, 0, 0, 2, 1]), shape(5, 3, 5)),
     ];
     let mut checks = Vec::new();
     for (i, (x_shape, kind, y_shape)) in cases.into_iter().enumerate() {

@@ -179,8 +179,13 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
         step,
         count,
     };
+    let pick = |sides: &[usize], axis: usize, entries: &[usize]| RearrangeKind::Pick {
+        sides: sides.to_vec(),
+        axis,
+        entries: entries.to_vec(),
+    };
     // Channels, rows, columns of the input and of the output.
-    let cases: [([usize; 3], [usize; 3], RearrangeKind); 16] = [
+    let cases: [([usize; 3], [usize; 3], RearrangeKind); 18] = [
         ([5, 1, 1], [5, 1, 1], RearrangeKind::Reshape),
         ([6, 4, 5], [120, 1, 1], RearrangeKind::Reshape),
         ([30, 1, 1], [2, 3, 5], RearrangeKind::Reshape),
@@ -197,6 +202,8 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
         ([5, 3, 2], [5, 6, 6], RearrangeKind::Upsample { factor: [2, 3] }),
         ([4, 2, 3], [4, 4, 3], RearrangeKind::Upsample { factor: [2, 1] }),
         ([17, 4, 4], [17, 8, 8], RearrangeKind::Upsample { factor: [2, 2] }),
+        ([7, 3, 4], [7, 3, 5], pick(&[7, 3, 4], 2, &[3, 0, 0, 2, 1])),
+        ([3, 2, 2], [5, 2, 2], pick(&[3, 4], 0, &[2, 1, 1, 0, 2])),
     ];
     for (i, ([c, h, w], [out_c, out_h, out_w], kind)) in cases.into_iter().enumerate() {
         let (x_shape, shape) = (Shape::new(c, h, w), Shape::new(out_c, out_h, out_w));

@@ -51,13 +51,13 @@ impl Taps {
     /// # Errors
     /// If the device has no memory left.
     pub fn new(device: &Device, resize: &Resize, x_shape: Shape) -> Result<Self> {
-        let axis = |from: usize, to: usize| {
-            (0..to).flat_map(move |i| {
-                let (low, high, share) = resize.coordinates.neighbours(i, from, to);
+        let along = |axis: usize, from: usize| {
+            (0..resize.size[axis]).flat_map(move |i| {
+                let (low, high, share) = resize.neighbours(axis, i, from);
                 [low as u32, high as u32, (share as f32).to_bits()]
             })
         };
-        let list: Vec<u32> = axis(x_shape.height, resize.size[0]).chain(axis(x_shape.width, resize.size[1])).collect();
+        let list: Vec<u32> = along(0, x_shape.height).chain(along(1, x_shape.width)).collect();
         Ok(Self { x_shape, size: resize.size, list: device.upload(&list, "shares of a resize")? })
     }
 }
@@ -117,8 +117,8 @@ pub fn reference(images: usize, x_shape: Shape, resize: &Resize, x: &[f32]) -> (
     let (mut values, mut magnitudes) = (Vec::new(), Vec::new());
     for at in 0..images * height * width {
         let (image, row, column) = (at / (height * width), at / width % height, at % width);
-        let (upper, lower, down) = resize.coordinates.neighbours(row, x_shape.height, height);
-        let (left, right, across) = resize.coordinates.neighbours(column, x_shape.width, width);
+        let (upper, lower, down) = resize.neighbours(0, row, x_shape.height);
+        let (left, right, across) = resize.neighbours(1, column, x_shape.width);
         for c in 0..channels {
             let pixel =
                 |r: usize, q: usize| f64::from(x[((image * x_shape.height + r) * x_shape.width + q) * channels + c]);
@@ -147,7 +147,10 @@ pub fn verify(device: &Device) -> Result<Vec<Check>> {
     for (i, ([height, width], size)) in sizes.into_iter().enumerate() {
         for coordinates in coordinates {
             let (images, x_shape) = ([1, 3][i % 2], Shape::new(3 + 4 * i, height, width));
-            let resize = Resize { size, coordinates };
+            // Half a pixel more than the ratio of the sides, for some of them.
+            let scaled = |axis: usize| (size[axis] as f32 + 0.5) / [height, width][axis] as f32;
+            let scale = (i == 1).then(|| [scaled(0), scaled(1)]);
+            let resize = Resize { size, coordinates, scale };
             let x = activation(&mut random, images, x_shape);
             let (expected, magnitudes) = reference(images, x_shape, &resize, &x);
             let y = device.upload(&vec![f32::NAN.to_bits(); expected.len()], "y")?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +85,17 @@ pub enum Crop {
     /// From the middle of the image.
     #[default]
     Center,
+}
+
+impl FromStr for Crop {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "center" => Ok(Self::Center),
+            _ => Err(Error::usage(format!("a crop `{text}` is not supported")).hint("choose center")),
+        }
+    }
 }
 
 fn default_bn_eps() -> f64 {

@@ -9,6 +9,7 @@ mod description;
 mod layout;
 mod naming;
 pub mod onnx;
+mod overrides;
 mod source;
 mod tensors;
 mod timm_config;
@@ -21,6 +22,7 @@ use crate::model::{Linear, Preprocessing, Shape};
 
 pub use arch::architecture_names;
 pub use description::{Crop, DEFAULT_BN_EPS, Description, Family, InputDescription};
+pub use overrides::InputOverrides;
 pub(crate) use source::{FLOAT_VERSION, FloatMetadata};
 pub use source::{from_bytes, input_files, load};
 
@@ -102,4 +104,6 @@ pub struct LoadOptions {
     pub describe: Option<PathBuf>,
     /// The name of a published architecture, e.g. `repvgg-a1`.
     pub arch: Option<String>,
+    /// What takes the place of the description's preprocessing, field by field.
+    pub input: InputOverrides,
 }

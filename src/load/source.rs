@@ -111,7 +111,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<TrainedNet> {
     let bytes = read(&weights)?;
     let tensors = Tensors::open(&bytes).map_err(at)?;
     let own = own_description(&tensors).map_err(at)?;
-    let described = match asked.or_else(|| own.map(Described::plain)) {
+    let mut described = match asked.or_else(|| own.map(Described::plain)) {
         Some(described) => described,
         None if beside.is_file() => Described::read(&beside)?,
         None => {
@@ -121,6 +121,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<TrainedNet> {
             )));
         }
     };
+    described.description.input = options.input.over(&described.description.input)?;
     let own_name = if path.is_dir() { described.name.clone() } else { None };
     let name = own_name.unwrap_or_else(|| name_of(path));
     let net = checkpoint::build(&name, &tensors, &described.description).map_err(at)?;

@@ -20,6 +20,18 @@ pub enum Interpolation {
     Bicubic,
 }
 
+impl FromStr for Interpolation {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "bilinear" => Ok(Self::Bilinear),
+            "bicubic" => Ok(Self::Bicubic),
+            _ => Err(Error::usage(format!("there is no filter `{text}`")).hint("choose bilinear or bicubic")),
+        }
+    }
+}
+
 /// How much of a JPEG is decoded before the resize.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

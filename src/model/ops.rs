@@ -239,47 +239,59 @@ pub fn joined(shapes: &[Shape], axis: Axis) -> Option<Shape> {
 }
 
 /// Bilinear resizing of rows and columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resize {
     /// Rows and columns of the result.
     pub size: [usize; 2],
     /// Where the pixels of the result lie in the image.
     pub coordinates: Coordinates,
+    /// Pixels of the result for each of the image, vertical and horizontal, where that is not the ratio of their sides: a
+    /// scale whose result was rounded down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<[f32; 2]>,
 }
 
-/// Where pixel `i` of `to` lies among those of a side `from`; beyond the first and the last these are repeated.
+impl Resize {
+    /// The two rows (`axis` 0) or columns (1) of an image of side `from` that number `i` of the result lies between, and
+    /// the share of the second.
+    pub fn neighbours(&self, axis: usize, i: usize, from: usize) -> (usize, usize, f64) {
+        let ratio = match self.scale {
+            None => [from as f64, self.size[axis] as f64],
+            Some(scale) => [1.0, f64::from(scale[axis])],
+        };
+        let last = from.saturating_sub(1);
+        let position = self.coordinates.position(i, from, self.size[axis], ratio).clamp(0.0, last as f64);
+        let low = (position.floor() as usize).min(last);
+        (low, (low + 1).min(last), position - low as f64)
+    }
+}
+
+/// Where pixel `i` of `to` lies among those of a side `from`, with a ratio that is `from/to` or near it; beyond the first
+/// and the last these are repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Coordinates {
-    /// `(i + 1/2)·from/to − 1/2`.
+    /// `(i + 1/2)·ratio − 1/2`.
     HalfPixel,
     /// As [`Self::HalfPixel`], but 0 where `to` is 1.
     PytorchHalfPixel,
     /// `i·(from − 1)/(to − 1)`, 0 where `to` is 1.
     AlignCorners,
-    /// `i·from/to`.
+    /// `i·ratio`.
     Asymmetric,
 }
 
 impl Coordinates {
-    /// The position of pixel `i`, in f64.
-    pub fn position(self, i: usize, from: usize, to: usize) -> f64 {
+    /// The position of pixel `i`, in f64; the ratio as a fraction, so that positions that are halves come out as halves.
+    pub fn position(self, i: usize, from: usize, to: usize, ratio: [f64; 2]) -> f64 {
         let (i, from, to) = (i as f64, from as f64, to as f64);
         match self {
             Self::PytorchHalfPixel | Self::AlignCorners if to <= 1.0 => 0.0,
-            Self::HalfPixel | Self::PytorchHalfPixel => (i + 0.5) * from / to - 0.5,
+            Self::HalfPixel | Self::PytorchHalfPixel => (i + 0.5) * ratio[0] / ratio[1] - 0.5,
             Self::AlignCorners => i * (from - 1.0) / (to - 1.0),
-            Self::Asymmetric => i * from / to,
+            Self::Asymmetric => i * ratio[0] / ratio[1],
         }
-    }
-
-    /// The two pixels that pixel `i` lies between, and the share of the second.
-    pub fn neighbours(self, i: usize, from: usize, to: usize) -> (usize, usize, f64) {
-        let last = from.saturating_sub(1);
-        let position = self.position(i, from, to).clamp(0.0, last as f64);
-        let low = (position.floor() as usize).min(last);
-        (low, (low + 1).min(last), position - low as f64)
     }
 }
 
@@ -357,13 +369,22 @@ mod tests {
 
     #[test]
     fn coordinates_of_pytorch() {
+        let of = |coordinates, i: usize, from: usize, to: usize| {
+            Resize { size: [to; 2], coordinates, scale: None }.neighbours(0, i, from)
+        };
         // torch.nn.functional.interpolate of 3 to 6, bilinear: align_corners False and True.
-        assert_eq!(Coordinates::HalfPixel.neighbours(0, 3, 6), (0, 1, 0.0));
-        assert_eq!(Coordinates::HalfPixel.neighbours(3, 3, 6), (1, 2, 0.25));
-        assert_eq!(Coordinates::HalfPixel.neighbours(5, 3, 6), (2, 2, 0.0));
-        let (low, high, share) = Coordinates::AlignCorners.neighbours(4, 3, 6);
+        assert_eq!(of(Coordinates::HalfPixel, 0, 3, 6), (0, 1, 0.0));
+        assert_eq!(of(Coordinates::HalfPixel, 3, 3, 6), (1, 2, 0.25));
+        assert_eq!(of(Coordinates::HalfPixel, 5, 3, 6), (2, 2, 0.0));
+        let (low, high, share) = of(Coordinates::AlignCorners, 4, 3, 6);
         assert!((low, high) == (1, 2) && (share - 0.6).abs() < 1e-12);
-        assert_eq!(Coordinates::AlignCorners.neighbours(0, 3, 1), (0, 1, 0.0));
+        assert_eq!(of(Coordinates::AlignCorners, 0, 3, 1), (0, 1, 0.0));
+        // 4 columns scaled by 0.625 are 2, and 1.6 apart: the second at 1.5·1.6 − 0.5.
+        let scaled = Resize { size: [2; 2], coordinates: Coordinates::HalfPixel, scale: Some([0.625; 2]) };
+        let (low, high, share) = scaled.neighbours(1, 1, 4);
+        assert!((low, high) == (1, 2) && (share - 0.9).abs() < 1e-12);
+        let text = serde_json::to_string(&Resize { scale: None, ..scaled }).unwrap();
+        assert_eq!(text, r#"{"size":[2,2],"coordinates":"half_pixel"}"#);
     }
 
     #[test]

@@ -40,6 +40,15 @@ pub enum RearrangeKind {
         /// Number of entries.
         count: usize,
     },
+    /// Seen as an array of `sides`, along `axis` these `entries` follow one another, some perhaps several times.
+    Pick {
+        /// Sides of the array, at most 6.
+        sides: Vec<usize>,
+        /// Axis along which they are picked.
+        axis: usize,
+        /// The entries, each below the axis's side.
+        entries: Vec<usize>,
+    },
     /// Each pixel becomes a block of `factor` rows and columns.
     Upsample {
         /// Rows and columns of a block.
@@ -48,8 +57,9 @@ pub enum RearrangeKind {
 }
 
 /// A strided look at values in the order channels, rows, columns: the value at position `(i₀, i₁, …)` of an array of
-/// `sides`, in its own row-major order, is that at `offset + Σ i·stride`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `sides`, in its own row-major order, is that at `offset + Σ i·stride`, where along the axis of a list the list's entry
+/// stands for `i`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// Sides of the array, at most [`View::MOST_AXES`]; their product is the number of values of the result.
     pub sides: Vec<usize>,
@@ -57,6 +67,8 @@ pub struct View {
     pub strides: Vec<usize>,
     /// The first value.
     pub offset: usize,
+    /// An axis and a list of as many entries as its side.
+    pub list: Option<(usize, Vec<usize>)>,
 }
 
 impl View {
@@ -72,8 +84,13 @@ impl View {
     /// The position in the source of value `index` of the result.
     pub fn position(&self, mut index: usize) -> usize {
         let mut at = self.offset;
-        for (&side, &stride) in self.sides.iter().zip(&self.strides).rev() {
-            at += index % side * stride;
+        for (axis, (&side, &stride)) in self.sides.iter().zip(&self.strides).enumerate().rev() {
+            let i = index % side;
+            let entry = match &self.list {
+                Some((listed, entries)) if *listed == axis => entries[i],
+                _ => i,
+            };
+            at += entry * stride;
             index /= side;
         }
         at
@@ -87,6 +104,7 @@ impl Rearrange {
             RearrangeKind::Reshape => "reshape",
             RearrangeKind::Transpose { .. } => "transpose",
             RearrangeKind::Slice { .. } => "slice",
+            RearrangeKind::Pick { .. } => "pick",
             RearrangeKind::Upsample { .. } => "upsample",
         }
     }
@@ -101,13 +119,13 @@ impl Rearrange {
             strides
         };
         match &self.kind {
-            RearrangeKind::Reshape => View { sides: vec![self.shape.len()], strides: vec![1], offset: 0 },
+            RearrangeKind::Reshape => View { sides: vec![self.shape.len()], strides: vec![1], ..View::default() },
             RearrangeKind::Transpose { sides, order } => {
                 let strides = row_major(sides);
                 View {
                     sides: order.iter().map(|&axis| sides[axis]).collect(),
                     strides: order.iter().map(|&axis| strides[axis]).collect(),
-                    offset: 0,
+                    ..View::default()
                 }
             }
             RearrangeKind::Slice { sides, axis, start, step, count } => {
@@ -116,12 +134,17 @@ impl Rearrange {
                 let mut kept = sides.clone();
                 kept[*axis] = *count;
                 strides[*axis] *= step;
-                View { sides: kept, strides, offset }
+                View { sides: kept, strides, offset, list: None }
+            }
+            RearrangeKind::Pick { sides, axis, entries } => {
+                let mut picked = sides.clone();
+                picked[*axis] = entries.len();
+                View { sides: picked, strides: row_major(sides), offset: 0, list: Some((*axis, entries.clone())) }
             }
             RearrangeKind::Upsample { factor: [rows, columns] } => View {
                 sides: vec![x.channels, x.height, *rows, x.width, *columns],
                 strides: vec![x.pixels(), x.width, 0, 1, 0],
-                offset: 0,
+                ..View::default()
             },
         }
     }
@@ -144,6 +167,11 @@ impl Rearrange {
                 let last = count.checked_sub(1).and_then(|n| n.checked_mul(*step)).and_then(|n| n.checked_add(*start));
                 let inside = array(sides) && *step > 0 && sides.get(*axis).zip(last).is_some_and(|(&s, l)| l < s);
                 inside.then(|| x.len() / sides[*axis] * count)
+            }
+            RearrangeKind::Pick { sides, axis, entries } => {
+                let inside = |&side: &usize| !entries.is_empty() && entries.iter().all(|&entry| entry < side);
+                let fits = array(sides) && sides.get(*axis).is_some_and(inside);
+                if fits { (x.len() / sides[*axis]).checked_mul(entries.len()) } else { None }
             }
             RearrangeKind::Upsample { factor } => {
                 let fits = self.shape.channels == x.channels
@@ -177,6 +205,14 @@ mod tests {
         let up = Rearrange { kind: RearrangeKind::Upsample { factor: [2, 1] }, shape: Shape::new(4, 4, 3) };
         assert!(up.fits(x));
         assert_eq!(look(&up)[..9], [0, 1, 2, 0, 1, 2, 3, 4, 5]);
+        let kind = RearrangeKind::Pick { sides: vec![4, 2, 3], axis: 2, entries: vec![2, 2, 0, 1] };
+        let pick = Rearrange { kind, shape: Shape::new(4, 2, 4) };
+        assert!(pick.fits(x));
+        assert_eq!(look(&pick)[..8], [2, 2, 0, 1, 5, 5, 3, 4]);
+        for (axis, entries) in [(2, vec![3]), (3, vec![0]), (2, vec![])] {
+            let kind = RearrangeKind::Pick { sides: vec![4, 2, 3], axis, entries };
+            assert!(!Rearrange { kind, shape: Shape::new(4, 2, 1) }.fits(x));
+        }
         let outside = RearrangeKind::Slice { sides: vec![4, 6], axis: 1, start: 5, step: 1, count: 2 };
         assert!(!Rearrange { kind: outside, shape: Shape::new(4, 2, 1) }.fits(x));
         let huge = RearrangeKind::Slice { sides: vec![4, 6], axis: 1, start: 1, step: usize::MAX, count: 3 };

@@ -14,6 +14,7 @@ mod commands;
 mod export;
 mod onnx_in;
 mod overflow;
+mod preprocessing;
 mod profile;
 mod reference_models;
 

@@ -115,6 +115,7 @@ fn rearranged(rearrange: &Rearrange, x: &Array3<f64>) -> ArrayD<f64> {
             let kept = Slice::new(*start as isize, Some(end as isize), *step as isize);
             array(sides).slice_axis(Axis(*axis), kept).into_owned()
         }
+        RearrangeKind::Pick { sides, axis, entries } => array(sides).select(Axis(*axis), entries),
         RearrangeKind::Upsample { factor } => {
             let (channels, height, width) = x.dim();
             let dims = (channels, height * factor[0], width * factor[1]);
@@ -126,17 +127,19 @@ fn rearranged(rearrange: &Rearrange, x: &Array3<f64>) -> ArrayD<f64> {
 /// A tent over each pixel of the image: 1 at its place, 0 from its neighbours on.
 fn resized(resize: &Resize, x: &Array3<f64>, (c, row, column): (usize, usize, usize)) -> f64 {
     let (_, height, width) = x.dim();
-    let place = |i: usize, from: usize, to: usize| {
+    let place = |axis: usize, i: usize, from: usize| {
+        let to = resize.size[axis];
         let (i, m, n) = (i as f64, from as f64, to as f64);
+        let ratio = resize.scale.map_or(m / n, |scale| 1.0 / f64::from(scale[axis]));
         let place = match resize.coordinates {
             Coordinates::AlignCorners if to > 1 => i * (m - 1.0) / (n - 1.0),
             Coordinates::PytorchHalfPixel | Coordinates::AlignCorners if to == 1 => 0.0,
-            Coordinates::Asymmetric => i * (m / n),
-            _ => (i + 0.5) * (m / n) - 0.5,
+            Coordinates::Asymmetric => i * ratio,
+            _ => (i + 0.5) * ratio - 0.5,
         };
         place.max(0.0).min(m - 1.0)
     };
-    let (y, z) = (place(row, height, resize.size[0]), place(column, width, resize.size[1]));
+    let (y, z) = (place(0, row, height), place(1, column, width));
     let tent = |at: usize, place: f64| (1.0 - (at as f64 - place).abs()).max(0.0);
     let of = |r: usize, q: usize| tent(r, y) * tent(q, z) * x[[c, r, q]];
     (0..height).flat_map(|r| (0..width).map(move |q| of(r, q))).sum()

@@ -251,6 +251,13 @@ fn rearranged<T: Copy>(rearrange: &Rearrange, x: Shape, values: &[T]) -> Vec<T> 
             at[*axis] = start + step * at[*axis];
             back(sides, &at)
         }
+        RearrangeKind::Pick { sides, axis, entries } => {
+            let mut picked = sides.clone();
+            picked[*axis] = entries.len();
+            let mut at = place(&picked, to);
+            at[*axis] = entries[at[*axis]];
+            back(sides, &at)
+        }
         RearrangeKind::Upsample { factor } => {
             let at = place(&[shape.channels, shape.height, shape.width], to);
             index(x, [at[0], at[1] / factor[0], at[2] / factor[1]])

@@ -26,7 +26,7 @@ fn the_description_is_found_beside_the_file_or_named() {
 
     let other = folder.path().join("other.json");
     std::fs::write(&other, description_json("repvgg", REPVGG_STRIDES)).unwrap();
-    let named = LoadOptions { describe: Some(other.clone()), arch: None };
+    let named = LoadOptions { describe: Some(other.clone()), ..Default::default() };
     let net = load(&file, &named).unwrap();
     assert_eq!((net.name.as_str(), net.input.resize, net.input_shape.height), ("small.v1", Some(10), 8));
 
@@ -50,7 +50,7 @@ fn an_architecture_is_held_to() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("small.safetensors");
     std::fs::write(&file, Checkpoint::repvgg().bytes()).unwrap();
-    let arch = |name: &str| LoadOptions { describe: None, arch: Some(name.into()) };
+    let arch = |name: &str| LoadOptions { arch: Some(name.into()), ..Default::default() };
     let (kind, message) = error(&file, &arch("repvgg-a1"));
     assert_eq!(kind, ErrorKind::Input);
     assert!(message.contains("5 strides, the checkpoint 3 stages"), "{message}");
@@ -60,7 +60,7 @@ fn an_architecture_is_held_to() {
     let (kind, message) = error(&file, &arch("MobileOne_S4"));
     assert_eq!(kind, ErrorKind::Usage);
     assert!(message.contains("squeeze-and-excitation is not supported"), "{message}");
-    let both = LoadOptions { describe: Some(file.clone()), arch: Some("repvgg-a1".into()) };
+    let both = LoadOptions { describe: Some(file.clone()), arch: Some("repvgg-a1".into()), ..Default::default() };
     assert_eq!(error(&file, &both).0, ErrorKind::Usage);
 }
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::Array4;
+use repquant::ErrorKind;
 use repquant::export::onnx::{self, InputForm};
 use repquant::fuse::fuse;
 use repquant::load::onnx::{read, read_bytes};
-use repquant::load::{LoadOptions, load};
+use repquant::load::{InputOverrides, LoadOptions, load};
 use repquant::model::{Graph, Op};
 use safetensors::SafeTensors;
 
@@ -44,6 +45,25 @@ fn files_of_this_program_read_back() {
             assert_same(&read(&path, &LoadOptions::default()).unwrap(), &graph);
         }
     }
+}
+
+#[test]
+fn what_is_asked_for_takes_the_place_of_what_a_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.onnx");
+    let graph = fuse(&crate::load_ok(&Checkpoint::repvgg(), &repvgg_description())).unwrap();
+    let asked = |input| LoadOptions { input, ..Default::default() };
+    let mean = InputOverrides { mean: Some([0.25; 3]), ..Default::default() };
+    written(&graph, InputForm::Normalized, &path);
+    let found = read(&path, &asked(mean.clone())).unwrap();
+    assert_eq!((found.input.mean, found.input.std, found.nodes.len()), ([0.25; 3], graph.input.std, graph.nodes.len()));
+    // A network that takes pixels has its own mean.
+    written(&graph, InputForm::Pixels, &path);
+    let error = read(&path, &asked(mean)).unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("normalizes them itself"), "{error}");
+    let resize = InputOverrides { resize: Some(None), ..Default::default() };
+    let found = read(&path, &asked(resize)).unwrap().input;
+    assert_eq!((found.resize, found.mean), (None, graph.input.mean));
 }
 
 #[test]

@@ -319,5 +319,30 @@ case("pixels_nhwc", "conv", [
 case("pixels_plain", "conv", [("Cast", "x", "a", dict(to=1)), ("Conv", "a w", "y", {})],
      {"w": weights(2, 3, 1, 1)}, kind=TensorProto.UINT8)
 
+# Entries in any order, and windows and matrices that are taken apart.
+case("picked", "pick pick slice pick concat", [
+    ("Slice", "x from to axes steps", "a", {}), ("Gather", "a some", "b", dict(axis=2)), ("Gather", "b row", "c", dict(axis=2)),
+    ("Gather", "b pairs", "d", dict(axis=2)), ("Reshape", "d sides", "e", {}), ("Unsqueeze", "c two", "f", {}),
+    ("Concat", "e f", "y", dict(axis=2)),
+], {"from": ints(-1), "to": ints(-9), "axes": ints(3), "steps": ints(-3), "some": ints(4, 0, 0, 5, 2), "row": np.array(-1),
+    "pairs": np.array([[3, 1], [1, 0]]), "sides": ints(0, 3, 4, 3), "two": ints(2)})
+case("pads_repeat", "pick pick pick pick pick pick", [
+    ("Pad", "x one", "a", dict(mode="reflect")), ("Pad", "a two", "b", dict(mode="edge")), ("Pad", "b three", "y", dict(mode="wrap")),
+], {"one": ints(0, 0, 2, 0, 0, 0, 1, 3), "two": ints(0, 0, 1, 2, 0, 0, 0, 0), "three": ints(0, 1, 0, 0, 0, 0, 0, 2)}, opset=19)
+case("pools_dilated", "pick pick max pool pick pick average pool", [
+    ("MaxPool", "x", "a", dict(kernel_shape=[3, 2], dilations=[2, 3], strides=[1, 2], pads=[2, 1, 1, 1], ceil_mode=1)),
+    ("AveragePool", "x", "b", dict(kernel_shape=[2, 3], dilations=[3, 2], strides=[2, 1])),
+], outputs=("a", "b"), opset=19)
+case("resize_nearest_any", "pick pick pick pick", [
+    ("Resize", "x _ _ odd", "a", dict(mode="nearest", nearest_mode="ceil", coordinate_transformation_mode="align_corners")),
+    ("Resize", "x _ scales", "b", dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")),
+], {"odd": ints(1, 3, 8, 5), "scales": np.array([1, 1, 0.7, 1.3], np.float32)}, outputs=("a", "b"))
+case("resize_scaled", "resize", [
+    ("Resize", "x _ scales", "y", dict(mode="linear", coordinate_transformation_mode="half_pixel")),
+], {"scales": np.array([1, 1, 0.7, 1.3], np.float32)})
+case("matmul_sides", "transpose conv transpose conv transpose conv", [
+    ("MatMul", "x right", "a", {}), ("MatMul", "left a", "b", {}), ("MatMul", "b vector", "y", {}),
+], {"right": weights(3, 8, 5), "left": weights(1, 4, 6), "vector": weights(5)})
+
 save_file(tensors, Path(__file__).with_name("onnx_cases.safetensors"), {"kinds": json.dumps(expected)})
 print(len(expected), "cases")

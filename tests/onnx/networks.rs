@@ -11,7 +11,7 @@ use repquant::gpu::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::load::LoadOptions;
-use repquant::model::{Graph, NoteKind, Op, QuantizedGraph};
+use repquant::model::{Graph, Node, NoteKind, Op, QOp, QuantizedGraph, Rearrange, RearrangeKind};
 use repquant::pipeline::load_and_fuse;
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, quantize};
@@ -132,6 +132,48 @@ fn the_integer_form_gives_the_same_bits() {
         let graph = read(name);
         let made = quantized(&graph, &noise(2, 16, side));
         assert_same_integers(name, &made, &noise(5, 3, side), &mut runtime);
+    }
+}
+
+/// A network whose second layer's rows are put in another order, some of them twice.
+fn picking() -> Graph {
+    let mut graph = read("repvgg");
+    let (at, shape) = (3, graph.shapes()[2]);
+    let sides = vec![shape.channels, shape.height, shape.width];
+    let entries = (0..shape.height).map(|row| row * row % shape.height).collect();
+    let kind = RearrangeKind::Pick { sides, axis: 1, entries };
+    for node in &mut graph.nodes[at..] {
+        node.inputs.iter_mut().for_each(|input| *input += usize::from(*input + 1 >= at));
+    }
+    graph.outputs.iter_mut().for_each(|output| output.node += usize::from(output.node + 1 >= at));
+    let op = Op::Rearrange(Rearrange { kind, shape });
+    graph.nodes.insert(at, Node { name: "picked".into(), op, inputs: vec![at - 1], relu: false });
+    graph.check().unwrap();
+    graph
+}
+
+#[test]
+fn picked_entries_are_written_in_every_form() {
+    let Some(mut runtime) = Runtime::start() else { return };
+    let graph = picking();
+    let made = quantized(&graph, &noise(2, 16, 32));
+    assert!(matches!(made.nodes[3].op, QOp::Rearrange(_)));
+    assert_same_integers("picking", &made, &noise(5, 3, 32), &mut runtime);
+    let batch = noise(6, 2, 32);
+    let device = Device::cpu();
+    let net = FloatNet::new(&device, &graph, batch.count, Keep::Last).unwrap();
+    let expected = net.run(&batch).unwrap().concat();
+    let name = [graph.outputs[0].name.clone()];
+    for (file, least) in [
+        (float(&graph, InputForm::Pixels).unwrap(), 80.0),
+        (written(&made, Format::Qdq, InputForm::Pixels).unwrap(), 20.0),
+    ] {
+        let answer = runtime.run(&file, InputForm::Pixels, &planes(&batch), batch.count, &name);
+        let theirs: Vec<f64> = answer.floats(&name[0]).into_iter().map(f64::from).collect();
+        let mut fidelity = Fidelity::default();
+        fidelity.add(&expected, &theirs);
+        let sqnr = fidelity.sqnr_db().unwrap_or(f64::INFINITY);
+        assert!(sqnr > least, "{sqnr} dB, not {least}");
     }
 }
 

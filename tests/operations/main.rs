@@ -208,7 +208,7 @@ fn resizing_and_softmax() {
         [Coordinates::HalfPixel, Coordinates::PytorchHalfPixel, Coordinates::AlignCorners, Coordinates::Asymmetric]
     {
         for size in [[8, 14], [3, 5], [1, 1], [4, 9]] {
-            b.push(Op::Resize(Resize { size, coordinates }), &[x]);
+            b.push(Op::Resize(Resize { size, coordinates, scale: None }), &[x]);
         }
     }
     for axis in [Axis::Channels, Axis::Height, Axis::Width] {
@@ -270,7 +270,7 @@ fn nan_is_not_swallowed() {
         (Op::Softmax(Axis::Channels), false, 3),
         (Op::Softmax(Axis::Height), false, height),
         (Op::Softmax(Axis::Width), false, width),
-        (Op::Resize(Resize { size: [1, 1], coordinates: Coordinates::HalfPixel }), false, 1),
+        (Op::Resize(Resize { size: [1, 1], coordinates: Coordinates::HalfPixel, scale: None }), false, 1),
     ];
     for (op, relu, count) in cases {
         let mut b = Builder::new(10, [height, width]);

@@ -22,7 +22,7 @@ impl Builder {
         let last = self.nodes() - 1;
         let mut x = last - self.within(0, last.min(2));
         if self.shape(x).len() > 1500 {
-            x = self.push(Op::Resize(Resize { size: [4, 3], coordinates: Coordinates::HalfPixel }), &[x]);
+            x = self.push(Op::Resize(Resize { size: [4, 3], coordinates: Coordinates::HalfPixel, scale: None }), &[x]);
         }
         match self.within(0, 8) {
             0 | 1 => {
@@ -61,7 +61,7 @@ impl Builder {
                     Coordinates::AlignCorners,
                     Coordinates::Asymmetric,
                 ]);
-                self.push(Op::Resize(Resize { size, coordinates }), &[x]);
+                self.push(Op::Resize(Resize { size, coordinates, scale: None }), &[x]);
             }
             _ => {
                 let (x, axis) = (self.limited(x), self.choose(&AXES));
@@ -122,7 +122,7 @@ impl Builder {
         let x_shape = self.shape(x);
         let sides = vec![x_shape.channels, x_shape.height, x_shape.width];
         let of = |sides: &[usize]| Shape::new(sides[0], sides[1], sides[2]);
-        let (kind, shape) = match self.within(0, 4) {
+        let (kind, shape) = match self.within(0, 5) {
             0 => (RearrangeKind::Reshape, Shape::new(sides[0] * sides[1], 1, sides[2])),
             1 => {
                 let order = self.choose(&[[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]);
@@ -138,6 +138,13 @@ impl Builder {
                 (RearrangeKind::Slice { sides, axis, start, step, count }, of(&kept))
             }
             3 => {
+                let axis = self.within(0, 2);
+                let entries: Vec<usize> = (0..self.within(1, 6)).map(|_| self.within(0, sides[axis] - 1)).collect();
+                let mut picked = sides.clone();
+                picked[axis] = entries.len();
+                (RearrangeKind::Pick { sides, axis, entries }, of(&picked))
+            }
+            4 => {
                 let factor = [self.within(1, 3), self.within(1, 3)];
                 (RearrangeKind::Upsample { factor }, Shape::new(sides[0], sides[1] * factor[0], sides[2] * factor[1]))
             }

@@ -72,7 +72,7 @@ pub(crate) fn branched() -> Graph {
     add(g, "difference", Op::Binary(Binary::Sub), &["mix", "shuffle"], false);
     add(g, "swish", Op::Activation(Activation::HardSwish), &["difference"], false);
     add(g, "joined", Op::Concat(Axis::Channels), &["swish", "thumb.stem", "shuffle"], false);
-    let resize = Resize { size: [6, 6], coordinates: Coordinates::HalfPixel };
+    let resize = Resize { size: [6, 6], coordinates: Coordinates::HalfPixel, scale: None };
     add(g, "resized", Op::Resize(resize), &["joined"], false);
     let mask = Array3::from_shape_fn((1, 6, 6), |(_, y, x)| if (y + x) % 3 == 0 { 0.5 } else { 1.0 });
     add(g, "mask", Op::Constant(mask), &[], false);

@@ -163,7 +163,8 @@ fn before_a_clip(op: Op, inputs: &[&str], between: &[Op], low: f32) -> Graph {
 
 #[test]
 fn which_results_take_the_range_of_a_clip() {
-    let resize = repquant::model::Resize { size: [5, 9], coordinates: repquant::model::Coordinates::AlignCorners };
+    let resize =
+        repquant::model::Resize { size: [5, 9], coordinates: repquant::model::Coordinates::AlignCorners, scale: None };
     let takes: [(Op, &[&str], bool); 6] = [
         (Op::Binary(Binary::Sub), &["a", "b"], true),
         (Op::GlobalAveragePool, &["a"], false),

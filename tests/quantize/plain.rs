@@ -116,8 +116,8 @@ pub(crate) fn apply(op: &Op, relu: bool, inputs: &[&Array3<f64>]) -> Array3<f64>
         Op::Resize(resize) => {
             let x = inputs[0];
             each([x.dim().0, resize.size[0], resize.size[1]], |c, row, column| {
-                let (top, bottom, down) = resize.coordinates.neighbours(row, x.dim().1, resize.size[0]);
-                let (left, right, across) = resize.coordinates.neighbours(column, x.dim().2, resize.size[1]);
+                let (top, bottom, down) = resize.neighbours(0, row, x.dim().1);
+                let (left, right, across) = resize.neighbours(1, column, x.dim().2);
                 let mix = |y: usize| x[[c, y, left]] * (1.0 - across) + x[[c, y, right]] * across;
                 mix(top) * (1.0 - down) + mix(bottom) * down
             })

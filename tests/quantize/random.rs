@@ -41,7 +41,7 @@ fn unary(random: &mut Random, x: Shape) -> Op {
         11 => {
             let size = [1 + random.below(9), 1 + random.below(9)];
             let coordinates = [Coordinates::HalfPixel, Coordinates::AlignCorners, Coordinates::Asymmetric];
-            Op::Resize(Resize { size, coordinates: coordinates[random.below(3)] })
+            Op::Resize(Resize { size, coordinates: coordinates[random.below(3)], scale: None })
         }
         12 => Op::Softmax(AXES[random.below(3)]),
         _ => Op::Rearrange(rearrange(random, x)),
@@ -50,7 +50,7 @@ fn unary(random: &mut Random, x: Shape) -> Op {
 
 fn rearrange(random: &mut Random, x: Shape) -> Rearrange {
     let sides = vec![x.channels, x.height, x.width];
-    match random.below(4) {
+    match random.below(5) {
         0 => Rearrange { kind: RearrangeKind::Reshape, shape: Shape::new(x.len(), 1, 1) },
         1 => Rearrange {
             kind: RearrangeKind::Transpose { sides, order: vec![1, 2, 0] },
@@ -62,6 +62,12 @@ fn rearrange(random: &mut Random, x: Shape) -> Rearrange {
             let count = (sides[axis] - start).div_ceil(2);
             let kind = RearrangeKind::Slice { sides, axis, start, step: 2, count };
             Rearrange { kind, shape: AXES[axis].with(x, count) }
+        }
+        3 => {
+            let axis = random.below(3);
+            let entries: Vec<usize> = (0..=random.below(6)).map(|_| random.below(sides[axis])).collect();
+            let shape = AXES[axis].with(x, entries.len());
+            Rearrange { kind: RearrangeKind::Pick { sides, axis, entries }, shape }
         }
         _ => {
             let factor = [1 + random.below(2), 1 + random.below(2)];

@@ -32,7 +32,8 @@ fn check_parameters(op: &QOp) -> Result<()> {
         QOp::Pool { pool, .. } | QOp::Float(Op::Pool(pool)) => check_window(pool),
         QOp::Rearrange(rearrange) | QOp::Float(Op::Rearrange(rearrange)) => check_size(rearrange.shape).map(drop),
         QOp::Float(Op::Resize(resize)) => {
-            let in_range = resize.size.iter().all(|side| (1..=MAX_SIDE).contains(side));
+            let in_range = resize.size.iter().all(|side| (1..=MAX_SIDE).contains(side))
+                && resize.scale.iter().flatten().all(|scale| scale.is_finite() && *scale > 0.0);
             if in_range { Ok(()) } else { Err(Error::bad(format!("it resizes to {:?}", resize.size))) }
         }
         QOp::Float(Op::Activation(activation)) => check_activation(*activation),

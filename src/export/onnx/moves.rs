@@ -51,6 +51,15 @@ pub(super) fn rearrange(
             let [starts, ends, axes, steps] = &constants;
             (builder.node_to("Slice", &moved, &[&x, starts, ends, axes, steps], vec![], tensor), Some(array))
         }
+        RearrangeKind::Pick { sides, axis, entries } => {
+            let x = seen(builder, sides);
+            let mut array = sides.clone();
+            array[*axis] = entries.len();
+            let tensor = if array == to { output } else { moved.as_str() };
+            let list = entries.iter().map(|&entry| entry as i64);
+            let list = builder.constant(format!("{name}.entries"), &[entries.len()], list);
+            (builder.node_to("Gather", &moved, &[&x, &list], vec![integer("axis", axis + 1)], tensor), Some(array))
+        }
         RearrangeKind::Upsample { factor } => {
             let scales =
                 builder.constant(format!("{name}.scales"), &[4], [1.0, 1.0, factor[0] as f32, factor[1] as f32]);

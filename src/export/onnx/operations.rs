@@ -109,7 +109,11 @@ fn bilinear(builder: &mut Builder, name: &str, x: &str, shape: Shape, resize: &R
             (from as f32 * scale).floor() == to as f32 && (from as f64 * f64::from(scale)).floor() == to as f64
         })
     };
-    let (Some(down), Some(across)) = (scale(height, resize.size[0]), scale(width, resize.size[1])) else {
+    let of = |axis: usize, from: usize| match resize.scale {
+        Some(scale) => Some(scale[axis]),
+        None => scale(from, resize.size[axis]),
+    };
+    let (Some(down), Some(across)) = (of(0, height), of(1, width)) else {
         return Err(Error::bad(format!(
             "no scale of ONNX takes {height}×{width} to {}×{}",
             resize.size[0], resize.size[1]

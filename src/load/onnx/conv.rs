@@ -257,7 +257,7 @@ pub(super) fn conv_transpose(op: &Operation<'_>, draft: &mut Draft) -> Result<Ac
     let node = draft.realize(&y)?;
     y = y.with_node(node);
     for (axis, phase) in [rows, columns].into_iter().enumerate() {
-        let cut = Cut { axis: axis + 1, start: phase.start, step: 1, count: phase.count };
+        let cut = Cut::forwards(axis + 1, phase.start, 1, phase.count);
         y = kept(draft, &y, cut, &format!("{}/crop", op.name))?;
     }
     for node in &mut draft.nodes[first..] {

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use crate::load::arch;
 use crate::load::description::check_classes;
-use crate::load::{InputDescription, LoadOptions};
+use crate::load::{InputDescription, InputOverrides, LoadOptions};
 use crate::model::{MAX_SIDE, Preprocessing};
 use crate::onnx_proto::ModelProto;
 use crate::tensor_file::read;
@@ -23,6 +23,8 @@ pub(super) struct Described {
     pub classes: Option<Vec<String>>,
     /// The name that this program gave the network; none where another program wrote the file.
     pub own_name: Option<String>,
+    /// What is asked for in place of that.
+    pub overrides: InputOverrides,
 }
 
 /// A description file for an ONNX network: of that for a checkpoint, what the file does not say itself.
@@ -60,13 +62,13 @@ impl Described {
             (Some(file), None) => Self::file(file)?,
             (None, Some(name)) => {
                 let description = arch::find(name, Error::usage)?.description();
-                Self { input: Some(description.input), classes: description.classes, own_name: None }
+                Self { input: Some(description.input), classes: description.classes, ..Self::default() }
             }
             (None, None) if own.input.is_some() => own,
             (None, None) if beside.is_file() => Self::file(&beside)?,
             (None, None) => Self::default(),
         };
-        Ok(Self { own_name, classes: found.classes.or(own_classes), ..found })
+        Ok(Self { own_name, classes: found.classes.or(own_classes), overrides: options.input.clone(), ..found })
     }
 
     fn file(path: &Path) -> Result<Self> {
@@ -75,7 +77,7 @@ impl Described {
             .map_err(|e| at(Error::bad("the description cannot be read").because(e)))?;
         file.input.check().map_err(at)?;
         check_classes(file.classes.as_deref()).map_err(at)?;
-        Ok(Self { input: Some(file.input), classes: file.classes, own_name: None })
+        Ok(Self { input: Some(file.input), classes: file.classes, ..Self::default() })
     }
 
     /// What a file of this program says of itself.
@@ -109,25 +111,57 @@ impl Described {
             entry(key).map(serde_json::from_str).transpose().map_err(|e| unreadable(key, e))?;
         check_classes(classes.as_deref())?;
         let name = model.graph.as_ref().and_then(|graph| graph.name.clone());
-        Ok(Self { input, classes, own_name: Some(name.unwrap_or_default()) })
+        Ok(Self { input, classes, own_name: Some(name.unwrap_or_default()), ..Self::default() })
+    }
+
+    /// Rows and columns of the input, where something says them.
+    pub(super) fn size(&self) -> Option<[usize; 2]> {
+        self.overrides.size.or(self.input.as_ref().map(|input| input.size))
     }
 
     /// How an image becomes an input of `size`: as described, or as for `ImageNet`, with its margin around the crop.
     ///
     /// # Errors
-    /// Where the description says another size.
+    /// Where the description, or what is asked for in its place, says another size or makes no sense.
     pub(super) fn preprocessing(&self, size: [usize; 2]) -> Result<Preprocessing> {
-        if let Some(input) = &self.input {
-            if input.size != size {
-                let (said, size) = (input.size, size);
-                return Err(Error::bad(format!("the description says an input of {said:?}, the network has {size:?}")));
-            }
-            return Ok(input.preprocessing());
+        let differs = |said: [usize; 2]| format!("an input of {said:?}, the network has {size:?}");
+        if let Some(said) = self.overrides.size.filter(|said| *said != size) {
+            return Err(Error::usage(format!("--input-size asks for {}", differs(said))));
         }
-        let imagenet = InputDescription::imagenet();
-        let longest = size[0].max(size[1]);
-        // 224 of 256.
-        let resize = Some(longest.saturating_mul(8) / 7).filter(|&side| side <= MAX_SIDE);
-        Ok(InputDescription { size, resize, ..imagenet }.preprocessing())
+        let base = self.input.clone().unwrap_or_else(|| {
+            let longest = size[0].max(size[1]);
+            // 224 of 256.
+            let resize = Some(longest.saturating_mul(8) / 7).filter(|&side| side <= MAX_SIDE);
+            InputDescription { size, resize, ..InputDescription::imagenet() }
+        });
+        let input = self.overrides.over(&base)?;
+        if input.size != size {
+            return Err(Error::bad(format!("the description says {}", differs(input.size))));
+        }
+        Ok(input.preprocessing())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn what_is_asked_for_goes_before_what_is_said() {
+        let asked = |size, resize| InputOverrides { size, resize, mean: Some([0.0; 3]), ..Default::default() };
+        let described = Described { overrides: asked(Some([32, 48]), None), ..Default::default() };
+        assert_eq!(described.size(), Some([32, 48]));
+        let input = described.preprocessing([32, 48]).unwrap();
+        assert_eq!((input.resize, input.mean, input.std[0]), (Some(54), [0.0; 3], 0.229));
+        let error = described.preprocessing([32, 32]).unwrap_err();
+        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("--input-size"), "{error}");
+
+        let said = Some(InputDescription { std: [1.0; 3], ..InputDescription::imagenet() });
+        let described = Described { input: said, overrides: asked(None, Some(None)), ..Default::default() };
+        assert_eq!(described.size(), Some([224, 224]));
+        let input = described.preprocessing([224, 224]).unwrap();
+        assert_eq!((input.resize, input.mean, input.std), (None, [0.0; 3], [1.0; 3]));
+        assert_eq!(described.preprocessing([32, 32]).unwrap_err().kind(), ErrorKind::Input);
     }
 }

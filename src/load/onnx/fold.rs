@@ -2,15 +2,18 @@
 
 use std::rc::Rc;
 
+use half::{bf16, f16};
+
 use super::draft::Draft;
 use super::operation::{self, Operation};
-use super::shape_ops::{Cut, cuts, permutation, unsqueezed};
+use super::range;
+use super::shape_ops::{cuts, permutation, unsqueezed};
 use super::tensors::{Source, Tensor, Values, product};
 use crate::model::View;
 use crate::{Error, Result};
 
 /// Bounds of what is exact in both kinds of number.
-const MOST_INT: f32 = 9.0e15;
+pub(super) const MOST_INT: f32 = 9.0e15;
 
 /// The result of an operation whose inputs are all constants; none where it is not one of those that are computed here.
 ///
@@ -32,7 +35,7 @@ pub(super) fn fold(op: &Operation<'_>, draft: &mut Draft, source: &Source) -> Re
             let strides = row_major(&x.dims);
             let dims: Vec<usize> = order.iter().map(|&axis| x.dims[axis]).collect();
             let strides = order.iter().map(|&axis| strides[axis]).collect();
-            viewed(x, View { sides: dims, strides, offset: 0 }, draft)?
+            viewed(x, View { sides: dims, strides, ..View::default() }, draft)?
         }
         "Unsqueeze" => {
             let x = op.needed(0)?;
@@ -69,7 +72,7 @@ pub(super) fn fold(op: &Operation<'_>, draft: &mut Draft, source: &Source) -> Re
             }
             spread(&Tensor { dims: vec![], ..value }, &dims, draft)?
         }
-        "Range" => range(op, draft)?,
+        "Range" => range::range(op, draft)?,
         "Add" | "Sub" | "Mul" | "Div" | "Equal" => binary(op, draft)?,
         "Where" => choose(op, draft)?,
         "Floor" => rounded(op, draft, f32::floor)?,
@@ -129,7 +132,7 @@ fn spread_view(x: &Tensor, dims: &[usize]) -> View {
     let missing = dims.len() - x.dims.len();
     let own = row_major(&x.dims);
     let stride = |axis: usize| axis.checked_sub(missing).filter(|&a| x.dims[a] != 1).map_or(0, |a| own[a]);
-    View { sides: dims.to_vec(), strides: (0..dims.len()).map(stride).collect(), offset: 0 }
+    View { sides: dims.to_vec(), strides: (0..dims.len()).map(stride).collect(), ..View::default() }
 }
 
 /// The sides that broadcasting gives.
@@ -167,6 +170,15 @@ fn constant(op: &Operation<'_>, source: &Source) -> Result<Tensor> {
     Ok(made)
 }
 
+/// A number as a float type that `TensorProto.DataType` counts as `to` has it.
+fn float(value: f32, to: i64) -> f32 {
+    match to {
+        10 => f16::from_f32(value).to_f32(),
+        16 => bf16::from_f32(value).to_f32(),
+        _ => value,
+    }
+}
+
 fn cast(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
     let x = op.needed(0)?;
     let to = op.int("to")?.unwrap_or(0);
@@ -178,8 +190,9 @@ fn cast(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
     };
     #[allow(clippy::cast_precision_loss, reason = "a cast rounds")]
     let values = match (&x.values, to) {
-        (Values::Float(_), 1 | 10 | 11 | 16) | (Values::Int(_), 6 | 7) => x.values.clone(),
-        (Values::Int(values), 1 | 10 | 11 | 16) => Values::Float(values.iter().map(|&v| v as f32).collect()),
+        (Values::Float(values), 1 | 10 | 11 | 16) => Values::Float(values.iter().map(|&v| float(v, to)).collect()),
+        (Values::Int(_), 6 | 7) => x.values.clone(),
+        (Values::Int(values), 1 | 10 | 11 | 16) => Values::Float(values.iter().map(|&v| float(v as f32, to)).collect()),
         (Values::Float(values), 9) => Values::Int(values.iter().map(|&v| i64::from(v != 0.0)).collect()),
         (Values::Int(values), 9) => Values::Int(values.iter().map(|&v| i64::from(v != 0)).collect()),
         (Values::Float(values), 6 | 7) => Values::Int(values.iter().map(|&v| whole(v)).collect::<Result<_>>()?),
@@ -248,14 +261,16 @@ fn concat(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
 
 fn slice(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
     let x = op.needed(0)?;
-    let (mut view, strides) =
-        (View { sides: x.dims.clone(), strides: row_major(&x.dims), offset: 0 }, row_major(&x.dims));
-    for Cut { axis, start, step, count } in cuts(op, &x.dims)? {
-        view.sides[axis] = count;
-        view.strides[axis] = strides[axis].saturating_mul(step);
-        view.offset += start * strides[axis];
+    let mut made = Tensor::clone(x);
+    for cut in cuts(op, &x.dims)? {
+        let strides = row_major(&made.dims);
+        let mut sides = made.dims.clone();
+        sides[cut.axis] = cut.count;
+        draft.allocate(cut.count)?;
+        let list = Some((cut.axis, cut.entries().collect()));
+        made = viewed(&made, View { sides, strides, offset: 0, list }, draft)?;
     }
-    viewed(x, view, draft)
+    Ok(made)
 }
 
 fn reshape(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
@@ -278,26 +293,6 @@ fn reshape(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
         dims[open] = x.values.len() / known;
     }
     reshaped(x, sizes(&dims.iter().map(|&d| i64::try_from(d).unwrap_or(-1)).collect::<Vec<_>>())?, draft)
-}
-
-fn range(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
-    let one = |index| -> Result<i64> {
-        match op.needed(index)?.as_ints()? {
-            [value] => Ok(*value),
-            other => Err(Error::bad(format!("its input {index} has {} values; one is expected", other.len()))),
-        }
-    };
-    let (start, limit, delta) = (one(0)?, one(1)?, one(2)?);
-    let (start, limit, delta) = (i128::from(start), i128::from(limit), i128::from(delta));
-    if delta == 0 {
-        return Err(Error::bad("its step is 0"));
-    }
-    // Rounded up: the distance and the step have the same sign, or the range is empty.
-    let count = ((limit - start + delta - delta.signum()) / delta).max(0);
-    let count = usize::try_from(count).map_err(|e| Error::bad("is too large").because(e))?;
-    draft.allocate(count)?;
-    let values = (0..count).map(|i| i64::try_from(start + delta * i128::try_from(i).unwrap_or(0)).unwrap_or(i64::MAX));
-    Ok(Tensor::ints(values.collect()))
 }
 
 fn binary(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {

@@ -4,7 +4,6 @@ use super::describe::Described;
 use super::draft::{Draft, DraftOp};
 use super::simplify::{readers, take_name};
 use super::values::Active;
-use crate::load::InputDescription;
 use crate::model::{MAX_SIDE, NoteKind, Op, Preprocessing, Shape};
 use crate::onnx_proto::ValueInfoProto;
 use crate::{Error, Result};
@@ -30,11 +29,11 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// From the declaration; sides that it leaves open are the description's.
+    /// From the declaration; sides that it leaves open are those that the description says.
     ///
     /// # Errors
     /// An input that is no image of three colours, or whose size nothing says.
-    pub(super) fn of(declared: &ValueInfoProto, described: Option<&InputDescription>) -> Result<Self> {
+    pub(super) fn of(declared: &ValueInfoProto, said: Option<[usize; 2]>) -> Result<Self> {
         let name = declared.name();
         let at = |e: Error| e.at(format!("input {}", name.escape_debug()));
         let tensor = declared.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
@@ -67,11 +66,10 @@ impl Input {
                 return Err(at(Error::bad(what)));
             }
         };
-        let said = described.map(|input| input.size);
         let side = |given: Option<usize>, axis: usize| given.or(said.map(|size| size[axis]));
         let (Some(rows), Some(columns)) = (side(rows, 0), side(columns, 1)) else {
             return Err(at(Error::bad("leaves height or width open").hint(
-                "say the size in a description: {\"input\": {\"size\": [224, 224], …}} as MODEL.json, or --describe FILE",
+                "say the size: --input-size 224x224, or {\"input\": {\"size\": [224, 224], …}} as MODEL.json or --describe FILE",
             )));
         };
         if rows.max(columns) > MAX_SIDE {
@@ -100,12 +98,21 @@ impl Input {
         described: &Described,
     ) -> Result<Preprocessing> {
         let mut input = described.preprocessing(self.size)?;
-        if described.input.is_none() {
-            let text = if self.pixels { "size and crop are" } else { "mean, deviation, size and crop are" };
+        let asked = &described.overrides;
+        if self.pixels && (asked.mean.is_some() || asked.std.is_some()) {
+            return Err(Error::usage("--mean and --std: the network takes pixels and normalizes them itself"));
+        }
+        let open = [
+            ("mean", !self.pixels && asked.mean.is_none()),
+            ("deviation", !self.pixels && asked.std.is_none()),
+            ("size and crop", asked.resize.is_none()),
+        ];
+        let assumed: Vec<&str> = open.iter().filter(|(_, open)| *open).map(|(what, _)| *what).collect();
+        if described.input.is_none() && !assumed.is_empty() {
             draft.note(
                 &self.name,
                 NoteKind::Assumed,
-                format!("nothing says how images become the input: {text} as for ImageNet"),
+                format!("nothing says how images become the input: {} are as for ImageNet", assumed.join(", ")),
             );
         }
         if !self.pixels {

@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | names, versions, the order of operations, what the outputs need | `program` |
 //! | constants, from the file or beside it | `tensors` |
-//! | operations on constants and shapes are computed | `fold` |
-//! | every other operation becomes nodes of a draft | `conv`, `dense`, `elementwise`, `pool`, `resize`, `shape_ops` |
+//! | operations on constants and shapes are computed | `fold`, `range` |
+//! | every other operation becomes nodes of a draft | `conv`, `dense`, `elementwise`, `pad`, `pool`, `resize`, `shape_ops`, `softmax` |
 //! | patterns, folding into convolutions | `simplify` |
 //! | weights are rounded, names made unique | `finish` |
 //!
@@ -23,11 +23,14 @@ mod fold;
 mod input;
 mod operation;
 mod operators;
+mod pad;
 mod pool;
 mod program;
+mod range;
 mod resize;
 mod shape_ops;
 mod simplify;
+mod softmax;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -114,7 +117,7 @@ fn network(
     operators::refuse_quantized(model)?;
     let program = Program::of(model)?;
     let mut draft = Draft::new(size.saturating_mul(NUMBERS_PER_BYTE).saturating_add(FREE_NUMBERS));
-    let input = Input::of(program.input, described.input.as_ref())?;
+    let input = Input::of(program.input, described.size())?;
     let mut reader =
         Reader { program: &program, source: Source { folder }, values: HashMap::new(), batch: input.batch };
     let first = input.add(&mut draft)?;

@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::operation::Operation;
 use super::tensors::Source;
 use super::values::{Active, Value};
-use super::{conv, dense, elementwise, fold, pool, program, resize, shape_ops};
+use super::{conv, dense, elementwise, fold, pad, pool, program, resize, shape_ops, softmax};
 use crate::onnx_proto::{ModelProto, NodeProto};
 use crate::{Error, Result};
 
@@ -66,7 +66,7 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
         "BatchNormalization" => elementwise::batch_norm(op, draft)?,
         "Relu" | "Clip" | "LeakyRelu" | "Sigmoid" | "HardSigmoid" | "HardSwish" => elementwise::function(op, draft)?,
         "Add" | "Sub" | "Mul" | "Div" => elementwise::binary(op, draft)?,
-        "Pad" => elementwise::pad(op, draft)?,
+        "Pad" => pad::pad(op, draft)?,
         "MaxPool" | "AveragePool" => pool::pool(op, draft)?,
         "GlobalAveragePool" | "GlobalMaxPool" => pool::global(op, draft)?,
         "ReduceMean" | "ReduceMax" => pool::reduce(op, draft)?,
@@ -80,7 +80,7 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
         "Concat" => shape_ops::concat(op, draft)?,
         "DepthToSpace" | "SpaceToDepth" => shape_ops::blocks(op, draft)?,
         "Resize" => resize::resize(op, draft)?,
-        "Softmax" => resize::softmax(op, draft)?,
+        "Softmax" => softmax::softmax(op, draft)?,
         "Upsample" => {
             return Err(
                 Error::bad("the operator ended with opset 9").hint("export the network again: Resize replaced it")

@@ -1,8 +1,9 @@
 //! Pooling, and means over axes.
 
-use super::conv::{Windows, before_padding, image};
+use super::conv::{Windows, before_padding, extent, image};
 use super::draft::{Draft, DraftOp};
 use super::operation::{self, Operation};
+use super::shape_ops::picked;
 use super::values::Active;
 use crate::model::{Activation, Op, Pool, PoolKind};
 use crate::{Error, Result};
@@ -21,7 +22,8 @@ pub(super) fn pool(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
         op.flag("count_include_pad", false)?
     };
     if windows.dilation != [1; 2] {
-        return Err(Error::bad(format!("its attribute `dilations` is {:?}; 1 is supported", windows.dilation)));
+        let kind = if max { PoolKind::Max } else { PoolKind::Average };
+        return dilated(op, draft, node, &windows, ceil, kind);
     }
     let (before, around) = before_padding(draft, node);
     let mut padding = windows.pads;
@@ -49,6 +51,46 @@ pub(super) fn pool(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     let pool = Pool { kind, kernel, stride: windows.stride, padding, ceil };
     let model = if whole && !max { Op::GlobalAveragePool } else { Op::Pool(pool) };
     let node = draft.operation(op.name, model, vec![node])?;
+    let shape = draft.shape(node);
+    Ok(Active::new(node, vec![shape.channels, shape.height, shape.width], op.name))
+}
+
+/// Windows whose rows and columns are not neighbours: those of each window are put side by side first.
+///
+/// A maximum does not change where a tap beyond the image is replaced by another one of its window; a mean does.
+fn dilated(
+    op: &Operation<'_>,
+    draft: &mut Draft,
+    node: usize,
+    windows: &Windows,
+    ceil: bool,
+    kind: PoolKind,
+) -> Result<Active> {
+    let shape = draft.shape(node);
+    let kernel = windows.kernel;
+    let reach = [0, 1].map(|axis| extent(kernel[axis], windows.dilation[axis]));
+    let outline = Pool { kind, kernel: reach, stride: windows.stride, padding: windows.pads, ceil };
+    let mut x = Active::new(node, vec![shape.channels, shape.height, shape.width], op.name);
+    for (axis, side) in [shape.height, shape.width].into_iter().enumerate() {
+        let count = outline.side(side, axis);
+        draft.allocate(count.saturating_mul(kernel[axis]))?;
+        let mut entries = Vec::with_capacity(count * kernel[axis]);
+        for window in 0..count {
+            let tap = |tap: usize| {
+                let place = window * windows.stride[axis] + tap * windows.dilation[axis];
+                place.checked_sub(windows.pads[axis]).filter(|&place| place < side)
+            };
+            let instead = if kind == PoolKind::Max { (0..kernel[axis]).find_map(tap) } else { None };
+            for place in (0..kernel[axis]).map(|at| tap(at).or(instead)) {
+                entries.push(place.ok_or_else(|| {
+                    Error::bad(format!("with the dilations {:?} a window reaches into the padding", windows.dilation))
+                })?);
+            }
+        }
+        x = picked(draft, &x, axis + 1, entries, &format!("{}/windows", op.name))?;
+    }
+    let pool = Pool { kind, kernel, stride: kernel, padding: [0; 4], ceil: false };
+    let node = draft.operation(op.name, Op::Pool(pool), vec![x.node])?;
     let shape = draft.shape(node);
     Ok(Active::new(node, vec![shape.channels, shape.height, shape.width], op.name))
 }

@@ -7,17 +7,33 @@ use super::values::{Active, Value, reshaped, stored};
 use crate::model::{Axis, Op, Rearrange, RearrangeKind};
 use crate::{Error, Result};
 
-/// What is kept along an axis: `count` entries, `step` apart from `start` on.
+/// What is kept along an axis: `count` entries, `step` apart from `start` on, towards the first one where it goes backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cut {
     pub axis: usize,
     pub start: usize,
     pub step: usize,
     pub count: usize,
+    pub backwards: bool,
+}
+
+impl Cut {
+    /// Those from `start` on.
+    pub(super) fn forwards(axis: usize, start: usize, step: usize, count: usize) -> Self {
+        Self { axis, start, step, count, backwards: false }
+    }
+
+    /// The entries, one after the other.
+    pub(super) fn entries(self) -> impl Iterator<Item = usize> {
+        (0..self.count).map(move |i| {
+            let distance = i * self.step;
+            if self.backwards { self.start - distance } else { self.start + distance }
+        })
+    }
 }
 
 /// `x` with its values in the order in which they are seen, as an array of `sides`.
-fn flat(draft: &mut Draft, x: &Active, sides: Vec<usize>, seen_by: &str) -> Result<Active> {
+pub(super) fn flat(draft: &mut Draft, x: &Active, sides: Vec<usize>, seen_by: &str) -> Result<Active> {
     let node = if x.order.is_none() { x.node } else { draft.realize(x)? };
     Ok(Active::new(node, sides, seen_by))
 }
@@ -128,16 +144,23 @@ pub(super) fn cuts(op: &Operation<'_>, dims: &[usize]) -> Result<Vec<Cut>> {
     let cut = |i: usize| {
         let axis = operation::axis(given[i], dims.len())?;
         let side = i64::try_from(dims[axis]).map_err(|e| Error::bad("is too large").because(e))?;
-        let step = usize::try_from(steps[i])
-            .ok()
-            .filter(|&step| step > 0)
-            .ok_or_else(|| Error::bad(format!("has a step of {}; only positive ones are supported", steps[i])))?;
-        let bound = |at: i64| {
+        let backwards = steps[i] < 0;
+        let step = usize::try_from(steps[i].unsigned_abs()).ok().filter(|&step| step > 0);
+        let step = step.ok_or_else(|| Error::bad(format!("has a step of {}", steps[i])))?;
+        // Backwards the end may lie before the first entry, and nothing begins behind the last.
+        let lies = |at: i64, least: i64, most: i64| {
             let counted = if at < 0 { at.saturating_add(side) } else { at };
-            usize::try_from(counted.clamp(0, side)).unwrap_or(0)
+            counted.max(least).min(most)
         };
-        let (start, end) = (bound(starts[i]), bound(ends[i]));
-        Ok(Cut { axis, start, step, count: end.saturating_sub(start).div_ceil(step) })
+        let (start, way) = if backwards {
+            let start = lies(starts[i], 0, side - 1);
+            (start, start - lies(ends[i], -1, side - 1))
+        } else {
+            let start = lies(starts[i], 0, side);
+            (start, lies(ends[i], 0, side) - start)
+        };
+        let size = |value: i64| usize::try_from(value).unwrap_or(0);
+        Ok(Cut { axis, start: size(start), step, count: size(way).div_ceil(step), backwards })
     };
     (0..starts.len()).map(cut).collect()
 }
@@ -150,7 +173,7 @@ pub(super) fn slice(op: &Operation<'_>, draft: &mut Draft, batch: Option<usize>)
     for cut in cuts(op, &dims)? {
         if cut.axis > 0 {
             x = kept(draft, &x, Cut { axis: cut.axis - 1, ..cut }, op.name)?;
-        } else if cut != (Cut { axis: 0, start: 0, step: 1, count: dims[0] }) {
+        } else if cut != Cut::forwards(0, 0, 1, dims[0]) {
             return Err(Error::bad("cuts the batch"));
         }
     }
@@ -167,19 +190,48 @@ pub(super) fn kept(draft: &mut Draft, x: &Active, cut: Cut, name: &str) -> Resul
     if (cut.start, cut.count) == (0, side) {
         return Ok(x.clone());
     }
+    let count = cut.count;
+    if cut.backwards && count > 1 {
+        draft.allocate(count)?;
+        return along(draft, x, axis, count, name, |sides| RearrangeKind::Pick {
+            sides,
+            axis: 1,
+            entries: cut.entries().collect(),
+        });
+    }
+    let Cut { start, step, .. } = cut;
+    along(draft, x, axis, count, name, |sides| RearrangeKind::Slice { sides, axis: 1, start, step, count })
+}
+
+/// Some entries along an axis, as it is seen, one after the other; each must be below its side.
+pub(super) fn picked(draft: &mut Draft, x: &Active, axis: usize, entries: Vec<usize>, name: &str) -> Result<Active> {
+    let cut = match *entries.as_slice() {
+        [] => return Err(Error::bad("picks nothing")),
+        [only] => Cut::forwards(axis, only, 1, 1),
+        [first, second, ..] => Cut::forwards(axis, first, second.saturating_sub(first).max(1), entries.len()),
+    };
+    if cut.entries().eq(entries.iter().copied()) {
+        return kept(draft, x, cut, name);
+    }
+    draft.allocate(entries.len())?;
+    along(draft, x, x.base(axis), entries.len(), name, |sides| RearrangeKind::Pick { sides, axis: 1, entries })
+}
+
+/// Another choice of `count` entries along an axis of the array that `x` is; the array may be taken together on both sides
+/// of that axis.
+fn along(
+    draft: &mut Draft,
+    x: &Active,
+    axis: usize,
+    count: usize,
+    name: &str,
+    kind: impl FnOnce(Vec<usize>) -> RearrangeKind,
+) -> Result<Active> {
     let mut sides = x.sides.clone();
-    sides[axis] = cut.count;
-    // The array may be taken together on both sides of the axis that is cut.
+    sides[axis] = count;
     let before: usize = x.sides[..axis].iter().product();
     let after: usize = x.sides[axis + 1..].iter().product();
-    let kind = RearrangeKind::Slice {
-        sides: vec![before, side, after],
-        axis: 1,
-        start: cut.start,
-        step: cut.step,
-        count: cut.count,
-    };
-    let shape = stored(&sides);
+    let (kind, shape) = (kind(vec![before, x.sides[axis], after]), stored(&sides));
     let node = draft.operation(name, Op::Rearrange(Rearrange { kind, shape }), vec![x.node])?;
     Ok(Active { node, sides, ..x.clone() })
 }
@@ -209,25 +261,29 @@ pub(super) fn split(op: &Operation<'_>, draft: &mut Draft) -> Result<Vec<Value>>
     let mut values = Vec::with_capacity(lengths.len());
     for (index, count) in lengths.into_iter().enumerate() {
         let name = format!("{}/{index}", op.name);
-        values.push(Value::Active(kept(draft, &x, Cut { axis, start, step: 1, count }, &name)?));
+        values.push(Value::Active(kept(draft, &x, Cut::forwards(axis, start, 1, count), &name)?));
         start += count;
     }
     Ok(values)
 }
 
-/// `Gather` of one entry: a slice without its axis.
+/// `Gather`: entries along an axis, in the shape of the constant that lists them.
 pub(super) fn gather(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
-    let (x, index) = (op.active(0)?.clone(), op.needed(1)?);
+    let (x, indices) = (op.active(0)?.clone(), op.needed(1)?);
     let dims = x.dims();
     let axis = operation::axis(op.int("axis")?.unwrap_or(0), dims.len() + 1)?;
     let axis = axis.checked_sub(1).ok_or_else(|| Error::bad("picks images out of the batch"))?;
-    let (&[at], []) = (index.as_ints()?, index.dims.as_slice()) else {
-        return Err(Error::bad("of an activation picks several entries; one is supported"));
-    };
-    let start = operation::axis(at, dims[axis])?;
-    let part = kept(draft, &x, Cut { axis, start, step: 1, count: 1 }, op.name)?;
+    if dims.len() + indices.dims.len() > super::tensors::MOST_AXES {
+        return Err(Error::bad("its result has too many axes"));
+    }
+    let entries = indices.as_ints()?.iter().map(|&index| operation::axis(index, dims[axis]));
+    let entries = entries.collect::<Result<Vec<_>>>().map_err(|e| Error::bad("an index is outside").because(e))?;
+    let part = picked(draft, &x, axis, entries, op.name)?;
+    if indices.dims.len() == 1 {
+        return Ok(part);
+    }
     let mut sides = part.dims();
-    sides.remove(axis);
+    sides.splice(axis..=axis, indices.dims.iter().copied());
     flat(draft, &part, sides, op.name)
 }
 

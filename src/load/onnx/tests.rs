@@ -9,6 +9,7 @@
 use prost::Message;
 
 use super::{LoadOptions, read, read_bytes};
+use crate::load::InputOverrides;
 use crate::model::{Graph, Op};
 use crate::onnx_proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
@@ -195,13 +196,6 @@ fn what_operators_do_not_take() {
         let variance = TensorProto { float_data: vec![1.0, variance, 1.0], ..floats("v", &[3]) };
         one("BatchNormalization", "x s b m v", attributes, [vectors.to_vec(), vec![variance]].concat())
     };
-    let reshape = |target: &[i64]| one("Reshape", "x t", vec![], vec![integers("t", target)]);
-    let slice = |steps: i64, axis: i64| {
-        let given = [("s", 0), ("e", 1), ("a", axis), ("p", steps)].map(|(name, v)| integers(name, &[v]));
-        one("Slice", "x s e a p", vec![], given.to_vec())
-    };
-    let scales = |values: &[f32]| TensorProto { float_data: values.to_vec(), ..floats("s", &[values.len() as i64]) };
-    let resize = |attributes, values: &[f32]| one("Resize", "x _ s", attributes, vec![scales(values)]);
     let cases: Vec<(ModelProto, &[&str])> = vec![
         (conv(vec![], &[4, 4, 3, 3]), &["y (Conv)", "does not fit 3 channels"]),
         (conv(vec![], &[4, 3, 3]), &["[4, 3, 3]", "2-D"]),
@@ -236,38 +230,13 @@ fn what_operators_do_not_take() {
         (one("Add", "x c", vec![], vec![floats("c", &[5])]), &["constant of 5", "8"]),
         (one("Add", "x c", vec![], vec![floats("c", &[2, 3, 6, 8])]), &["[2, 3, 6, 8]"]),
         (one("Add", "x c", vec![], vec![integers("c", &[1])]), &["floats are expected"]),
-        (one("MaxPool", "x", vec![kernel(), ints("dilations", &[2, 2])], vec![]), &["`dilations`"]),
-        (one("MaxPool", "x", vec![kernel(), ints("pads", &[2, 0, 0, 0])], vec![]), &["padding"]),
-        (one("MaxPool", "x", vec![], vec![]), &["`kernel_shape` is missing"]),
+        (one("MatMul", "x x", vec![], vec![]), &["of two activations"]),
+        (one("MatMul", "x w", vec![], vec![floats("w", &[2, 8, 2])]), &["[2, 8, 2]", "do not go together"]),
         (one("ReduceMean", "x", vec![ints("axes", &[0])], vec![]), &["batch"]),
         (one("ReduceMean", "x", vec![], vec![]), &["batch"]),
         (one("Gemm", "x w", vec![], vec![floats("w", &[8, 2])]), &["4 axes; 2 are expected"]),
-        (reshape(&[-1, 3]), &["does not keep the batch"]),
-        (reshape(&[1, 5, -1]), &["do not fit"]),
-        (one("Flatten", "x", vec![int("axis", 2)], vec![]), &["does not keep the batch"]),
-        (one("Transpose", "x", vec![ints("perm", &[1, 0, 2, 3])], vec![]), &["moves the batch"]),
-        (one("Transpose", "x", vec![ints("perm", &[0, 1, 1, 3])], vec![]), &["no order"]),
-        (one("Squeeze", "x", vec![], vec![]), &["axes are missing"]),
-        (slice(-1, 2), &["step of -1"]),
-        (slice(1, 9), &["axis 9 of 4"]),
-        (slice(0, 2), &["step of 0"]),
-        (one("Split", "x", vec![int("axis", 0)], vec![]), &["splits the batch"]),
-        (one("Concat", "x x", vec![int("axis", 0)], vec![]), &["joins batches"]),
-        (resize(vec![word("mode", "cubic")], &[1.0, 1.0, 2.0, 2.0]), &["`mode` is `cubic`"]),
-        (resize(vec![int("antialias", 1)], &[1.0, 1.0, 2.0, 2.0]), &["`antialias`"]),
-        (resize(vec![], &[1.0, 1.0, 1.5, 2.0]), &["not by a whole factor"]),
-        (resize(vec![word("mode", "linear")], &[1.0, 1.0, 1.3, 2.0]), &["not whole", "sizes"]),
-        (resize(vec![word("mode", "linear")], &[1.0, 2.0, 1.0, 2.0]), &["of channels"]),
-        (resize(vec![], &[1.0, 1.0, f32::NAN, 2.0]), &["scales 6 by NaN"]),
-        (one("DepthToSpace", "x", vec![int("blocksize", 2)], vec![]), &["blocks of 2"]),
         (one("Softmax", "x", vec![int("axis", 0)], vec![]), &["over the batch"]),
         (one("Cast", "x", vec![int("to", 7)], vec![]), &["data type number 7"]),
-        (
-            one("Pad", "x p c", vec![], vec![integers("p", &[0, 0, 1, 1, 0, 0, 1, 1]), floats("c", &[1])]),
-            &["other values than 0"],
-        ),
-        (one("Pad", "x p", vec![], vec![integers("p", &[0, 1, 0, 0, 0, 0, 0, 0])]), &["axis 1", "rows and columns"]),
-        (one("Pad", "x p", vec![word("mode", "reflect")], vec![integers("p", &[0; 8])]), &["`mode` is `reflect`"]),
         (model(vec![node("MaxPool", "x", "a y", vec![kernel()])], vec![]), &["result `y`"]),
         (one("Expand", "c s", vec![], vec![floats("c", &[1]), integers("s", &[1 << 40])]), &["do not depend"]),
         (
@@ -281,6 +250,65 @@ fn what_operators_do_not_take() {
             conv_of(TensorProto { float_data: vec![f32::INFINITY; 12], ..floats("w", &[4, 3, 1, 1]) }),
             &["node y", "not finite"],
         ),
+    ];
+    for (model, words) in &cases {
+        refused(model, words);
+    }
+}
+
+#[test]
+fn what_pools_and_what_moves_values_do_not_take() {
+    let one = |operator: &str, inputs: &str, attributes: Vec<AttributeProto>, constants: Vec<TensorProto>| {
+        model(vec![node(operator, inputs, "y", attributes)], constants)
+    };
+    let kernel = || ints("kernel_shape", &[2, 2]);
+    let reshape = |target: &[i64]| one("Reshape", "x t", vec![], vec![integers("t", target)]);
+    let slice = |steps: i64, axis: i64| {
+        let given = [("s", 0), ("e", 1), ("a", axis), ("p", steps)].map(|(name, v)| integers(name, &[v]));
+        one("Slice", "x s e a p", vec![], given.to_vec())
+    };
+    let scales = |values: &[f32]| TensorProto { float_data: values.to_vec(), ..floats("s", &[values.len() as i64]) };
+    let resize = |attributes, values: &[f32]| one("Resize", "x _ s", attributes, vec![scales(values)]);
+    let cases: Vec<(ModelProto, &[&str])> = vec![
+        (
+            one("AveragePool", "x", vec![kernel(), ints("dilations", &[2, 2]), ints("pads", &[1; 4])], vec![]),
+            &["dilations [2, 2]", "into the padding"],
+        ),
+        (one("MaxPool", "x", vec![kernel(), ints("pads", &[2, 0, 0, 0])], vec![]), &["padding"]),
+        (one("MaxPool", "x", vec![], vec![]), &["`kernel_shape` is missing"]),
+        (reshape(&[-1, 3]), &["does not keep the batch"]),
+        (reshape(&[1, 5, -1]), &["do not fit"]),
+        (one("Flatten", "x", vec![int("axis", 2)], vec![]), &["does not keep the batch"]),
+        (one("Transpose", "x", vec![ints("perm", &[1, 0, 2, 3])], vec![]), &["moves the batch"]),
+        (one("Transpose", "x", vec![ints("perm", &[0, 1, 1, 3])], vec![]), &["no order"]),
+        (one("Squeeze", "x", vec![], vec![]), &["axes are missing"]),
+        (slice(-1, 2), &["keeps nothing"]),
+        (slice(1, 9), &["axis 9 of 4"]),
+        (slice(0, 2), &["step of 0"]),
+        (one("Split", "x", vec![int("axis", 0)], vec![]), &["splits the batch"]),
+        (one("Concat", "x x", vec![int("axis", 0)], vec![]), &["joins batches"]),
+        (resize(vec![word("mode", "cubic")], &[1.0, 1.0, 2.0, 2.0]), &["`mode` is `cubic`"]),
+        (resize(vec![int("antialias", 1)], &[1.0, 1.0, 2.0, 2.0]), &["`antialias`"]),
+        (
+            resize(
+                vec![word("mode", "linear"), word("coordinate_transformation_mode", "align_corners")],
+                &[1.0, 1.0, 1.3, 2.0],
+            ),
+            &["not whole", "sizes"],
+        ),
+        (resize(vec![word("mode", "linear")], &[1.0, 2.0, 1.0, 2.0]), &["of channels"]),
+        (resize(vec![], &[1.0, 1.0, f32::NAN, 2.0]), &["scales 6 by NaN"]),
+        (one("DepthToSpace", "x", vec![int("blocksize", 2)], vec![]), &["blocks of 2"]),
+        (
+            one("Pad", "x p c", vec![], vec![integers("p", &[0, 0, 1, 1, 0, 0, 1, 1]), floats("c", &[1])]),
+            &["other values than 0"],
+        ),
+        (one("Pad", "x p", vec![], vec![integers("p", &[0, 1, 0, 0, 0, 0, 0, 0])]), &["axis 1", "rows and columns"]),
+        (
+            one("Pad", "x p", vec![word("mode", "reflect")], vec![integers("p", &[0, 0, 6, 0, 0, 0, 0, 0])]),
+            &["more than a side of 6 has in mode reflect"],
+        ),
+        (one("Gather", "x i", vec![int("axis", 0)], vec![integers("i", &[0, 0])]), &["out of the batch"]),
     ];
     for (model, words) in &cases {
         refused(model, words);
@@ -307,6 +335,10 @@ fn the_description_fills_in_what_is_open() {
     std::fs::write(&path, open.encode_to_vec()).unwrap();
     let options = LoadOptions::default();
     assert!(read(&path, &options).unwrap_err().to_string().contains("leaves height or width open"));
+    let input = InputOverrides { size: Some([9, 7]), mean: Some([0.0; 3]), ..Default::default() };
+    let asked = read(&path, &LoadOptions { input, ..Default::default() }).unwrap();
+    assert_eq!((asked.shapes()[0].width, asked.input.mean, asked.input.resize), (7, [0.0; 3], Some(10)));
+    assert!(asked.notes[0].text.ends_with(": deviation, size and crop are as for ImageNet"), "{:?}", asked.notes);
     let description = r#"{"input": {"size": [9, 7], "mean": [0, 0, 0], "std": [1, 1, 1]}}"#;
     std::fs::write(folder.path().join("net.json"), description).unwrap();
     let graph = read(&path, &options).unwrap();
@@ -316,7 +348,7 @@ fn the_description_fills_in_what_is_open() {
     let full = description.replacen('{', r#"{"family": "repvgg", "strides": [1], "classes": ["a", "b"], "#, 1);
     let other = folder.path().join("other.json");
     std::fs::write(&other, &full).unwrap();
-    let named = LoadOptions { describe: Some(other.clone()), arch: None };
+    let named = LoadOptions { describe: Some(other.clone()), ..Default::default() };
     assert_eq!(read(&path, &named).unwrap().classes.unwrap().len(), 2);
     std::fs::write(&path, conv().encode_to_vec()).unwrap();
     let text = read(&path, &named).unwrap_err().to_string();

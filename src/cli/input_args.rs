@@ -1,0 +1,101 @@
+//! Flags for how an image becomes the input.
+
+use clap::Args;
+
+use crate::load::{Crop, InputOverrides};
+use crate::model::{Interpolation, MAX_SIDE};
+use crate::{Error, Result};
+
+/// Preprocessing in place of what the description says.
+#[derive(Debug, Args)]
+pub(super) struct InputArgs {
+    /// Height and width of the network's input, e.g. 224x224
+    #[arg(long, value_name = "HxW", value_parser = size)]
+    pub input_size: Option<[usize; 2]>,
+    /// Length of an image's shorter side before the crop, or none: images have the size of the input already
+    #[arg(long, value_name = "N|none", value_parser = resize)]
+    pub resize: Option<Resize>,
+    /// Where the crop is taken: center
+    #[arg(long, value_name = "WHERE", value_parser = super::args::parse::<Crop>)]
+    pub crop: Option<Crop>,
+    /// The filter of the resize: bilinear or bicubic
+    #[arg(long, value_name = "FILTER", value_parser = super::args::parse::<Interpolation>)]
+    pub interpolation: Option<Interpolation>,
+    /// Mean of each colour, on 0 to 1
+    #[arg(long, value_name = "R,G,B", value_parser = colours, allow_hyphen_values = true)]
+    pub mean: Option<[f64; 3]>,
+    /// Standard deviation of each colour, on 0 to 1
+    #[arg(long, value_name = "R,G,B", value_parser = deviations, allow_hyphen_values = true)]
+    pub std: Option<[f64; 3]>,
+}
+
+/// Whether images are resized, and to what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resize(Option<usize>);
+
+impl InputArgs {
+    /// As the loader takes them.
+    pub(super) fn overrides(&self) -> InputOverrides {
+        InputOverrides {
+            size: self.input_size,
+            resize: self.resize.map(|Resize(side)| side),
+            crop: self.crop,
+            interpolation: self.interpolation,
+            mean: self.mean,
+            std: self.std,
+        }
+    }
+
+    /// Refuses every flag.
+    ///
+    /// # Errors
+    /// The first that is given, for a quantized model at `place`.
+    pub(super) fn refuse(&self, place: &std::path::Path) -> Result<()> {
+        let given = [
+            ("--input-size", self.input_size.is_some()),
+            ("--resize", self.resize.is_some()),
+            ("--crop", self.crop.is_some()),
+            ("--interpolation", self.interpolation.is_some()),
+            ("--mean", self.mean.is_some()),
+            ("--std", self.std.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((flag, _)) => {
+                let what = format!("{}: {flag}: the preprocessing is a part of a quantized model", place.display());
+                Err(Error::usage(what).hint(format!("give {flag} where the model is quantized or calibrated")))
+            }
+        }
+    }
+}
+
+fn side(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|side| (1..=MAX_SIDE).contains(side))
+}
+
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let sides = text.split_once(['x', 'X', '×']).and_then(|(height, width)| Some([side(height)?, side(width)?]));
+    sides.ok_or_else(|| format!("expected height x width, e.g. 224x224, each from 1 to {MAX_SIDE}"))
+}
+
+fn resize(text: &str) -> Result<Resize, String> {
+    match text {
+        "none" => Ok(Resize(None)),
+        number => {
+            let side = side(number).ok_or_else(|| format!("expected a number from 1 to {MAX_SIDE}, or none"))?;
+            Ok(Resize(Some(side)))
+        }
+    }
+}
+
+fn colours(text: &str) -> Result<[f64; 3], String> {
+    let numbers: Option<Vec<f64>> =
+        text.split(',').map(|part| part.trim().parse().ok().filter(|v: &f64| v.is_finite())).collect();
+    let colours = numbers.and_then(|numbers| numbers.try_into().ok());
+    colours.ok_or_else(|| "expected three numbers, e.g. 0.485,0.456,0.406".into())
+}
+
+fn deviations(text: &str) -> Result<[f64; 3], String> {
+    let colours = colours(text)?;
+    if colours.iter().all(|v| *v > 0.0) { Ok(colours) } else { Err("expected three positive numbers".into()) }
+}

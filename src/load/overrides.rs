@@ -1,0 +1,101 @@
+//! Preprocessing that is asked for in place of what a description says.
+#![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+
+use super::{Crop, InputDescription};
+use crate::model::{Interpolation, MAX_SIDE};
+use crate::{Error, Result};
+
+/// Each field that is there takes the place of the same field of an [`InputDescription`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct InputOverrides {
+    /// Height and width of the input.
+    pub size: Option<[usize; 2]>,
+    /// Length of the shorter side before the crop; `Some(None)`: no resize.
+    pub resize: Option<Option<usize>>,
+    /// Where the crop is taken.
+    pub crop: Option<Crop>,
+    /// The filter of the resize.
+    pub interpolation: Option<Interpolation>,
+    /// Mean of each colour, on 0 … 1.
+    pub mean: Option<[f64; 3]>,
+    /// Standard deviation of each colour, on 0 … 1.
+    pub std: Option<[f64; 3]>,
+}
+
+impl InputOverrides {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// `input` with what is asked for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where that makes no sense, or not together with the rest of `input`.
+    pub fn over(&self, input: &InputDescription) -> Result<InputDescription> {
+        let Self { size, resize, crop, interpolation, mean, std } = self;
+        let made = InputDescription {
+            size: size.unwrap_or(input.size),
+            resize: resize.unwrap_or(input.resize),
+            crop: crop.unwrap_or(input.crop),
+            interpolation: interpolation.unwrap_or(input.interpolation),
+            mean: mean.unwrap_or(input.mean),
+            std: std.unwrap_or(input.std),
+        };
+        let [height, width] = made.size;
+        let longer = height.max(width);
+        if size.is_some() && !made.size.iter().all(|side| (1..=MAX_SIDE).contains(side)) {
+            return Err(Error::usage(format!("an input of {height}×{width}: sides must be from 1 to {MAX_SIDE}")));
+        }
+        let asked = size.is_some() || resize.is_some();
+        if let Some(side) = made.resize.filter(|side| asked && !(longer..=MAX_SIDE).contains(side)) {
+            let what = format!("images are resized to {side}, which gives no crop of {height}×{width}");
+            return Err(Error::usage(what)
+                .hint(format!("--resize takes a number from {longer} to {MAX_SIDE}, or none; --input-size the crop")));
+        }
+        if mean.is_some_and(|mean| !mean.iter().all(|v| v.is_finite())) {
+            return Err(Error::usage(format!("the mean {:?}: numbers are expected", made.mean)));
+        }
+        if std.is_some_and(|std| !std.iter().all(|v| v.is_finite() && *v > 0.0)) {
+            return Err(Error::usage(format!("the deviation {:?}: positive numbers are expected", made.std)));
+        }
+        Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn each_takes_the_place_of_one_field() {
+        let usual = InputDescription::imagenet();
+        assert_eq!(InputOverrides::default().over(&usual).unwrap(), usual);
+        let size = InputOverrides { size: Some([192, 256]), ..Default::default() };
+        assert_eq!(size.over(&usual).unwrap(), InputDescription { size: [192, 256], ..usual.clone() });
+        let resize = InputOverrides { resize: Some(None), ..Default::default() };
+        assert_eq!(resize.over(&usual).unwrap(), InputDescription { resize: None, ..usual.clone() });
+        let mean = InputOverrides { mean: Some([0.5; 3]), crop: Some(Crop::Center), ..Default::default() };
+        assert_eq!(mean.over(&usual).unwrap(), InputDescription { mean: [0.5; 3], ..usual.clone() });
+        let bicubic = Interpolation::Bicubic;
+        let filter = InputOverrides { interpolation: Some(bicubic), std: Some([1.0; 3]), ..Default::default() };
+        let expected = InputDescription { interpolation: bicubic, std: [1.0; 3], ..usual.clone() };
+        assert_eq!(filter.over(&usual).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for (overrides, words) in [
+            (InputOverrides { size: Some([0, 224]), ..Default::default() }, "from 1 to"),
+            (InputOverrides { size: Some([320, 224]), ..Default::default() }, "resized to 256"),
+            (InputOverrides { resize: Some(Some(200)), ..Default::default() }, "from 224 to"),
+            (InputOverrides { resize: Some(Some(MAX_SIDE + 1)), ..Default::default() }, "or none"),
+            (InputOverrides { mean: Some([f64::NAN; 3]), ..Default::default() }, "numbers"),
+            (InputOverrides { std: Some([1.0, 0.0, 1.0]), ..Default::default() }, "positive"),
+        ] {
+            let error = overrides.over(&InputDescription::imagenet()).unwrap_err();
+            assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(words), "{error}");
+        }
+    }
+}

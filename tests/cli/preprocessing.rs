@@ -1,0 +1,65 @@
+//! Flags that take the place of a description's preprocessing.
+
+use repquant::export::safetensors::read;
+use repquant::load::{LoadOptions, load};
+use repquant::model::Interpolation;
+
+use super::Bench;
+
+#[test]
+fn each_flag_takes_the_place_of_one_field() {
+    let bench = Bench::new();
+    bench.run("fuse m.safetensors -o as-described.safetensors").ok();
+    let of = |name: &str| load(&bench.path(name), &LoadOptions::default()).unwrap().input;
+    let described = of("as-described.safetensors");
+    assert_eq!((described.size, described.resize), ([8, 8], Some(10)));
+    let flags = "--input-size 6x9 --resize 12 --crop center --interpolation bicubic --mean 0.1,-0.2,0.3 --std 1,0.5,2";
+    bench.run(&format!("fuse m.safetensors -o all.safetensors {flags}")).ok();
+    let all = of("all.safetensors");
+    assert_eq!((all.size, all.resize, all.interpolation), ([6, 9], Some(12), Interpolation::Bicubic));
+    assert_eq!((all.mean, all.std), ([0.1, -0.2, 0.3], [1.0, 0.5, 2.0]));
+    bench.run("fuse m.safetensors -o one.safetensors --resize none").ok();
+    let one = of("one.safetensors");
+    assert_eq!((one.size, one.resize, one.mean, one.std), ([8, 8], None, described.mean, described.std));
+
+    // A quantized model keeps what it was calibrated with.
+    bench.run("quantize m.safetensors --images calib -o q.safetensors --mean 0.5,0.5,0.5 --device cpu").ok();
+    let quantized = read(&bench.path("q.safetensors")).unwrap().input;
+    assert_eq!((quantized.mean, quantized.std, quantized.size), ([0.5; 3], described.std, [8, 8]));
+    bench.run("calibrate m.safetensors --images calib -o s.safetensors --mean 0.5,0.5,0.5 --device cpu").ok();
+    bench.run("quantize m.safetensors --stats s.safetensors -o same.safetensors --mean 0.5,0.5,0.5").ok();
+    assert_eq!(
+        std::fs::read(bench.path("q.safetensors")).unwrap(),
+        std::fs::read(bench.path("same.safetensors")).unwrap()
+    );
+    for (command, flag) in [
+        ("evaluate q.safetensors --images val --mean 0,0,0", "--mean"),
+        ("evaluate q.safetensors --images val --input-size 8x8", "--input-size"),
+        ("inspect q.safetensors --resize none", "--resize"),
+        ("inspect q.safetensors --crop center", "--crop"),
+    ] {
+        bench.fails(command, 2, &[flag, "a part of a quantized model"]);
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_wrong_use() {
+    let bench = Bench::new();
+    for (flags, words) in [
+        ("--input-size 8", ["--input-size", "224x224"]),
+        ("--input-size 0x8", ["--input-size", "from 1 to"]),
+        ("--input-size 16x8", ["resized to 10", "--resize"]),
+        ("--resize 7", ["resized to 7", "from 8 to"]),
+        ("--resize half", ["--resize", "or none"]),
+        ("--crop top", ["--crop", "center"]),
+        ("--interpolation nearest", ["--interpolation", "bilinear or bicubic"]),
+        ("--mean 0.5", ["--mean", "three numbers"]),
+        ("--mean 0.5,0.5,nan", ["--mean", "three numbers"]),
+        ("--std 1,1,0", ["--std", "positive"]),
+    ] {
+        bench.fails(&format!("inspect m.safetensors {flags}"), 2, &words);
+    }
+    let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
+    bench.write("resnet18.onnx", &std::fs::read(onnx).unwrap());
+    bench.fails("inspect resnet18.onnx --input-size 13x17", 2, &["--input-size", "[13, 17]", "the network has"]);
+}
