@@ -44,8 +44,6 @@ const WINDOW_BYTES: usize = 640 * 1024;
 /// for the operands.
 const VECTORS: usize = 2;
 
-const G: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-
 /// Fewest input channels of a group, by measurement: with 16 the transforms cost more than the products that they spare.
 const LEAST_INPUTS: usize = 32;
 
@@ -96,9 +94,11 @@ pub(super) fn suits(tier: Tier, conv: &Conv, groups: usize) -> Option<X64V4xToke
 
 /// `G g Gᵀ`, by rows.
 fn transformed(g: ArrayView2<'_, f32>) -> [f64; POINTS] {
-    let point =
-        |row: [f64; 3], column: [f64; 3]| g.indexed_iter().map(|((y, x), w)| row[y] * f64::from(*w) * column[x]).sum();
-    std::array::from_fn(|p| point(G[p / 4], G[p % 4]))
+    // G v.
+    let side = |v: [f64; 3]| [v[0], (v[0] + v[1] + v[2]) / 2.0, (v[0] - v[1] + v[2]) / 2.0, v[2]];
+    let columns: [[f64; 4]; 3] = std::array::from_fn(|x| side(std::array::from_fn(|y| f64::from(g[[y, x]]))));
+    let rows: [[f64; 4]; 4] = std::array::from_fn(|y| side(columns.map(|column| column[y])));
+    std::array::from_fn(|p| rows[p / 4][p % 4])
 }
 
 impl Winograd {
@@ -106,11 +106,13 @@ impl Winograd {
     pub(super) fn new(token: X64V4xToken, conv: &Conv) -> Self {
         let (out, inputs, ..) = conv.weight.dim();
         let outputs = out / conv.groups;
-        let kernels: Vec<[f64; POINTS]> =
-            (0..out * inputs).map(|n| transformed(conv.weight.slice(s![n / inputs, n % inputs, .., ..]))).collect();
+        let kernels: Vec<[f32; POINTS]> = (0..out * inputs)
+            .into_par_iter()
+            .map(|n| transformed(conv.weight.slice(s![n / inputs, n % inputs, .., ..])).map(|w| w as f32))
+            .collect();
         let tile = |group: usize, (first, vectors): (usize, usize)| {
             let channel = |o: usize| group * outputs + first + o;
-            let weight = |k: usize, o: usize| kernels[channel(o) * inputs + k % inputs][k / inputs] as f32;
+            let weight = |k: usize, o: usize| kernels[channel(o) * inputs + k % inputs][k / inputs];
             (first, Tile::new(vectors, POINTS * inputs, weight, |o| conv.bias[channel(o)]))
         };
         let groups = (0..conv.groups).map(|group| lanes::tiles(outputs, VECTORS).map(|at| tile(group, at)).collect());
