@@ -93,9 +93,9 @@ pub(super) fn suits(tier: Tier, conv: &Conv, groups: usize) -> Option<X64V4xToke
 }
 
 /// `G g Gᵀ`, by rows.
-fn transformed(g: ArrayView2<'_, f32>) -> [f64; POINTS] {
+fn transformed(g: &ArrayView2<'_, f32>) -> [f64; POINTS] {
     // G v.
-    let side = |v: [f64; 3]| [v[0], (v[0] + v[1] + v[2]) / 2.0, (v[0] - v[1] + v[2]) / 2.0, v[2]];
+    let side = |v: [f64; 3]| [v[0], 0.5 * (v[0] + v[1] + v[2]), 0.5 * (v[0] - v[1] + v[2]), v[2]];
     let columns: [[f64; 4]; 3] = std::array::from_fn(|x| side(std::array::from_fn(|y| f64::from(g[[y, x]]))));
     let rows: [[f64; 4]; 4] = std::array::from_fn(|y| side(columns.map(|column| column[y])));
     std::array::from_fn(|p| rows[p / 4][p % 4])
@@ -108,7 +108,7 @@ impl Winograd {
         let outputs = out / conv.groups;
         let kernels: Vec<[f32; POINTS]> = (0..out * inputs)
             .into_par_iter()
-            .map(|n| transformed(conv.weight.slice(s![n / inputs, n % inputs, .., ..])).map(|w| w as f32))
+            .map(|n| transformed(&conv.weight.slice(s![n / inputs, n % inputs, .., ..])).map(|w| w as f32))
             .collect();
         let tile = |group: usize, (first, vectors): (usize, usize)| {
             let channel = |o: usize| group * outputs + first + o;
@@ -188,6 +188,7 @@ fn transform(token: X64V4xToken, task: &Task<'_>, copy: &[f32], inputs: &mut Vec
                 }
                 *row = input_side(token, *row);
             }
+            #[allow(clippy::needless_range_loop, reason = "a column of the rows")]
             for j in 0..4 {
                 let column = input_side(token, [rows[0][j], rows[1][j], rows[2][j], rows[3][j]]);
                 for (i, v) in column.into_iter().enumerate() {
@@ -327,7 +328,7 @@ pub(super) fn magnitudes(conv: &Conv, images: usize, x_shape: Shape, x: &[f32]) 
                 let x_at = (column / 2 * 2 + x_at).checked_sub(conv.padding[1]).filter(|x| *x < x_shape.width)?;
                 Some(f64::from(x[((image * x_shape.height + y) * x_shape.width + x_at) * stored + channel].abs()))
             };
-            let weights = transformed(conv.weight.slice(s![o, i, .., ..]));
+            let weights = transformed(&conv.weight.slice(s![o, i, .., ..]));
             for (p, w) in weights.iter().enumerate() {
                 let input: f64 =
                     (0..16).map(|q| B[p / 4][q / 4] * B[p % 4][q % 4] * d(q / 4, q % 4).unwrap_or(0.0)).sum();
