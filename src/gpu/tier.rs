@@ -62,7 +62,8 @@ fn first_allowed(value: &OsStr) -> Result<usize> {
 }
 
 /// Makes functions that run a plain one, which must be `#[inline(always)]`, compiled for the instruction set of a tier. The
-/// operations are the same, and so are the bits.
+/// operations are the same, and so are the bits. A closure within is compiled for the set only where it is inlined, which one that
+/// does much is not: all tiers share it.
 macro_rules! compiled_for_tiers {
     ($($(#[$about:meta])* $visible:vis fn $name:ident($($argument:ident: $kind:ty),+ $(,)?) $(-> $result:ty)? = $plain:path;)+) => {$(
         $(#[$about])*

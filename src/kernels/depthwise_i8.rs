@@ -42,7 +42,7 @@ enum Storage {
     Native { fine: Taps, coarse: Taps, vectors: Vec<Vector> },
 }
 
-/// Weights as taps × vectors of channels. A product of two int8 fits in i16, which processors multiply faster than i32.
+/// Weights as vectors of channels × taps. A product of two int8 fits in i16, which processors multiply faster than i32.
 type Taps = Vec<[i16; LANES]>;
 
 impl Weights {
@@ -77,8 +77,10 @@ impl Weights {
         let coarse = conv.coarse.as_ref().map_or(vec![0; 4], |part| by_tap(&part.weights));
         let storage = if device.is_native() {
             let widen = |weights: &[i8]| {
-                let vectors = weights.chunks(channels).flat_map(|tap| tap.chunks(LANES));
-                vectors.map(|w| std::array::from_fn(|l| w.get(l).map_or(0, |w| i16::from(*w)))).collect()
+                let vector =
+                    |tap: &[i8], first: usize| std::array::from_fn(|l| tap.get(first + l).map_or(0, |w| i16::from(*w)));
+                let firsts = (0..channels).step_by(LANES);
+                firsts.flat_map(|first| weights.chunks(channels).map(move |tap| vector(tap, first))).collect()
             };
             let vectors = constants.channels.chunks(LANES).map(Vector::new).collect();
             Storage::Native { fine: widen(&fine), coarse: widen(&coarse), vectors }
@@ -225,36 +227,40 @@ fn row(layer: &Native<'_>, row: usize, x: &[i8], outside: &[i8], y: &mut [u32]) 
     let kernel = [layer.g.kernel_height as usize, layer.g.kernel_width as usize];
     let centre = kernel[0] / 2 * kernel[1] + kernel[1] / 2;
     let mut taps = Vec::with_capacity(kernel[0] * kernel[1]);
+    let mut sums = [vec![[0; LANES]; layer.vectors.len()], vec![[0; LANES]; layer.vectors.len()]];
     for (column, y) in y.chunks_exact_mut(words).enumerate() {
         layer.taps(row, column, x, outside, &mut taps);
-        let sums = |v: usize| {
-            let coarse = match layer.constants.coarse {
-                CoarseMode::None => [0; LANES],
-                CoarseMode::Center | CoarseMode::Diagonal => sum(&taps[centre..=centre], layer.coarse, v),
-                CoarseMode::Full => sum(&taps, layer.coarse, v),
-            };
-            [sum(&taps, layer.fine, v), coarse]
-        };
-        finish(layer.constants, layer.vectors, layer.output, sums, 0, y, 0..channels);
+        let [fine, coarse] = &mut sums;
+        sum(&taps, layer.fine, fine);
+        match layer.constants.coarse {
+            CoarseMode::None => {}
+            CoarseMode::Center | CoarseMode::Diagonal => sum(&taps[centre..=centre], layer.coarse, coarse),
+            CoarseMode::Full => sum(&taps, layer.coarse, coarse),
+        }
+        finish(layer.constants, layer.vectors, layer.output, [fine, coarse], 0, y, 0..channels);
     }
 }
 
-/// The sums over `taps` of the channels of vector v.
+/// The sums over `taps`, a vector of channels at a time.
 #[inline(always)]
-fn sum(taps: &[&[i8]], weights: &[[i16; LANES]], v: usize) -> [i32; LANES] {
-    let mut sums = [0i32; LANES];
-    for (q, weights) in taps.iter().zip(weights.chunks_exact(weights.len() / taps.len())) {
-        let q = &q[v * LANES..];
-        let mut rest = [0; LANES];
-        let q = q.first_chunk().unwrap_or_else(|| {
-            rest[..q.len()].copy_from_slice(q);
-            &rest
-        });
-        for ((sum, q), w) in sums.iter_mut().zip(q).zip(&weights[v]) {
-            *sum = sum.wrapping_add(i32::from(i16::from(*q).wrapping_mul(*w)));
+fn sum(taps: &[&[i8]], weights: &[[i16; LANES]], sums: &mut [[i32; LANES]]) {
+    for (v, (to, weights)) in sums.iter_mut().zip(weights.chunks_exact(taps.len())).enumerate() {
+        let mut sums = [0i32; LANES];
+        for (q, w) in taps.iter().zip(weights) {
+            let q = &q[v * LANES..];
+            let mut rest = [0; LANES];
+            let q = if let Some(q) = q.first_chunk() {
+                q
+            } else {
+                rest[..q.len()].copy_from_slice(q);
+                &rest
+            };
+            for l in 0..LANES {
+                sums[l] = sums[l].wrapping_add(i32::from(i16::from(q[l]).wrapping_mul(w[l])));
+            }
         }
+        *to = sums;
     }
-    sums
 }
 
 compiled_for_tiers! {

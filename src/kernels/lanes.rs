@@ -142,14 +142,14 @@ pub(super) fn accumulate<L: Lanes, const V: usize, const P: usize>(
     sums
 }
 
-/// Fills `to` from the vectors 0, 1, … of `vector`: whole ones are stored as such, without a call for each.
+/// Sets vector v of `to`, the last one as far as there is room: a whole one is stored as such, without a call.
 #[inline(always)]
-pub(super) fn write<T: Copy>(to: &mut [T], vector: impl Fn(usize) -> [T; LANES]) {
-    let (whole, rest) = to.as_chunks_mut::<LANES>();
-    for (v, to) in whole.iter_mut().enumerate() {
-        *to = vector(v);
-    }
-    if !rest.is_empty() {
-        rest.copy_from_slice(&vector(whole.len())[..rest.len()]);
+pub(super) fn put<T: Copy>(to: &mut [T], v: usize, values: &[T; LANES]) {
+    let to = &mut to[v * LANES..];
+    if let Some(to) = to.first_chunk_mut() {
+        *to = *values;
+    } else {
+        let left = to.len();
+        to.copy_from_slice(&values[..left]);
     }
 }

@@ -82,39 +82,36 @@ impl Vector {
     }
 }
 
-/// Writes what the fine and the coarse sums of a pixel's channels give: levels where there is an `output`, else totals. The
-/// sums of vector v are `sums(v)`, its constants `vectors[v]`; the channels from `first` on are values `at` of `y`.
+/// Writes what the fine and the coarse sums of a pixel's channels give, in vectors whose constants are `vectors`: levels where
+/// there is an `output`, else totals. The channels from `first` on are values `at` of `y`.
 #[inline(always)]
 pub(super) fn finish(
     constants: &Constants,
     vectors: &[Vector],
     output: Option<&Output>,
-    sums: impl Fn(usize) -> [[i32; LANES]; 2],
+    [fine, coarse]: [&[[i32; LANES]]; 2],
     first: usize,
     y: &mut [u32],
     at: Range<usize>,
 ) {
+    let sums = vectors.iter().zip(fine.iter().zip(coarse)).enumerate();
     let Some(output) = output else {
-        let y: &mut [i32] = bytemuck::cast_slice_mut(y);
-        lanes::write(&mut y[at], |v| {
-            let [fine, coarse] = sums(v);
-            vectors[v].totals(&fine, &coarse)
-        });
+        let y = &mut bytemuck::cast_slice_mut(y)[at];
+        for (v, (vector, (fine, coarse))) in sums {
+            lanes::put(y, v, &vector.totals(fine, coarse));
+        }
         return;
     };
-    let y: &mut [i8] = bytemuck::cast_slice_mut(y);
+    let y: &mut [i8] = &mut bytemuck::cast_slice_mut(y)[at];
     if constants.own_grid {
-        let channels = &constants.channels[first..];
-        lanes::write(&mut y[at], |v| {
-            let [fine, coarse] = sums(v);
-            let channel = |l| channels.get(v * LANES + l).unwrap_or(&Channel::PADDING);
-            std::array::from_fn(|l| channel(l).level_of_two(fine[l], coarse[l], output))
-        });
+        let sums = fine.as_flattened().iter().zip(coarse.as_flattened());
+        for ((level, (f, c)), channel) in y.iter_mut().zip(sums).zip(&constants.channels[first..]) {
+            *level = channel.level_of_two(*f, *c, output);
+        }
     } else {
-        lanes::write(&mut y[at], |v| {
-            let [fine, coarse] = sums(v);
-            vectors[v].levels(&fine, &coarse, output)
-        });
+        for (v, (vector, (fine, coarse))) in sums {
+            lanes::put(y, v, &vector.levels(fine, coarse, output));
+        }
     }
 }
 

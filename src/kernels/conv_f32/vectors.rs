@@ -195,6 +195,9 @@ fn finish<const V: usize, const P: usize>(
     for (row, sums) in y.chunks_exact_mut(all).zip(sums) {
         // Not max(): it would turn a NaN into 0 and hide it.
         let act = |v: f32| if relu && v < 0.0 { 0.0 } else { v };
-        lanes::write(&mut row[at..][..kept.min(V * LANES)], |v| sums[v].map(act));
+        let row = &mut row[at..][..kept.min(V * LANES)];
+        for (v, sums) in sums.iter().enumerate().take(row.len().div_ceil(LANES)) {
+            lanes::put(row, v, &sums.map(act));
+        }
     }
 }

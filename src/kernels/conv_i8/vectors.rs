@@ -201,7 +201,7 @@ fn part_of<L: Int8Lanes<N>, const N: usize, const V: usize, const P: usize>(
         }
         for p in 0..P.min(pixels - pixel) {
             let at = (pixel + p) * all + first;
-            let sums = |v: usize| [sums[0][p][v], sums[1][p][v]];
+            let sums = [sums[0][p].as_slice(), &sums[1][p]];
             finish(layer.constants, &part.constants, layer.output, sums, first, y, at..at + kept);
         }
     }
