@@ -42,7 +42,7 @@ enum Storage {
     Native { fine: Taps, coarse: Taps, vectors: Vec<Vector> },
 }
 
-/// Weights as vectors of channels × taps. A product of two int8 fits in i16, which processors multiply faster than i32.
+/// Weights as taps × vectors of channels. A product of two int8 fits in i16, which processors multiply faster than i32.
 type Taps = Vec<[i16; LANES]>;
 
 impl Weights {
@@ -77,10 +77,8 @@ impl Weights {
         let coarse = conv.coarse.as_ref().map_or(vec![0; 4], |part| by_tap(&part.weights));
         let storage = if device.is_native() {
             let widen = |weights: &[i8]| {
-                let vector =
-                    |tap: &[i8], first: usize| std::array::from_fn(|l| tap.get(first + l).map_or(0, |w| i16::from(*w)));
-                let firsts = (0..channels).step_by(LANES);
-                firsts.flat_map(|first| weights.chunks(channels).map(move |tap| vector(tap, first))).collect()
+                let vectors = weights.chunks(channels).flat_map(|tap| tap.chunks(LANES));
+                vectors.map(|w| std::array::from_fn(|l| w.get(l).map_or(0, |w| i16::from(*w)))).collect()
             };
             let vectors = constants.channels.chunks(LANES).map(Vector::new).collect();
             Storage::Native { fine: widen(&fine), coarse: widen(&coarse), vectors }
@@ -241,25 +239,47 @@ fn row(layer: &Native<'_>, row: usize, x: &[i8], outside: &[i8], y: &mut [u32]) 
     }
 }
 
-/// The sums over `taps`, a vector of channels at a time.
+/// The sums over `taps`: those of a few vectors of channels at a time stay in registers.
 #[inline(always)]
 fn sum(taps: &[&[i8]], weights: &[[i16; LANES]], sums: &mut [[i32; LANES]]) {
-    for (v, (to, weights)) in sums.iter_mut().zip(weights.chunks_exact(taps.len())).enumerate() {
-        let mut sums = [0i32; LANES];
-        for (q, w) in taps.iter().zip(weights) {
-            let q = &q[v * LANES..];
-            let mut rest = [0; LANES];
-            let q = if let Some(q) = q.first_chunk() {
-                q
-            } else {
-                rest[..q.len()].copy_from_slice(q);
-                &rest
-            };
-            for l in 0..LANES {
-                sums[l] = sums[l].wrapping_add(i32::from(i16::from(q[l]).wrapping_mul(w[l])));
-            }
+    let vectors = sums.len();
+    let (whole, left) = (taps[0].len() / LANES, taps[0].len() % LANES);
+    let mut v = 0;
+    while v + 4 <= whole {
+        sums[v..v + 4].copy_from_slice(&sum_block::<4>(taps, weights, vectors, v));
+        v += 4;
+    }
+    while v < whole {
+        sums[v..=v].copy_from_slice(&sum_block::<1>(taps, weights, vectors, v));
+        v += 1;
+    }
+    if left > 0 {
+        sums[whole] = [0; LANES];
+        for (q, w) in taps.iter().zip(weights.chunks_exact(vectors)) {
+            let mut last = [0; LANES];
+            last[..left].copy_from_slice(&q[whole * LANES..]);
+            add_products(&mut sums[whole], &last, &w[whole]);
         }
-        *to = sums;
+    }
+}
+
+/// Of B whole vectors from v on.
+#[inline(always)]
+fn sum_block<const B: usize>(taps: &[&[i8]], weights: &[[i16; LANES]], vectors: usize, v: usize) -> [[i32; LANES]; B] {
+    let mut sums = [[0; LANES]; B];
+    for (q, w) in taps.iter().zip(weights.chunks_exact(vectors)) {
+        let (q, w) = (&q.as_chunks().0[v..v + B], &w[v..v + B]);
+        for b in 0..B {
+            add_products(&mut sums[b], &q[b], &w[b]);
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn add_products(sums: &mut [i32; LANES], q: &[i8; LANES], weights: &[i16; LANES]) {
+    for l in 0..LANES {
+        sums[l] = sums[l].wrapping_add(i32::from(i16::from(q[l]).wrapping_mul(weights[l])));
     }
 }
 

@@ -99,7 +99,11 @@ pub(super) fn tiles(outputs: usize, most: usize) -> impl Iterator<Item = (usize,
 /// Vectors in registers.
 #[inline(always)]
 pub(super) fn load<L: Lanes, const V: usize>(token: L::Token, from: &[[L::Word; LANES]; V]) -> [L::Registers; V] {
-    from.each_ref().map(|from| L::load(token, from))
+    let mut registers = [L::load(token, &from[0]); V];
+    for (registers, from) in registers.iter_mut().zip(from) {
+        *registers = L::load(token, from);
+    }
+    registers
 }
 
 /// Registers as vectors.

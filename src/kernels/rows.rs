@@ -90,14 +90,14 @@ impl<W: Copy, const N: usize> Rows<W, N> {
         Self { quads: Vec::new(), pitch: 0, step: [0; 2], out_width: 1 }
     }
 
-    /// Copies what the block reads of `group`; `outside` is the padding.
+    /// Copies what the block reads of `group`; `outside` is the padding, `append` copies quads.
     #[inline(always)]
     pub(super) fn fill<X: Copy>(
         &mut self,
         block: &Block<'_, X>,
         group: usize,
         outside: [W; N],
-        words: impl Fn(X) -> [W; N],
+        append: impl Fn(&mut Vec<[W; N]>, &[X]),
     ) {
         let &Block { g, x, first, rows } = block;
         let (all, quads) = (g.in_quads as usize, g.group_in_quads as usize);
@@ -122,10 +122,10 @@ impl<W: Copy, const N: usize> Rows<W, N> {
                 self.quads.resize(self.quads.len() + left * quads, outside);
                 let from = y * width * all + group * quads;
                 if quads == all {
-                    self.quads.extend(x[from..from + inside * all].iter().map(|quad| words(*quad)));
+                    append(&mut self.quads, &x[from..from + inside * all]);
                 } else {
                     for pixel in x[from..].chunks(all).take(inside) {
-                        self.quads.extend(pixel[..quads].iter().map(|quad| words(*quad)));
+                        append(&mut self.quads, &pixel[..quads]);
                     }
                 }
             }

@@ -126,7 +126,7 @@ fn each_tile(
 ) {
     let (all, outputs) = (4 * block.g.out_quads as usize, 4 * block.g.group_out_quads as usize);
     for (index, tiles) in groups.iter().enumerate() {
-        copy.fill(block, index, [0.0; 4], |quad| quad);
+        copy.fill(block, index, [0.0; 4], Vec::extend_from_slice);
         for (first, tile) in tiles {
             run(copy, tile, Place { all, at: index * outputs + first, kept: outputs - first });
         }
@@ -153,11 +153,11 @@ fn tile_of<L: Lanes<Word = f32>, const V: usize, const P: usize>(
             let bases: [usize; P] = copy.bases(i * P, pixels);
             let start = [load::<L, V>(token, start); P];
             let sums = accumulate::<L, V, P>(token, copy.words(), &bases, run, weights, start);
-            let mut values = [[[0.0; LANES]; V]; P];
-            for (values, sums) in values.iter_mut().zip(&sums) {
-                store::<L, V>(token, sums, values);
+            for (y, sums) in y.chunks_exact_mut(place.all).zip(&sums) {
+                let mut values = [[0.0; LANES]; V];
+                store::<L, V>(token, sums, &mut values);
+                finish(relu, &values, y, place);
             }
-            finish(relu, &values, y, place);
         }
         return;
     }
@@ -170,7 +170,10 @@ fn tile_of<L: Lanes<Word = f32>, const V: usize, const P: usize>(
             let weights = &weights[row * run.length + first..][..part.length];
             let offset = row * run.pitch + first;
             for (bases, sums) in windows.iter().zip(&mut sums) {
-                let before = sums.each_ref().map(|sums| load::<L, V>(token, sums));
+                let mut before = [load::<L, V>(token, &sums[0]); P];
+                for (before, sums) in before.iter_mut().zip(&*sums) {
+                    *before = load::<L, V>(token, sums);
+                }
                 let bases = bases.map(|base| base + offset);
                 let after = accumulate::<L, V, P>(token, copy.words(), &bases, part, weights, before);
                 for (sums, after) in sums.iter_mut().zip(&after) {
@@ -180,24 +183,19 @@ fn tile_of<L: Lanes<Word = f32>, const V: usize, const P: usize>(
         }
     }
     for (y, sums) in y.chunks_mut(P * place.all).zip(&sums) {
-        finish(relu, sums, y, place);
+        for (y, sums) in y.chunks_exact_mut(place.all).zip(sums) {
+            finish(relu, sums, y, place);
+        }
     }
 }
 
-/// `y = act(sums)`.
+/// `y = act(sums)` for a pixel.
 #[inline(always)]
-fn finish<const V: usize, const P: usize>(
-    relu: bool,
-    sums: &[[[f32; LANES]; V]; P],
-    y: &mut [f32],
-    Place { all, at, kept }: Place,
-) {
-    for (row, sums) in y.chunks_exact_mut(all).zip(sums) {
-        // Not max(): it would turn a NaN into 0 and hide it.
-        let act = |v: f32| if relu && v < 0.0 { 0.0 } else { v };
-        let row = &mut row[at..][..kept.min(V * LANES)];
-        for (v, sums) in sums.iter().enumerate().take(row.len().div_ceil(LANES)) {
-            lanes::put(row, v, &sums.map(act));
-        }
+fn finish<const V: usize>(relu: bool, sums: &[[f32; LANES]; V], y: &mut [f32], Place { at, kept, .. }: Place) {
+    // Not max(): it would turn a NaN into 0 and hide it.
+    let act = |v: f32| if relu && v < 0.0 { 0.0 } else { v };
+    let y = &mut y[at..][..kept.min(V * LANES)];
+    for (v, sums) in sums.iter().enumerate().take(y.len().div_ceil(LANES)) {
+        lanes::put(y, v, &sums.map(act));
     }
 }

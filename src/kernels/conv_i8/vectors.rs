@@ -154,7 +154,7 @@ fn each_part<L: Int8Lanes<N>, const N: usize>(
     let outputs = 4 * layer.g.group_out_quads as usize;
     let outside = L::input(u32::from_le_bytes([layer.x_zero_point as u8; 4]));
     for (group, parts) in groups.iter().enumerate() {
-        copy.fill(block, group, outside, L::input);
+        copy.fill(block, group, outside, |to, quads| to.extend(quads.iter().map(|quad| L::input(*quad))));
         for part in parts {
             run(copy, part, group * outputs + part.first);
         }
