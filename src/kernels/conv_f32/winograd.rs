@@ -155,7 +155,7 @@ fn block_of(
     let Scratch { copy, inputs, products } = scratch;
     let outputs = 4 * task.g.group_out_quads as usize;
     for (index, tiles) in groups.iter().enumerate() {
-        copy.fill(&task.block, index, [0.0; 4], |quad| quad);
+        copy.fill(&task.block, index, [0.0; 4], Vec::extend_from_slice);
         transform(token, task, copy.words(), inputs);
         for (first, tile) in tiles {
             let at = index * outputs + first;
