@@ -2,7 +2,7 @@
 //! `kernels/lanes.rs` for the products.
 //!
 //! Weights lie as tiles of output channels, each `kh, kw, I, O of the tile`: a step of the innermost loop multiplies one
-//! input channel of 6 or 8 pixels by the tile's vectors. Every output is one chain of fused multiply-adds in the order of K,
+//! input channel of 5 to 8 pixels by the tile's vectors. Every output is one chain of fused multiply-adds in the order of K,
 //! from the bias on, so it depends neither on the batch nor on the block, nor on which of the two it is.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused, reason = "there are vectors nowhere else yet"))]
@@ -104,7 +104,8 @@ fn on_avx2(
     y: &mut [f32],
 ) {
     each_tile(groups, block, copy, |copy, tile, place| {
-        tile_of::<avx2::Float, 1, 6>(token, copy, block.g, tile, relu, y, place);
+        // 5: 12 vectors of sums and the operands would leave no register for the bias, and a sum would move to memory.
+        tile_of::<avx2::Float, 1, 5>(token, copy, block.g, tile, relu, y, place);
     });
 }
 
@@ -153,10 +154,13 @@ fn tile_of<L: Lanes<Word = f32>, const V: usize, const P: usize>(
             let bases: [usize; P] = copy.bases(i * P, pixels);
             let start = [load::<L, V>(token, start); P];
             let sums = accumulate::<L, V, P>(token, copy.words(), &bases, run, weights, start);
-            for (y, sums) in y.chunks_exact_mut(place.all).zip(&sums) {
-                let mut values = [[0.0; LANES]; V];
-                store::<L, V>(token, sums, &mut values);
-                finish(relu, &values, y, place);
+            // All of them first: an array of registers that a loop of unknown length walks would lie in memory from the start.
+            let mut values = [[[0.0; LANES]; V]; P];
+            for (values, sums) in values.iter_mut().zip(&sums) {
+                store::<L, V>(token, sums, values);
+            }
+            for (y, values) in y.chunks_exact_mut(place.all).zip(&values) {
+                finish(relu, values, y, place);
             }
         }
         return;
