@@ -145,5 +145,5 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     convolve(flat_group(group, groups), lane);
-    publish(lane);
+    finish(lane);
 }

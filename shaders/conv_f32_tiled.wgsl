@@ -238,5 +238,5 @@ fn main(
     store(pixel + 80u, group_first, own_quad, a5, b5);
     store(pixel + 96u, group_first, own_quad, a6, b6);
     store(pixel + 112u, group_first, own_quad, a7, b7);
-    publish(lane);
+    finish(lane);
 }

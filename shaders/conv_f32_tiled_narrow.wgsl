@@ -175,5 +175,5 @@ fn main(
     store(pixel + 40u, group_first, own_quad, a5);
     store(pixel + 48u, group_first, own_quad, a6);
     store(pixel + 56u, group_first, own_quad, a7);
-    publish(lane);
+    finish(lane);
 }

@@ -66,5 +66,5 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     convolve(flat_group(group, groups) * 64u + lane);
-    publish(lane);
+    finish(lane);
 }

@@ -31,7 +31,11 @@ use crate::model::{Conv, Shape, conv_output};
 /// What the host knows of `conv_f32.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
     name: "conv_f32",
-    source: concat!(include_str!("../../shaders/epilogue.wgsl"), include_str!("../../shaders/conv_f32.wgsl")),
+    source: concat!(
+        include_str!("../../shaders/extremes.wgsl"),
+        include_str!("../../shaders/epilogue.wgsl"),
+        include_str!("../../shaders/conv_f32.wgsl")
+    ),
     bindings: epilogue::BINDINGS,
     workgroup_size: [64, 1, 1],
     params_bytes: size_of::<Params>(),

@@ -20,7 +20,11 @@ use crate::model::Conv;
 /// What the host knows of `depthwise_f32.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
     name: "depthwise_f32",
-    source: concat!(include_str!("../../shaders/epilogue.wgsl"), include_str!("../../shaders/depthwise_f32.wgsl")),
+    source: concat!(
+        include_str!("../../shaders/extremes.wgsl"),
+        include_str!("../../shaders/epilogue.wgsl"),
+        include_str!("../../shaders/depthwise_f32.wgsl")
+    ),
     bindings: epilogue::BINDINGS,
     workgroup_size: [64, 1, 1],
     params_bytes: size_of::<Params>(),

@@ -15,7 +15,7 @@ use crate::model::Shape;
 /// What the host knows of `range.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
     name: "range",
-    source: include_str!("../../shaders/range.wgsl"),
+    source: concat!(include_str!("../../shaders/extremes.wgsl"), include_str!("../../shaders/range.wgsl")),
     bindings: &[Binding::Params, Binding::Read, Binding::ReadWrite],
     workgroup_size: [256, 1, 1],
     params_bytes: size_of::<Params>(),

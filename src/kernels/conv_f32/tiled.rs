@@ -23,6 +23,7 @@ use crate::kernels::{Check, Geometry};
 pub static SPEC: KernelSpec = KernelSpec {
     name: "conv_f32_tiled",
     source: concat!(
+        include_str!("../../../shaders/extremes.wgsl"),
         include_str!("../../../shaders/epilogue.wgsl"),
         include_str!("../../../shaders/conv_f32_tiled.wgsl")
     ),
@@ -35,6 +36,7 @@ pub static SPEC: KernelSpec = KernelSpec {
 pub static NARROW: KernelSpec = KernelSpec {
     name: "conv_f32_tiled_narrow",
     source: concat!(
+        include_str!("../../../shaders/extremes.wgsl"),
         include_str!("../../../shaders/epilogue.wgsl"),
         include_str!("../../../shaders/conv_f32_tiled_narrow.wgsl")
     ),
