@@ -145,15 +145,3 @@ pub(super) fn accumulate<L: Lanes, const V: usize, const P: usize>(
     }
     sums
 }
-
-/// Sets vector v of `to`, the last one as far as there is room: a whole one is stored as such, without a call.
-#[inline(always)]
-pub(super) fn put<T: Copy>(to: &mut [T], v: usize, values: &[T; LANES]) {
-    let to = &mut to[v * LANES..];
-    if let Some(to) = to.first_chunk_mut() {
-        *to = *values;
-    } else {
-        let left = to.len();
-        to.copy_from_slice(&values[..left]);
-    }
-}
