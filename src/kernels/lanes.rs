@@ -145,17 +145,3 @@ pub(super) fn accumulate<L: Lanes, const V: usize, const P: usize>(
     }
     sums
 }
-
-/// Sets vector v of `to`, the last one as far as there is room, in fours. Copied as a slice, whole vectors would share the last
-/// one's call of `memcpy`.
-#[inline(always)]
-pub(super) fn put<T: Copy>(to: &mut [T], v: usize, values: &[T; LANES]) {
-    let to = &mut to[v * LANES..];
-    if let Some(to) = to.first_chunk_mut() {
-        *to = *values;
-    } else {
-        for (to, four) in to.as_chunks_mut::<4>().0.iter_mut().zip(values.as_chunks().0) {
-            *to = *four;
-        }
-    }
-}

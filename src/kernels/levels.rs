@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::int8::{Channel, Constants, Output};
-use super::lanes::{self, LANES};
+use super::lanes::LANES;
 
 /// The constants of 16 output channels, each kind together.
 #[derive(Debug, Clone, Copy)]
@@ -94,11 +94,16 @@ pub(super) fn finish(
     y: &mut [u32],
     at: Range<usize>,
 ) {
-    let sums = vectors.iter().zip(fine.iter().zip(coarse)).enumerate();
+    // Whole vectors are stored as such; the rest is another call, or every vector would go by way of memory.
+    let sums = || vectors.iter().zip(fine.iter().zip(coarse));
     let Some(output) = output else {
-        let y = &mut bytemuck::cast_slice_mut(y)[at];
-        for (v, (vector, (fine, coarse))) in sums {
-            lanes::put(y, v, &vector.totals(fine, coarse));
+        let (whole, rest) = bytemuck::cast_slice_mut(y)[at].as_chunks_mut();
+        for (to, (vector, (fine, coarse))) in whole.iter_mut().zip(sums()) {
+            *to = vector.totals(fine, coarse);
+        }
+        if !rest.is_empty() {
+            let v = whole.len();
+            rest.copy_from_slice(&vectors[v].totals(&fine[v], &coarse[v])[..rest.len()]);
         }
         return;
     };
@@ -109,8 +114,13 @@ pub(super) fn finish(
             *level = channel.level_of_two(*f, *c, output);
         }
     } else {
-        for (v, (vector, (fine, coarse))) in sums {
-            lanes::put(y, v, &vector.levels(fine, coarse, output));
+        let (whole, rest) = y.as_chunks_mut();
+        for (to, (vector, (fine, coarse))) in whole.iter_mut().zip(sums()) {
+            *to = vector.levels(fine, coarse, output);
+        }
+        if !rest.is_empty() {
+            let v = whole.len();
+            rest.copy_from_slice(&vectors[v].levels(&fine[v], &coarse[v], output)[..rest.len()]);
         }
     }
 }

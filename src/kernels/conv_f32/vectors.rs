@@ -11,7 +11,7 @@ use archmage::{X64V3Token, X64V4xToken, arcane};
 
 use crate::gpu::Tier;
 use crate::kernels::Geometry;
-use crate::kernels::lanes::{self, LANES, Lanes, Tile, accumulate, load, store};
+use crate::kernels::lanes::{LANES, Lanes, Tile, accumulate, load, store, tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::lanes::{avx2, avx512};
 use crate::kernels::rows::{Block, Rows, Run, for_each_block};
@@ -61,7 +61,7 @@ impl Vectors {
             let start = |o: usize| if inside(o) { bias(group, first + o) } else { 0.0 };
             (first, Tile::new(vectors, depth, weight, start))
         };
-        let groups = (0..groups).map(|group| lanes::tiles(outputs, most).map(|at| tile(group, at)).collect());
+        let groups = (0..groups).map(|group| tiles(outputs, most).map(|at| tile(group, at)).collect());
         Some(Self { tier, groups: groups.collect() })
     }
 
@@ -196,10 +196,20 @@ fn tile_of<L: Lanes<Word = f32>, const V: usize, const P: usize>(
 /// `y = act(sums)` for a pixel.
 #[inline(always)]
 fn finish<const V: usize>(relu: bool, sums: &[[f32; LANES]; V], y: &mut [f32], Place { at, kept, .. }: Place) {
-    // Not max(): it would turn a NaN into 0 and hide it.
-    let act = |v: f32| if relu && v < 0.0 { 0.0 } else { v };
-    let y = &mut y[at..][..kept.min(V * LANES)];
-    for (v, sums) in sums.iter().enumerate().take(y.len().div_ceil(LANES)) {
-        lanes::put(y, v, &sums.map(act));
+    let (whole, rest) = y[at..][..kept.min(V * LANES)].as_chunks_mut::<LANES>();
+    let last = &sums.as_flattened()[LANES * whole.len()..];
+    for (to, sums) in whole.iter_mut().zip(sums) {
+        for (to, sum) in to.iter_mut().zip(sums) {
+            *to = act(relu, *sum);
+        }
     }
+    for (to, sum) in rest.iter_mut().zip(last) {
+        *to = act(relu, *sum);
+    }
+}
+
+/// Not `max`: it would turn a NaN into 0 and hide it.
+#[inline(always)]
+fn act(relu: bool, v: f32) -> f32 {
+    if relu && v < 0.0 { 0.0 } else { v }
 }
