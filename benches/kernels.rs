@@ -10,10 +10,10 @@ use common::table::{Table, milliseconds, number};
 use common::{Speed, Timer, device, speed};
 use ndarray::{Array1, Array4};
 use repquant::Result;
-use repquant::gpu::{Buffer, Device, Recorder};
+use repquant::device::{Buffer, Device, Recorder};
 use repquant::kernels::{
     Epilogue, Geometry, Random, binary_i8, conv_f32, conv_i8, depthwise_f32, depthwise_i8, dequantize, dequantize_acc,
-    gather_i8, move_i8, normalize, pool_f32, pool_i8, quantize_activation, quantize_input, window_i8,
+    gather_i8, move_i8, normalize, global_pool_f32, global_pool_i8, quantize_activation, quantize_input, pool_i8,
 };
 use repquant::model::{
     Axis, Coarse, CoarseScale, Conv, Multiplier, Pool, PoolKind, QBinary, QConv, QParams, Rearrange, RearrangeKind,
@@ -197,12 +197,12 @@ fn elementwise(bench: &mut Bench<'_>) {
     let (channels, words) = (images * LAST.padded_channels(), images * LAST.pixels() * LAST.padded_channels());
     let (float, packed) = (bench.floats(words), bench.levels(words / 4));
     let (real, levels) = (bench.empty(channels), bench.empty(channels / 4));
-    bench.other(&format!("pool_f32 {LAST}"), words + channels, |rec| {
-        pool_f32::dispatch(rec, images, LAST, &float, &real)
+    bench.other(&format!("global_pool_f32 {LAST}"), words + channels, |rec| {
+        global_pool_f32::dispatch(rec, images, LAST, &float, &real)
     });
     let multiplier = Multiplier { multiplier: 1 << 30, right_shift: 36 };
-    bench.other(&format!("pool_i8 {LAST}"), (words + channels) / 4, |rec| {
-        pool_i8::dispatch(rec, images, LAST, 0, multiplier, &OUTPUT, &packed, &levels)
+    bench.other(&format!("global_pool_i8 {LAST}"), (words + channels) / 4, |rec| {
+        global_pool_i8::dispatch(rec, images, LAST, 0, multiplier, &OUTPUT, &packed, &levels)
     });
 }
 
@@ -225,9 +225,9 @@ fn between(bench: &mut Bench<'_>) {
 
     for kind in [PoolKind::Max, PoolKind::Average] {
         let pool = Pool { kind, kernel: [3; 2], stride: [2; 2], padding: [1; 4], ceil: false };
-        let windows = window_i8::Windows::new(device, pool, &[multiplier; 9], WIDE).expect("the device has memory");
-        bench.other(&format!("window_i8 {kind:?} 3×3/2 {WIDE}"), words + words / 4, |rec| {
-            window_i8::dispatch(rec, images, &windows, 0, &OUTPUT, &a, &y)
+        let windows = pool_i8::Windows::new(device, pool, &[multiplier; 9], WIDE).expect("the device has memory");
+        bench.other(&format!("pool_i8 {kind:?} 3×3/2 {WIDE}"), words + words / 4, |rec| {
+            pool_i8::dispatch(rec, images, &windows, 0, &OUTPUT, &a, &y)
         });
     }
 

@@ -10,7 +10,7 @@ use common::peaks::{Bound, PeakTable};
 use common::table::{Table, number, percent, target};
 use common::{Speed, Timer, device, median, speed};
 use repquant::exec::{FloatNet, Int8Net, Keep};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::model::Graph;
 use repquant::quantize::SplitMode;
 

@@ -14,7 +14,7 @@ use common::table::{Table, milliseconds, number, percent, target};
 use common::{Speed, Timer, device, median, seconds, speed};
 use rayon::prelude::*;
 use repquant::calibrate::calibrate;
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::images::{BatchOptions, Batches, Item};
 use repquant::kernels::{COUNT_WORDS, Extent, Random, State, coarsen, error_sums, histogram, power, range};
 use repquant::model::{Decode, Graph, Op, Preprocessing, QParams, Shape};

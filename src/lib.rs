@@ -17,7 +17,7 @@
 //! | evaluate | [`mod@evaluate`] | [`evaluate::Evaluation`]: accuracy, agreement, SQNR of each layer |
 //! | export, report | [`export`], [`report`] | files, tables, JSON |
 //!
-//! [`pipeline`] has them in order. [`gpu`] is a device (a wgpu adapter, or native code), [`kernels`] what runs there,
+//! [`pipeline`] has them in order. [`device`] is a device (a wgpu adapter, or native code), [`kernels`] what runs there,
 //! [`exec`] a whole network.
 
 #[cfg(not(target_endian = "little"))]
@@ -38,7 +38,7 @@ pub mod fuse;
 
 pub mod images;
 
-pub mod gpu;
+pub mod device;
 pub mod kernels;
 
 pub mod exec;

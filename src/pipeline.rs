@@ -7,7 +7,7 @@ use crate::calibrate::{self, Calibration};
 use crate::evaluate::{self, Contender, Evaluation};
 use crate::exec;
 use crate::fuse;
-use crate::gpu::Device;
+use crate::device::Device;
 use crate::images::{Batch, Waited};
 use crate::load::{self, LoadOptions};
 use crate::model::{Graph, QuantizedGraph};

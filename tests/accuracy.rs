@@ -8,7 +8,7 @@ use common::{read_json, test_data};
 use repquant::calibrate::Calibration;
 use repquant::evaluate::Evaluation;
 use repquant::exec::{FloatNet, Keep};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::images::{Batch, BatchOptions, Batches, Dataset};
 use repquant::load::LoadOptions;
 use repquant::model::{Graph, Support};

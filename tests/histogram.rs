@@ -6,7 +6,7 @@ use common::devices;
 use ndarray::Array2;
 use repquant::ErrorKind;
 use repquant::calibrate::{ActivationStats, BINS, Collector, POWER_BINS};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::kernels::Random;
 use repquant::model::Shape;
 

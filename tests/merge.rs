@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array4};
 use repquant::exec::{FloatNet, Keep};
 use repquant::fuse::merge;
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{

@@ -7,7 +7,7 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage, TypeInner};
-use repquant::gpu::{Binding, ENTRY_POINT, KernelSpec};
+use repquant::device::{Binding, ENTRY_POINT, KernelSpec};
 use repquant::kernels::{self, State};
 
 fn parse(spec: &KernelSpec) -> (Module, ModuleInfo) {

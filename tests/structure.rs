@@ -9,7 +9,7 @@ const ORDER: &[&[&str]] = &[
     &["load"],
     &["fuse"],
     &["images"],
-    &["gpu"],
+    &["device"],
     &["kernels"],
     &["exec"],
     &["calibrate"],

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use repquant::Result;
-use repquant::gpu::{Backends, Device, DeviceChoice, DeviceKind, Recorder};
+use repquant::device::{Backends, Device, DeviceChoice, DeviceKind, Recorder};
 
 /// Names the device that a bench runs on: what `--device` takes, or `adapter`. Default: the Cpu device.
 const DEVICE_VARIABLE: &str = "REPQUANT_BENCH_DEVICE";

@@ -8,7 +8,7 @@ use repquant::Result;
 use repquant::calibrate::{Calibration, calibrate};
 use repquant::exec::{FloatNet, Int8Net};
 use repquant::fuse::fuse;
-use repquant::gpu::{Device, Recorder};
+use repquant::device::{Device, Recorder};
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::load::{InputDescription, LoadOptions, load};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use repquant::gpu::{Binding, Device, KernelSpec};
+use repquant::device::{Binding, Device, KernelSpec};
 use repquant::kernels::Random;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
@@ -128,7 +128,7 @@ fn gpu_loads(device: &Device, speed: Speed) -> [Load<'_>; 3] {
     let (from, to) = (from.expect("the device has memory"), to.expect("the device has memory"));
     let quads = words / 4;
     let copy = move |times| {
-        let groups = repquant::gpu::groups_for(quads, 64);
+        let groups = repquant::device::groups_for(quads, 64);
         repeat(device, times, |rec| rec.run(&COPY, &[quads as u32, 0, 0, 0], &[&from, &to], groups));
     };
     let (f32_chains, int8_chains) = (Box::new(arithmetic(&MULTIPLY_ADD)), Box::new(arithmetic(&DOT)));

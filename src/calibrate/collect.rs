@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::{ActivationStats, POWER_BINS};
 use crate::exec;
-use crate::gpu::{Buffer, Device, Readback, Recorder};
+use crate::device::{Buffer, Device, Readback, Recorder};
 use crate::kernels::{self, Extent, Row, State, coarsen, histogram, power, range};
 use crate::model::Shape;
 use crate::{Error, Result};

@@ -3,7 +3,7 @@
 use super::{Calibration, Collector};
 use crate::Result;
 use crate::exec::{FloatNet, Keep};
-use crate::gpu::Device;
+use crate::device::Device;
 use crate::images::Batch;
 use crate::model::{Graph, NodeId};
 use crate::progress::{Event, Progress, Stage};

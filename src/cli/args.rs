@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::input_args::InputArgs;
 use crate::export::onnx::{Format, InputForm};
-use crate::gpu::{Backends, DeviceChoice};
+use crate::device::{Backends, DeviceChoice};
 use crate::load::{self, LoadOptions};
 use crate::model::{Decode, Support};
 use crate::quantize::{Granularity, QuantizeOptions, SplitMode};

@@ -7,7 +7,7 @@ use super::session::{Session, print};
 use crate::demo::{self, images, images::Split};
 use crate::exec::{Int8Net, Keep};
 use crate::fuse::fuse;
-use crate::gpu::{Backends, Device, adapters};
+use crate::device::{Backends, Device, adapters};
 use crate::images::Batch;
 use crate::load::{self, Description};
 use crate::model::QuantizedGraph;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::session::{Session, print, print_json};
 use crate::Result;
-use crate::gpu::{AdapterInfo, Device, DeviceChoice, DeviceInfo, adapters};
+use crate::device::{AdapterInfo, Device, DeviceChoice, DeviceInfo, adapters};
 use crate::report::columns;
 
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::gpu::Device;
+use crate::device::Device;
 use crate::output::Output;
 use crate::profile::{Profile, Summary};
 use crate::{Error, Result};

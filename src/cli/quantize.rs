@@ -8,7 +8,7 @@ use super::profiling::Files;
 use super::session::{Reading, Session, batches, calibration_set, evaluation_set, note_decoding};
 use crate::calibrate::{Calibration, stats_file};
 use crate::evaluate::Evaluation;
-use crate::gpu::{Device, DeviceChoice};
+use crate::device::{Device, DeviceChoice};
 use crate::images::Dataset;
 use crate::model::Graph;
 use crate::pipeline::{Made, Pipeline, Variant, load_and_fuse};

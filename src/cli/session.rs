@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::args::{Common, OutputArgs, ProfileArgs};
 use super::bars::Bars;
 use super::profiling::{Files, Profiling};
-use crate::gpu::Device;
+use crate::device::Device;
 use crate::images::{BatchOptions, Batches, Dataset, Skipped};
 use crate::model::Preprocessing;
 use crate::output::Output;

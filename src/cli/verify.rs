@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::session::{Session, print, print_json};
-use crate::gpu::{Device, DeviceChoice, DeviceInfo};
+use crate::device::{Device, DeviceChoice, DeviceInfo};
 use crate::kernels;
 use crate::progress::{Event, Progress, Stage};
 use crate::report::columns;

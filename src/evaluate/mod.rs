@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use run::Networks;
 
 use crate::exec;
-use crate::gpu::Device;
+use crate::device::Device;
 use crate::images::Batch;
 use crate::model::{Graph, Output, QuantizedGraph, class_count};
 use crate::progress::{Event, Progress, Stage};

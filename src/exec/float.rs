@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::plan::{Activations, Keep, Reads, float_words};
 use super::real::RealLayer;
-use crate::gpu::{Buffer, Device, Recorder};
+use crate::device::{Buffer, Device, Recorder};
 use crate::images::Batch;
 use crate::kernels::{Extent, Row, normalize, range};
 use crate::model::{Graph, NodeId, Op, Shape};

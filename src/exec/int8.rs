@@ -9,7 +9,7 @@ use self::form::Form;
 use self::step::{Operand, Step};
 use super::float::check_batch;
 use super::plan::{Activations, Keep, Reads, int8_words, scratch_words};
-use crate::gpu::{Buffer, Device, Recorder};
+use crate::device::{Buffer, Device, Recorder};
 use crate::images::Batch;
 use crate::kernels::quantize_input;
 use crate::model::{NodeId, QuantizedGraph, Shape};

@@ -5,7 +5,7 @@ mod int8;
 mod plan;
 mod real;
 
-use crate::gpu::Device;
+use crate::device::Device;
 
 pub use float::FloatNet;
 pub use int8::Int8Net;

@@ -1,6 +1,6 @@
 //! Which buffer holds which activation, and how many images fit.
 
-use crate::gpu::{Buffer, Device};
+use crate::device::{Buffer, Device};
 use crate::model::{Graph, NodeId, Output, QNode, QOp, QuantizedGraph, Shape};
 use crate::{Error, Result};
 

@@ -1,9 +1,9 @@
 //! Operations in f32, prepared for a device: the steps of a float network, and the float islands of a quantized one.
 
-use crate::gpu::{Buffer, Device, Recorder};
+use crate::device::{Buffer, Device, Recorder};
 use crate::kernels::{
-    Epilogue, Geometry, Row, activation_f32, binary_f32, concat_f32, conv_f32, depthwise_f32, gather_f32, pool_f32,
-    resize_f32, softmax_f32, window_f32,
+    Epilogue, Geometry, Row, activation_f32, binary_f32, concat_f32, conv_f32, depthwise_f32, gather_f32, global_pool_f32,
+    resize_f32, softmax_f32, pool_f32,
 };
 use crate::model::{Activation, Axis, Binary, Conv, Linear, Op, Pool, Shape, joined};
 use crate::{Error, Result};
@@ -90,7 +90,7 @@ impl RealLayer {
             Self::Conv(conv) => conv.record(rec, images, inputs[0], y, None),
             Self::GlobalAveragePool => {
                 let (shape, x) = inputs[0];
-                rec.kernel(pool_f32::SPEC.name, 0, |rec| pool_f32::dispatch(rec, images, shape, x, y))
+                rec.kernel(global_pool_f32::SPEC.name, 0, |rec| global_pool_f32::dispatch(rec, images, shape, x, y))
             }
             Self::Activation(function) => {
                 let (shape, x) = inputs[0];
@@ -104,8 +104,8 @@ impl RealLayer {
             }
             Self::Pool(pool) => {
                 let (shape, x) = inputs[0];
-                let work = |rec: &mut Recorder<'_>| window_f32::dispatch(rec, images, shape, pool, x, y);
-                rec.kernel(window_f32::SPEC.name, 0, work)
+                let work = |rec: &mut Recorder<'_>| pool_f32::dispatch(rec, images, shape, pool, x, y);
+                rec.kernel(pool_f32::SPEC.name, 0, work)
             }
             Self::Rearrange(places) => {
                 let work = |rec: &mut Recorder<'_>| gather_f32::dispatch(rec, images, places, inputs[0].1, y);

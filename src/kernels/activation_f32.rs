@@ -10,7 +10,7 @@ use super::conv_cases::activation;
 use super::exp::exp;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::{Activation, Shape};
 
 /// What the host knows of `activation_f32.wgsl`.

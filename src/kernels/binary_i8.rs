@@ -9,7 +9,7 @@ use super::cases::{compare, packed_pixels};
 use super::int8::Output;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::{Multiplier, QBinary, Shape, broadcast};
 
 /// What the host knows of `binary_i8.wgsl`.

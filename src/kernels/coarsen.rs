@@ -7,7 +7,7 @@
 use super::state::{BINS, COUNT_WORDS, MIN_EXPONENT, State};
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder};
 
 /// What the host knows of `coarsen.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {

@@ -12,7 +12,7 @@ use ndarray::{Array1, Array4};
 use super::conv_f32::{other_terms, reference};
 use super::{Check, Epilogue, Extent, Random, Row, State, range};
 use crate::Result;
-use crate::gpu::{Buffer, Device, Recorder};
+use crate::device::{Buffer, Device, Recorder};
 use crate::model::{Conv, Shape, conv_output};
 
 /// A convolution to compare.

@@ -25,7 +25,7 @@ use super::epilogue::{self, Epilogue, Params};
 use super::variants::{self, LayerShape, Variant};
 use super::{Check, Geometry, Random, ungrouped};
 use crate::Result;
-use crate::gpu::{Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Conv, Shape, conv_output};
 
 /// What the host knows of `conv_f32.wgsl`.

@@ -18,7 +18,7 @@ use super::int8::{Channel, CoarseMode, Constants};
 use super::variants::{self, LayerShape, Variant};
 use super::{Geometry, ungrouped};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::QConv;
 
 pub use super::int8::{Output, Params};

@@ -14,7 +14,7 @@ pub use super::conv_f32::reference;
 use super::epilogue::{self, Epilogue, Params};
 use super::{Check, Geometry, Random};
 use crate::Result;
-use crate::gpu::{Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
+use crate::device::{Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::Conv;
 
 /// What the host knows of `depthwise_f32.wgsl`.

@@ -11,7 +11,7 @@ use super::int8::{CoarseMode, Constants};
 use super::lanes::LANES;
 use super::levels::{Vector, finish};
 use super::{Check, Geometry, Random};
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::QConv;
 use crate::{Error, Result};
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 
 /// What the host knows of `dequantize.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {

@@ -8,7 +8,7 @@
 use super::state::{Extent, State};
 use super::{Geometry, range};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, Recorder};
+use crate::device::{Binding, Buffer, Device, Recorder};
 use crate::model::Shape;
 
 /// Bindings of the f32 convolutions: x, weights, bias, y, states.

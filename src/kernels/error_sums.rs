@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::state::Extent;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers};
 use crate::model::Shape;
 
 /// What the host knows of `error_sums.wgsl`.

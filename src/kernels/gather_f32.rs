@@ -10,7 +10,7 @@ use super::conv_cases::activation;
 use super::places::places;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Rearrange, RearrangeKind, Shape};
 
 /// What the host knows of `gather_f32.wgsl`.

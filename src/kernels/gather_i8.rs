@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::cases::{compare, packed_pixels};
 use super::places::places;
 use super::{Check, Random};
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Rearrange, RearrangeKind, Shape};
 use crate::{Error, Result};
 

@@ -11,7 +11,7 @@ use super::state::{BINS, COUNT_WORDS, Extent, State, magnitude, uneven};
 use super::tally::tally;
 use super::{Check, Random, coarsen, range};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, Tier};
 use crate::model::Shape;
 
 /// What the host knows of `histogram.wgsl`.

@@ -35,8 +35,8 @@ mod levels;
 pub mod move_i8;
 pub mod normalize;
 mod places;
-pub mod pool_f32;
-pub mod pool_i8;
+pub mod global_pool_f32;
+pub mod global_pool_i8;
 pub mod power;
 pub mod quantize_activation;
 pub mod quantize_input;
@@ -48,8 +48,8 @@ pub mod softmax_f32;
 mod state;
 mod tally;
 mod variants;
-pub mod window_f32;
-pub mod window_i8;
+pub mod pool_f32;
+pub mod pool_i8;
 
 pub use check::{Check, Random};
 pub use epilogue::{Epilogue, Params as FloatParams, Row};
@@ -58,7 +58,7 @@ pub use state::{BINS, COUNT_WORDS, Extent, MIN_EXPONENT, State};
 pub use variants::{TILED, Tile, Variant};
 
 use crate::Result;
-use crate::gpu::{Device, KernelSpec};
+use crate::device::{Device, KernelSpec};
 
 /// A kernel, or a further variant of one, and the function that compares it with its twin on a device.
 #[derive(Debug)]
@@ -83,8 +83,8 @@ pub static ALL: &[Kernel] = &[
     Kernel { spec: &conv_f32::tiled::SPEC, verify: conv_f32::tiled::verify },
     Kernel { spec: &conv_f32::tiled::NARROW, verify: conv_f32::tiled::verify_narrow },
     Kernel { spec: &depthwise_f32::SPEC, verify: depthwise_f32::verify },
+    Kernel { spec: &global_pool_f32::SPEC, verify: global_pool_f32::verify },
     Kernel { spec: &pool_f32::SPEC, verify: pool_f32::verify },
-    Kernel { spec: &window_f32::SPEC, verify: window_f32::verify },
     Kernel { spec: &activation_f32::SPEC, verify: activation_f32::verify },
     Kernel { spec: &binary_f32::SPEC, verify: binary_f32::verify },
     Kernel { spec: &gather_f32::SPEC, verify: gather_f32::verify },
@@ -96,8 +96,8 @@ pub static ALL: &[Kernel] = &[
     Kernel { spec: &conv_i8::tiled::SPEC, verify: conv_i8::tiled::verify },
     Kernel { spec: &conv_i8::tiled::NARROW, verify: conv_i8::tiled::verify_narrow },
     Kernel { spec: &depthwise_i8::SPEC, verify: depthwise_i8::verify },
+    Kernel { spec: &global_pool_i8::SPEC, verify: global_pool_i8::verify },
     Kernel { spec: &pool_i8::SPEC, verify: pool_i8::verify },
-    Kernel { spec: &window_i8::SPEC, verify: window_i8::verify },
     Kernel { spec: &binary_i8::SPEC, verify: binary_i8::verify },
     Kernel { spec: &move_i8::SPEC, verify: move_i8::verify },
     Kernel { spec: &gather_i8::SPEC, verify: gather_i8::verify },

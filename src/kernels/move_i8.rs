@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::cases::{compare, packed_pixels};
 use super::{Check, Random};
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Axis, QParams, Shape, Table, joined};
 use crate::{Error, Result};
 

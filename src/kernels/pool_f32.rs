@@ -1,7 +1,7 @@
-//! Global average pooling in f32: `y[n, c] = f · Σ x[n, p, c]` over the pixels p, `f = 1 / pixels` rounded once.
+//! Pooling over windows in f32: the largest value or the mean of each ([`Pool`]).
 //!
-//! NHWC with channels in fours, padded channels 0. Every device adds the pixels in their order, so a result does not
-//! depend on the batch. A multiplication, because WGSL's division may be wrong by 2.5 units in the last place.
+//! NHWC with channels in fours, padded channels 0. A mean is the sum in the order of rows and columns divided by the
+//! [divisor](Pool::window).
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use super::conv_cases::activation;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
-use crate::model::Shape;
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::model::{Pool, PoolKind, Shape};
 
 /// What the host knows of `pool_f32.wgsl`.
 pub static SPEC: KernelSpec = KernelSpec {
@@ -27,97 +27,165 @@ pub static SPEC: KernelSpec = KernelSpec {
 pub struct Params {
     /// Images in the batch.
     pub images: u32,
-    /// Pixels of an image.
-    pub pixels: u32,
+    /// Input rows and columns.
+    pub x_sides: [u32; 2],
     /// Channels in fours.
     pub quads: u32,
-    /// 1 / pixels.
-    pub factor: f32,
+    /// Output rows and columns.
+    pub y_sides: [u32; 2],
+    /// Rows and columns of a window.
+    pub kernel: [u32; 2],
+    /// Vertical and horizontal stride.
+    pub stride: [u32; 2],
+    /// Padding above and left.
+    pub padding: [u32; 2],
+    /// Rows and columns of the image with all its padding.
+    pub padded: [u32; 2],
+    /// 0 the largest, 1 the mean of the image's values, 2 the mean with padding.
+    pub kind: u32,
+    /// Fills the struct to 64 bytes.
+    pub unused: u32,
 }
 
-/// Records `y = mean(x)` for `images` activations of shape `x_shape`; y has `padded_channels` words an image.
+/// Records the pooling of `images` activations of shape `x_shape`.
 ///
 /// # Errors
 /// If the device failed.
 ///
 /// # Panics
-/// If a buffer is too small for these sizes: an error of the caller, not of the input.
-pub fn dispatch(rec: &mut Recorder<'_>, images: usize, x_shape: Shape, x: &Buffer, y: &Buffer) -> Result<()> {
-    let (pixels, channels) = (x_shape.pixels(), x_shape.padded_channels());
-    assert!(x.len() >= images * pixels * channels && y.len() >= images * channels, "pool_f32: buffer sizes");
-    assert!(pixels > 0, "pool_f32: the mean of nothing");
-    let factor = (1.0 / pixels as f64) as f32;
+/// If a buffer is too short: an error of the caller.
+pub fn dispatch(
+    rec: &mut Recorder<'_>,
+    images: usize,
+    x_shape: Shape,
+    pool: &Pool,
+    x: &Buffer,
+    y: &Buffer,
+) -> Result<()> {
+    let y_shape = pool.output(x_shape);
+    let words = |shape: Shape| images * shape.pixels() * shape.padded_channels();
+    assert!(x.len() >= words(x_shape) && y.len() >= words(y_shape), "pool_f32: buffer sizes");
     if rec.is_native() {
         let (x, mut y) = (x.host(), y.host_mut());
-        native(pixels, channels, factor, cast_slice(&x), cast_slice_mut(&mut y[..images * channels]));
+        native(x_shape, pool, cast_slice(&x), cast_slice_mut(&mut y[..words(y_shape)]));
         return Ok(());
     }
-    let quads = channels / 4;
-    let params = Params { images: images as u32, pixels: pixels as u32, quads: quads as u32, factor };
-    rec.run(&SPEC, &params, &[x, y], groups_for(images * quads, SPEC.workgroup_size[0]))
+    let both = |sides: [usize; 2]| sides.map(|side| side as u32);
+    let [top, left, bottom, right] = pool.padding;
+    let params = Params {
+        images: images as u32,
+        x_sides: both([x_shape.height, x_shape.width]),
+        quads: x_shape.padded_channels() as u32 / 4,
+        y_sides: both([y_shape.height, y_shape.width]),
+        kernel: both(pool.kernel),
+        stride: both(pool.stride),
+        padding: both([top, left]),
+        padded: both([x_shape.height + top + bottom, x_shape.width + left + right]),
+        kind: match pool.kind {
+            PoolKind::Max => 0,
+            PoolKind::Average => 1,
+            PoolKind::AverageWithPadding => 2,
+        },
+        unused: 0,
+    };
+    rec.run(&SPEC, &params, &[x, y], groups_for(words(y_shape) / 4, SPEC.workgroup_size[0]))
 }
 
-/// All channels of an image at once; parallel over images.
-fn native(pixels: usize, channels: usize, factor: f32, x: &[f32], y: &mut [f32]) {
-    x.par_chunks_exact(pixels * channels).zip(y.par_chunks_exact_mut(channels)).for_each(|(x, y)| {
-        y.fill(0.0);
-        for x in x.chunks_exact(channels) {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y += x;
+/// Row by row of the output, in parallel.
+fn native(x_shape: Shape, pool: &Pool, x: &[f32], y: &mut [f32]) {
+    let (y_shape, channels) = (pool.output(x_shape), x_shape.padded_channels());
+    y.par_chunks_exact_mut(y_shape.width * channels).enumerate().for_each(|(row, y)| {
+        let (image, row) = (row / y_shape.height, row % y_shape.height);
+        let (rows, of_rows) = pool.window(x_shape.height, 0, row);
+        for (column, y) in y.chunks_exact_mut(channels).enumerate() {
+            let (columns, of_columns) = pool.window(x_shape.width, 1, column);
+            let largest = pool.kind == PoolKind::Max;
+            y.fill(if largest { f32::MIN } else { 0.0 });
+            for r in rows.clone() {
+                let from = (image * x_shape.height + r) * x_shape.width;
+                for x in x[(from + columns.start) * channels..(from + columns.end) * channels].chunks_exact(channels) {
+                    for (y, x) in y.iter_mut().zip(x) {
+                        if !largest {
+                            *y += x;
+                        } else if *x > *y || x.is_nan() {
+                            *y = *x;
+                        }
+                    }
+                }
             }
-        }
-        for y in y {
-            *y *= factor;
+            if !largest {
+                let divisor = (of_rows * of_columns) as f32;
+                for y in y {
+                    *y /= divisor;
+                }
+            }
         }
     });
 }
 
-/// The twin: for each output its value in f64 and the mean of `|x|`.
-pub fn reference(images: usize, x_shape: Shape, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
-    let (pixels, channels) = (x_shape.pixels(), x_shape.padded_channels());
-    let mean = |at: usize, of: fn(f64) -> f64| {
-        let (image, c) = (at / channels, at % channels);
-        (0..pixels).map(|p| of(f64::from(x[(image * pixels + p) * channels + c]))).sum::<f64>() / pixels as f64
-    };
-    (0..images * channels).map(|at| (mean(at, |v| v), mean(at, f64::abs))).unzip()
+/// The twin, in f64: each value, and the mean of the magnitudes.
+pub fn reference(images: usize, x_shape: Shape, pool: &Pool, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let (y_shape, channels) = (pool.output(x_shape), x_shape.padded_channels());
+    let (mut values, mut magnitudes) = (Vec::new(), Vec::new());
+    for at in 0..images * y_shape.pixels() {
+        let (image, row, column) = (at / y_shape.pixels(), at / y_shape.width % y_shape.height, at % y_shape.width);
+        let (rows, of_rows) = pool.window(x_shape.height, 0, row);
+        let (columns, of_columns) = pool.window(x_shape.width, 1, column);
+        for c in 0..channels {
+            let place = |(r, q): (usize, usize)| ((image * x_shape.height + r) * x_shape.width + q) * channels + c;
+            let window: Vec<f64> = rows
+                .clone()
+                .flat_map(|r| columns.clone().map(move |q| (r, q)))
+                .map(|at| f64::from(x[place(at)]))
+                .collect();
+            let share = 1.0 / (of_rows * of_columns) as f64;
+            values.push(match pool.kind {
+                PoolKind::Max => window.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                _ => window.iter().sum::<f64>() * share,
+            });
+            magnitudes.push(window.iter().map(|v| v.abs()).sum::<f64>() * share);
+        }
+    }
+    (values, magnitudes)
 }
 
-/// Compares with the twin. Each value is rounded in at most `pixels − 1` additions (the first is to 0), once by the
-/// factor's own rounding and once in the product: `|error| ≤ γ · mean|x|`, γ for `pixels + 1` roundings, at most
-/// `(pixels + 2) · 2^−24` (as in `conv_cases`), and what may be flushed to 0. Each image of a batch is also compared with
-/// the same image alone, to the bit.
+/// Compares with the twin: maxima are exact (but what may be flushed to 0); a mean of n values is rounded in n additions and in a division that WGSL
+/// allows 2.5 units in the last place.
 ///
 /// # Errors
 /// If the device failed.
 pub fn verify(device: &Device) -> Result<Vec<Check>> {
-    let mut random = Random::new(4);
+    let mut random = Random::new(25);
     let mut checks = Vec::new();
-    for (images, shape) in [
-        (1, Shape::new(1, 1, 1)),
-        (3, Shape::new(3, 2, 1)),
-        (3, Shape::new(7, 5, 3)),
-        (1, Shape::new(64, 7, 7)),
-        (3, Shape::new(130, 9, 8)),
-    ] {
-        let (n, x_image) = (shape.padded_channels(), shape.pixels() * shape.padded_channels());
-        let x = activation(&mut random, images, shape);
-        let run = |images: usize, x: &[f32]| -> Result<Vec<u32>> {
-            let y = device.upload(&vec![f32::NAN.to_bits(); images * n], "y")?;
+    let cases = [
+        ([7, 9, 8], [3, 3], [2, 2], [1; 4], false),
+        ([4, 12, 12], [5, 5], [1, 1], [2; 4], false),
+        ([1, 6, 7], [2, 3], [2, 1], [0; 4], true),
+        ([13, 5, 4], [3, 2], [2, 2], [0, 1, 2, 0], true),
+        ([130, 8, 8], [2, 2], [2, 2], [0; 4], false),
+    ];
+    for (i, ([channels, height, width], kernel, stride, padding, ceil)) in cases.into_iter().enumerate() {
+        for kind in [PoolKind::Max, PoolKind::Average, PoolKind::AverageWithPadding] {
+            let (images, x_shape) = ([1, 3][i % 2], Shape::new(channels, height, width));
+            let pool = Pool { kind, kernel, stride, padding, ceil };
+            let x = activation(&mut random, images, x_shape);
+            let (expected, magnitudes) = reference(images, x_shape, &pool, &x);
+            let y = device.upload(&vec![f32::NAN.to_bits(); expected.len()], "y")?;
             let mut rec = device.recorder();
-            dispatch(&mut rec, images, shape, &device.upload(cast_slice(x), "x")?, &y)?;
+            dispatch(&mut rec, images, x_shape, &pool, &device.upload(cast_slice(&x), "x")?, &y)?;
             rec.submit()?;
-            device.read(&y, images * n)
-        };
-        let (expected, magnitudes) = reference(images, shape, &x);
-        let terms = shape.pixels() as f64;
-        let bound = |m: f64| (terms + 2.0) * f64::from(f32::EPSILON) / 2.0 * m + terms * f64::from(f32::MIN_POSITIVE);
-        // Padded channels are exactly 0.
-        let bounds: Vec<f64> = magnitudes.iter().map(|m| if *m == 0.0 { 0.0 } else { bound(*m) }).collect();
-        let got = run(images, &x)?;
-        checks.push(Check::close(format!("{images}×{shape}"), &expected, &bounds, cast_slice(&got)));
-        let alone: Vec<u32> =
-            x.chunks_exact(x_image).map(|x| run(1, x)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-        checks.push(Check::exact(format!("{images}×{shape}: each image alone"), &alone, &got));
+            let terms = (kernel[0] * kernel[1]) as f64;
+            let unit = f64::from(f32::EPSILON) / 2.0;
+            let bound = |m: &f64| match kind {
+                _ if *m == 0.0 => 0.0,
+                PoolKind::Max => f64::from(f32::MIN_POSITIVE),
+                _ => (terms + 6.0) * unit * m + terms * f64::from(f32::MIN_POSITIVE),
+            };
+            let bounds: Vec<f64> = magnitudes.iter().map(bound).collect();
+            let name =
+                format!("{images}×{x_shape}, {kind:?} over {kernel:?} by {stride:?}, padding {padding:?}, ceil {ceil}");
+            checks.push(Check::close(name, &expected, &bounds, cast_slice(&device.read(&y, y.len())?)));
+        }
     }
     Ok(checks)
 }

@@ -10,7 +10,7 @@ use super::state::{Extent, INFINITY_BITS, magnitude, uneven};
 use super::tally::tally;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, Tier};
 use crate::model::Shape;
 
 /// What the host knows of `power.wgsl`.

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, Tier, compiled_for_tiers, groups_for};
 use crate::model::QParams;
 
 /// What the host knows of `quantize_activation.wgsl`.

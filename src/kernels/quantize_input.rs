@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::QParams;
 
 /// What the host knows of `quantize_input.wgsl`.

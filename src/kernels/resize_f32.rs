@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::conv_cases::activation;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Coordinates, Resize, Shape};
 
 /// What the host knows of `resize_f32.wgsl`.

@@ -9,7 +9,7 @@ use super::conv_cases::activation;
 use super::exp::exp;
 use super::{Check, Random};
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::model::{Axis, Shape};
 
 /// What the host knows of `softmax_f32.wgsl`.

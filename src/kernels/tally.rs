@@ -6,7 +6,7 @@
 use archmage::prelude::*;
 
 use super::state::{INFINITY_BITS, magnitude};
-use crate::gpu::{Tier, compiled_for_tiers};
+use crate::device::{Tier, compiled_for_tiers};
 
 /// Values of a block, at least, if there are so many: their slots stay in the first cache.
 const BLOCK: usize = 1024;

@@ -6,7 +6,7 @@
 //! must not depend on how images are put together.
 
 use super::{conv_f32, conv_i8};
-use crate::gpu::{AdapterInfo, Device, KernelSpec};
+use crate::device::{AdapterInfo, Device, KernelSpec};
 
 /// How a kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

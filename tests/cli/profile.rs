@@ -40,8 +40,8 @@ fn check(bench: &Bench, report: &Value) {
     };
     for layer in &layers {
         let last = layer == layers.last().unwrap();
-        assert!(ran(&["normalize", "conv_f32", "pool_f32"], layer) >= 1, "{layer}");
-        assert!(ran(&["quantize_input", "conv_i8", "pool_i8"], layer) >= 2, "{layer}");
+        assert!(ran(&["normalize", "conv_f32", "global_pool_f32"], layer) >= 1, "{layer}");
+        assert!(ran(&["quantize_input", "conv_i8", "global_pool_i8"], layer) >= 2, "{layer}");
         for kernel in ["coarsen", "histogram", "power", "error_sums"] {
             assert_eq!(ran(&[kernel], layer) >= 1, !last, "{kernel}, {layer}");
         }

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use repquant::gpu::{AdapterInfo, Backends, Device, adapters};
+use repquant::device::{AdapterInfo, Backends, Device, adapters};
 use serde_json::Value;
 
 /// Says that the test at hand leaves something out. The harness hides what a passing test prints with `eprintln!`; this

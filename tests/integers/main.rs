@@ -13,7 +13,7 @@ use build::{Build, q};
 use ndarray::Array3;
 use reference::{Value, words};
 use repquant::exec::{Int8Net, Keep};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{

@@ -2,7 +2,7 @@
 
 use repquant::exec::{Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, quantized};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::model::{QOp, QuantizedGraph};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use repquant::exec::{FloatNet, Keep};
 use repquant::export::onnx::{self, InputForm};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::load::onnx::read_bytes;
 use repquant::model::{Graph, Shape};
 use serde::Deserialize;

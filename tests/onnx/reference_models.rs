@@ -4,7 +4,7 @@ use std::path::Path;
 
 use repquant::calibrate::Calibration;
 use repquant::export::onnx::{Format, InputForm, float, quantized};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::images::{Batch, BatchOptions, Batches, Dataset};
 use repquant::load::LoadOptions;
 use repquant::model::{Graph, Support};

@@ -2,7 +2,7 @@
 
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::model::{Interpolation, Op, Preprocessing, QOp, QuantizedGraph, Support};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};

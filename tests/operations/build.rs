@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array3, Array4};
 use repquant::exec::{FloatNet, Keep};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{Conv, Decode, Graph, Interpolation, Node, NodeId, Op, Output, Preprocessing, Shape};

@@ -11,7 +11,7 @@ use build::{Builder, batch, compare};
 use common::devices;
 use ndarray::{Array1, Array2, Array3};
 use repquant::exec::{FloatNet, Keep};
-use repquant::gpu::Device;
+use repquant::device::Device;
 use repquant::kernels::Random;
 use repquant::model::{
     Activation, Axis, Binary, Coordinates, Linear, NodeId, Op, Output, Pool, PoolKind, Rearrange, RearrangeKind,

@@ -2,11 +2,11 @@
 
 use super::form::{Form, levels_of};
 use crate::exec::real::RealLayer;
-use crate::gpu::{Buffer, Device, Recorder};
+use crate::device::{Buffer, Device, Recorder};
 use crate::kernels::dequantize_acc::Factors;
 use crate::kernels::{
-    Geometry, binary_i8, conv_i8, depthwise_i8, dequantize, dequantize_acc, gather_i8, move_i8, pool_i8,
-    quantize_activation, quantize_input, window_i8,
+    Geometry, binary_i8, conv_i8, depthwise_i8, dequantize, dequantize_acc, gather_i8, move_i8, global_pool_i8,
+    quantize_activation, quantize_input, pool_i8,
 };
 use crate::model::{Axis, CoarseScale, Multiplier, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph, Shape, Table};
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ pub(super) enum Step {
         output: conv_i8::Output,
     },
     Window {
-        windows: window_i8::Windows,
+        windows: pool_i8::Windows,
         zero_point: i32,
         output: conv_i8::Output,
     },
@@ -125,7 +125,7 @@ impl Step {
                 if node.op.passes_levels() {
                     same_levels(&input(0)?, &stored()?)?;
                 }
-                let windows = window_i8::Windows::new(device, *pool, multipliers, one(inputs)?)?;
+                let windows = pool_i8::Windows::new(device, *pool, multipliers, one(inputs)?)?;
                 Self::Window { windows, zero_point: input(0)?.zero_point, output: output()? }
             }
             QOp::Rearrange(rearrange) => {
@@ -181,8 +181,8 @@ impl Step {
             }
             Self::GlobalAveragePool { multiplier, zero_point, output } => {
                 let Operand { shape, buffer } = first()?;
-                rec.kernel(pool_i8::SPEC.name, 0, |rec| {
-                    pool_i8::dispatch(rec, images, shape, *zero_point, *multiplier, output, buffer, y.buffer)
+                rec.kernel(global_pool_i8::SPEC.name, 0, |rec| {
+                    global_pool_i8::dispatch(rec, images, shape, *zero_point, *multiplier, output, buffer, y.buffer)
                 })
             }
             Self::Binary { binary, zero_points: [z_a, z_b], output } => {
@@ -198,8 +198,8 @@ impl Step {
             }
             Self::Window { windows, zero_point, output } => {
                 let x = first()?.buffer;
-                rec.kernel(window_i8::SPEC.name, 0, |rec| {
-                    window_i8::dispatch(rec, images, windows, *zero_point, output, x, y.buffer)
+                rec.kernel(pool_i8::SPEC.name, 0, |rec| {
+                    pool_i8::dispatch(rec, images, windows, *zero_point, output, x, y.buffer)
                 })
             }
             Self::Rearrange { places, zero_point } => {

@@ -13,7 +13,7 @@
 
 use super::{CASES, verify_variant};
 use crate::Result;
-use crate::gpu::{Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::kernels::conv_cases::{Case, case};
 use crate::kernels::epilogue::{self, Epilogue, Params};
 use crate::kernels::variants::{self, Variant};

@@ -9,7 +9,7 @@
 
 use archmage::{X64V3Token, X64V4xToken, arcane};
 
-use crate::gpu::Tier;
+use crate::device::Tier;
 use crate::kernels::Geometry;
 use crate::kernels::lanes::{LANES, Lanes, Tile, accumulate, load, store, tiles};
 #[cfg(target_arch = "x86_64")]

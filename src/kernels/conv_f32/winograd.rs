@@ -26,7 +26,7 @@ use archmage::prelude::*;
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
-use crate::gpu::Tier;
+use crate::device::Tier;
 use crate::kernels::Geometry;
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::lanes::avx512::Float;

@@ -15,7 +15,7 @@
 use super::Params;
 use super::verify::verify_tiled;
 use crate::Result;
-use crate::gpu::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
+use crate::device::{Binding, Buffer, Device, KernelSpec, Recorder, groups_for};
 use crate::kernels::Check;
 use crate::kernels::variants::{self, Variant};
 

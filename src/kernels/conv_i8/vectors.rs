@@ -11,7 +11,7 @@ use archmage::{X64V3Token, X64V4xToken, arcane};
 use ndarray::Array4;
 
 use super::{CoarseMode, Constants, Geometry, Output};
-use crate::gpu::Tier;
+use crate::device::Tier;
 use crate::kernels::lanes::{Int8Lanes, LANES, Tile, accumulate, load, store, tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::lanes::{avx2, avx512};

@@ -3,7 +3,7 @@
 use super::native::Kind;
 use super::{Geometry, Weights, dispatch, dispatch_accumulators, reference, reference_totals};
 use crate::Result;
-use crate::gpu::{Device, Tier};
+use crate::device::{Device, Tier};
 use crate::kernels::cases::{Case, Plan, SPLITS, compare};
 use crate::kernels::variants::Variant;
 use crate::kernels::{Check, Random};

@@ -67,7 +67,7 @@ fn first_allowed(value: &OsStr) -> Result<usize> {
 macro_rules! compiled_for_tiers {
     ($($(#[$about:meta])* $visible:vis fn $name:ident($($argument:ident: $kind:ty),+ $(,)?) $(-> $result:ty)? = $plain:path;)+) => {$(
         $(#[$about])*
-        $visible fn $name(tier: $crate::gpu::Tier, $($argument: $kind),+) $(-> $result)? {
+        $visible fn $name(tier: $crate::device::Tier, $($argument: $kind),+) $(-> $result)? {
             #[archmage::arcane]
             fn avx512(_: archmage::X64V4xToken, $($argument: $kind),+) $(-> $result)? {
                 $plain($($argument),+)
@@ -78,9 +78,9 @@ macro_rules! compiled_for_tiers {
             }
             match tier {
                 #[cfg(target_arch = "x86_64")]
-                $crate::gpu::Tier::Avx512(token) => avx512(token, $($argument),+),
+                $crate::device::Tier::Avx512(token) => avx512(token, $($argument),+),
                 #[cfg(target_arch = "x86_64")]
-                $crate::gpu::Tier::Avx2(token) => avx2(token, $($argument),+),
+                $crate::device::Tier::Avx2(token) => avx2(token, $($argument),+),
                 _ => $plain($($argument),+),
             }
         }
