@@ -13,7 +13,7 @@ use repquant::Result;
 use repquant::device::{Buffer, Device, Recorder};
 use repquant::kernels::{
     Epilogue, Geometry, Random, binary_i8, conv_f32, conv_i8, depthwise_f32, depthwise_i8, dequantize, dequantize_acc,
-    gather_i8, move_i8, normalize, global_pool_f32, global_pool_i8, quantize_activation, quantize_input, pool_i8,
+    gather_i8, global_pool_f32, global_pool_i8, move_i8, normalize, pool_i8, quantize_activation, quantize_input,
 };
 use repquant::model::{
     Axis, Coarse, CoarseScale, Conv, Multiplier, Pool, PoolKind, QBinary, QConv, QParams, Rearrange, RearrangeKind,

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use networks::{Ready, alternate, calibration, images, int8};
+use repquant::device::{Backends, Device, DeviceChoice};
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::fuse::fuse;
-use repquant::device::{Backends, Device, DeviceChoice};
 use repquant::load::{LoadOptions, load};
 use repquant::quantize::SplitMode;
 use repquant::{Error, Result};

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::calibrate::{self, Calibration};
+use crate::device::Device;
 use crate::evaluate::{self, Contender, Evaluation};
 use crate::exec;
 use crate::fuse;
-use crate::device::Device;
 use crate::images::{Batch, Waited};
 use crate::load::{self, LoadOptions};
 use crate::model::{Graph, QuantizedGraph};

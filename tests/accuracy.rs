@@ -6,9 +6,9 @@ use std::path::Path;
 
 use common::{read_json, test_data};
 use repquant::calibrate::Calibration;
+use repquant::device::Device;
 use repquant::evaluate::Evaluation;
 use repquant::exec::{FloatNet, Keep};
-use repquant::device::Device;
 use repquant::images::{Batch, BatchOptions, Batches, Dataset};
 use repquant::load::LoadOptions;
 use repquant::model::{Graph, Support};

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use common::{adapter, devices, test_data};
 use repquant::calibrate::calibrate;
+use repquant::device::{Backends, Device};
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::fuse::fuse;
-use repquant::device::{Backends, Device};
 use repquant::images::{Batch, BatchOptions, Batches, Dataset};
 use repquant::kernels::normalize;
 use repquant::load::{LoadOptions, load};

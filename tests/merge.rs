@@ -1,9 +1,9 @@
 //! Branches and chains of a graph become one convolution each, and the network stays the same function.
 
 use ndarray::{Array1, Array4};
+use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::fuse::merge;
-use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use super::{ActivationStats, POWER_BINS};
-use crate::exec;
 use crate::device::{Buffer, Device, Readback, Recorder};
+use crate::exec;
 use crate::kernels::{self, Extent, Row, State, coarsen, histogram, power, range};
 use crate::model::Shape;
 use crate::{Error, Result};

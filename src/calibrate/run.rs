@@ -2,8 +2,8 @@
 
 use super::{Calibration, Collector};
 use crate::Result;
-use crate::exec::{FloatNet, Keep};
 use crate::device::Device;
+use crate::exec::{FloatNet, Keep};
 use crate::images::Batch;
 use crate::model::{Graph, NodeId};
 use crate::progress::{Event, Progress, Stage};

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::input_args::InputArgs;
-use crate::export::onnx::{Format, InputForm};
 use crate::device::{Backends, DeviceChoice};
+use crate::export::onnx::{Format, InputForm};
 use crate::load::{self, LoadOptions};
 use crate::model::{Decode, Support};
 use crate::quantize::{Granularity, QuantizeOptions, SplitMode};

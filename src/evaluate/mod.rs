@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 
 use run::Networks;
 
-use crate::exec;
 use crate::device::Device;
+use crate::exec;
 use crate::images::Batch;
 use crate::model::{Graph, Output, QuantizedGraph, class_count};
 use crate::progress::{Event, Progress, Stage};

@@ -2,8 +2,8 @@
 
 use super::{Contender, Evaluation, Fidelity};
 use crate::Result;
-use crate::exec::{FloatNet, Int8Net, Keep};
 use crate::device::{Buffer, Device, Readback, Recorder};
+use crate::exec::{FloatNet, Int8Net, Keep};
 use crate::images::Batch;
 use crate::kernels::{Extent, error_sums};
 use crate::model::{Activation, Graph, NodeId, Op, Output, QuantizedGraph};

@@ -2,8 +2,8 @@
 
 use crate::device::{Buffer, Device, Recorder};
 use crate::kernels::{
-    Epilogue, Geometry, Row, activation_f32, binary_f32, concat_f32, conv_f32, depthwise_f32, gather_f32, global_pool_f32,
-    resize_f32, softmax_f32, pool_f32,
+    Epilogue, Geometry, Row, activation_f32, binary_f32, concat_f32, conv_f32, depthwise_f32, gather_f32,
+    global_pool_f32, pool_f32, resize_f32, softmax_f32,
 };
 use crate::model::{Activation, Axis, Binary, Conv, Linear, Op, Pool, Shape, joined};
 use crate::{Error, Result};

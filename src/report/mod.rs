@@ -8,8 +8,8 @@ pub use table::{columns, layer_table, output_table, result_table, throughput_lin
 
 use serde::Serialize;
 
-use crate::evaluate::{Evaluation, Fidelity, OutputFidelity};
 use crate::device::DeviceInfo;
+use crate::evaluate::{Evaluation, Fidelity, OutputFidelity};
 use crate::model::{Graph, QNode, QuantizedGraph};
 use crate::profile::Summary;
 

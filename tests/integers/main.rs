@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use build::{Build, q};
 use ndarray::Array3;
 use reference::{Value, words};
-use repquant::exec::{Int8Net, Keep};
 use repquant::device::Device;
+use repquant::exec::{Int8Net, Keep};
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{

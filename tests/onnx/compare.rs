@@ -1,8 +1,8 @@
 //! What this program computes, beside what ONNX Runtime does.
 
+use repquant::device::Device;
 use repquant::exec::{Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, quantized};
-use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::model::{QOp, QuantizedGraph};
 

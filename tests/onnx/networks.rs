@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use repquant::calibrate::calibrate;
+use repquant::device::Device;
 use repquant::evaluate::{Contender, Fidelity, evaluate};
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized as written};
 use repquant::export::safetensors::to_bytes;
-use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::load::LoadOptions;

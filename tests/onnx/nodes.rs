@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::export::onnx::{self, InputForm};
-use repquant::device::Device;
 use repquant::load::onnx::read_bytes;
 use repquant::model::{Graph, Shape};
 use serde::Deserialize;

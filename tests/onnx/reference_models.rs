@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use repquant::calibrate::Calibration;
-use repquant::export::onnx::{Format, InputForm, float, quantized};
 use repquant::device::Device;
+use repquant::export::onnx::{Format, InputForm, float, quantized};
 use repquant::images::{Batch, BatchOptions, Batches, Dataset};
 use repquant::load::LoadOptions;
 use repquant::model::{Graph, Support};

@@ -1,8 +1,8 @@
 //! A small network with every kind of layer.
 
+use repquant::device::Device;
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized};
-use repquant::device::Device;
 use repquant::images::Batch;
 use repquant::model::{Interpolation, Op, Preprocessing, QOp, QuantizedGraph, Support};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};

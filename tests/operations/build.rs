@@ -1,8 +1,8 @@
 //! Small graphs in the making, and their comparison with the plain executor.
 
 use ndarray::{Array1, Array3, Array4};
-use repquant::exec::{FloatNet, Keep};
 use repquant::device::Device;
+use repquant::exec::{FloatNet, Keep};
 use repquant::images::Batch;
 use repquant::kernels::Random;
 use repquant::model::{Conv, Decode, Graph, Interpolation, Node, NodeId, Op, Output, Preprocessing, Shape};

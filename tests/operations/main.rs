@@ -10,8 +10,8 @@ mod reference;
 use build::{Builder, batch, compare};
 use common::devices;
 use ndarray::{Array1, Array2, Array3};
-use repquant::exec::{FloatNet, Keep};
 use repquant::device::Device;
+use repquant::exec::{FloatNet, Keep};
 use repquant::kernels::Random;
 use repquant::model::{
     Activation, Axis, Binary, Coordinates, Linear, NodeId, Op, Output, Pool, PoolKind, Rearrange, RearrangeKind,

@@ -1,12 +1,12 @@
 //! One node of a quantized network, prepared for a device.
 
 use super::form::{Form, levels_of};
-use crate::exec::real::RealLayer;
 use crate::device::{Buffer, Device, Recorder};
+use crate::exec::real::RealLayer;
 use crate::kernels::dequantize_acc::Factors;
 use crate::kernels::{
-    Geometry, binary_i8, conv_i8, depthwise_i8, dequantize, dequantize_acc, gather_i8, move_i8, global_pool_i8,
-    quantize_activation, quantize_input, pool_i8,
+    Geometry, binary_i8, conv_i8, depthwise_i8, dequantize, dequantize_acc, gather_i8, global_pool_i8, move_i8,
+    pool_i8, quantize_activation, quantize_input,
 };
 use crate::model::{Axis, CoarseScale, Multiplier, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph, Shape, Table};
 use crate::{Error, Result};
