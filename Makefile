@@ -13,7 +13,7 @@ demo:
 test:
 	./scripts/ensure-vulkan.sh
 	python=$$(./scripts/test-python.sh) && REPQUANT_PYTHON=$$python REPQUANT_REQUIRE_ADAPTER=1 cargo test
-	REPQUANT_REQUIRE_ADAPTER=1 REPQUANT_SHADER_CHECKS=1 cargo test --test kernels
+	REPQUANT_REQUIRE_ADAPTER=1 REPQUANT_SHADER_CHECKS=1 cargo test --test main kernels::
 
 check:
 	cargo fmt --check

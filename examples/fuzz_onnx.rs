@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example fuzz_onnx -- SECONDS [SEED]
 //!
-//! It starts from the small files of `tests/load/onnx_cases.safetensors`. A file that makes it fail is written to
+//! It starts from the small files of `tests/main/load/onnx_cases.safetensors`. A file that makes it fail is written to
 //! `fuzz_onnx.onnx`, and the exit code is 1.
 
 use std::process::ExitCode;
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         eprintln!("usage: fuzz_onnx SECONDS [SEED]");
         return ExitCode::from(2);
     };
-    let cases = SafeTensors::deserialize(include_bytes!("../tests/load/onnx_cases.safetensors")).expect("whole cases");
+    let cases = SafeTensors::deserialize(include_bytes!("../tests/main/load/onnx_cases.safetensors")).expect("whole cases");
     let files: Vec<Vec<u8>> = cases
         .tensors()
         .iter()

@@ -31,10 +31,10 @@ any_file() {
 have_adapter() {
     have_files || return 1
     if [ -z "${built:-}" ]; then
-        cargo test --test devices --no-run || exit 1
+        cargo test --test main --no-run || exit 1
         built=yes
     fi
-    answer=$(REPQUANT_REQUIRE_ADAPTER=1 cargo test --quiet --test devices every_listed_adapter_opens 2>&1)
+    answer=$(REPQUANT_REQUIRE_ADAPTER=1 cargo test --quiet --test main devices::every_listed_adapter_opens 2>&1)
 }
 
 if have_adapter; then

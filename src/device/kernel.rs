@@ -23,7 +23,7 @@ pub enum Binding {
     ReadWrite,
 }
 
-/// A WGSL kernel as the host knows it. `tests/shaders.rs` checks it against the shader with naga.
+/// A WGSL kernel as the host knows it. `tests/main/shaders.rs` checks it against the shader with naga.
 #[derive(Debug)]
 pub struct KernelSpec {
     /// File stem of the shader and name in messages.

@@ -28,7 +28,7 @@ pub struct Tile {
     pub variant: Variant,
     /// The direct variant.
     pub direct: &'static KernelSpec,
-    /// Workgroup memory it has, bytes; `tests/shaders.rs` checks it.
+    /// Workgroup memory it has, bytes; `tests/main/shaders.rs` checks it.
     pub workgroup_bytes: u32,
     /// Least subgroup size of an adapter, 0 for one that has none.
     least_subgroup: u32,

@@ -1,7 +1,7 @@
 //! Bad input is normal: one clear message, the right exit code, no panic, nothing half-written.
 
 use super::Bench;
-use super::checkpoints::{Checkpoint, description_json};
+use super::common::checkpoints::{Checkpoint, description_json};
 
 const QUANTIZE: &str = "quantize m.safetensors --images calib -o out.safetensors";
 

@@ -1,7 +1,7 @@
 //! Outputs are checked before any work starts.
 
 use super::Bench;
-use super::checkpoints::{Checkpoint, description_json};
+use super::common::checkpoints::{Checkpoint, description_json};
 
 #[test]
 fn outputs_that_cannot_be() {

@@ -3,10 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[allow(dead_code, reason = "the loader's tests use the rest")]
-#[path = "../common/checkpoints.rs"]
-mod checkpoints;
-
 mod adapter;
 mod bad_input;
 mod bad_output;
@@ -22,8 +18,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use checkpoints::{Checkpoint, description_json};
 use serde_json::Value;
+
+use common::checkpoints::{Checkpoint, description_json};
 
 /// A folder with a small model and images, in which commands are run on the Cpu device.
 struct Bench {

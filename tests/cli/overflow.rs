@@ -1,7 +1,7 @@
 //! Networks whose numbers grow beyond f32: the run stops and says where.
 
 use super::Bench;
-use super::checkpoints::Checkpoint;
+use super::common::checkpoints::Checkpoint;
 
 /// A `RepVGG` in which channel 0 of `stage2.0`, a sum of 54 products and positive, exceeds the largest f32.
 pub(super) fn infinite_activation() -> Checkpoint {

@@ -1,6 +1,11 @@
-//! What several test programs need.
+//! What several tests need.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub(crate) mod checkpoints;
+pub(crate) mod network;
+pub(crate) mod reference;
+pub(crate) mod timm;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! A plain f64 forward pass of a float graph: nothing shared with the library's kernels.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
 use ndarray::{Array1, Array3, ArrayD, Axis, Slice, Zip, concatenate};
 use rayon::prelude::*;
 use repquant::model::{

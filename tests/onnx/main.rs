@@ -3,13 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[allow(dead_code, reason = "the tests of `quantize` use the rest")]
-#[path = "../quantize/fixtures.rs"]
-mod fixtures;
-
-#[path = "../common/reference.rs"]
-mod reference;
-
 mod compare;
 mod networks;
 mod nodes;

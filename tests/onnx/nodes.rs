@@ -12,8 +12,7 @@ use repquant::load::onnx::read_bytes;
 use repquant::model::{Graph, Shape};
 use serde::Deserialize;
 
-use crate::common::{devices, skipped};
-use crate::reference;
+use crate::common::{devices, reference, skipped};
 
 /// How far a result may be from the expected one, as a part of the largest.
 const TOLERANCE: f64 = 1e-5;

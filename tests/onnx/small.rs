@@ -8,8 +8,8 @@ use repquant::model::{Interpolation, Op, Preprocessing, QOp, QuantizedGraph, Sup
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};
 
+use crate::common::network::{Random, network, statistics};
 use crate::compare::{assert_same_integers, levels, planes};
-use crate::fixtures::{Random, network, statistics};
 use crate::runtime::Runtime;
 
 /// Pictures of noise.

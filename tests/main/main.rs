@@ -1,0 +1,22 @@
+//! The library: each stage by itself, and what the stages do together.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod accuracy;
+mod devices;
+mod histogram;
+mod images;
+mod integers;
+mod kernels;
+mod load;
+mod merge;
+mod operations;
+mod quantize;
+mod report;
+mod scaled;
+mod shaders;
+mod statistics;
+mod structure;
+mod threshold;
+mod timm;

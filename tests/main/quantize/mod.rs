@@ -1,0 +1,13 @@
+//! Quantization: the split, the search, integer requantization, whole graphs and their files.
+
+mod auto;
+mod branched;
+mod decisions;
+mod file;
+mod file_ops;
+mod golden;
+mod graph;
+mod plain;
+mod random;
+mod requantize;
+mod search;
