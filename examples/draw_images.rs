@@ -2,10 +2,14 @@
 //!
 //! `cargo run --release --example draw_images -- DIR train|calibration|evaluation COUNT`
 
+#[path = "../src/bin/repquant/drawings/mod.rs"]
+#[allow(dead_code, reason = "the command uses the rest")]
+mod drawings;
+
 use std::path::Path;
 use std::process::ExitCode;
 
-use repquant::demo::images::{Split, write_folder};
+use drawings::folder::{split_of, write_folder};
 use repquant::{Error, Result};
 
 fn run(arguments: &[String]) -> Result<()> {
@@ -14,7 +18,7 @@ fn run(arguments: &[String]) -> Result<()> {
             .hint("for example: draw_images /tmp/drawings evaluation 100"));
     };
     let count = count.parse().map_err(|e| Error::usage(format!("{count}: is not a count")).because(e))?;
-    write_folder(Path::new(dir), Split::from_name(split)?, count)
+    write_folder(Path::new(dir), split_of(split)?, count)
 }
 
 fn main() -> ExitCode {

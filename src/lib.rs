@@ -56,9 +56,4 @@ pub mod report;
 
 pub mod pipeline;
 
-pub mod demo;
-
-#[cfg(feature = "binary")]
-pub mod cli;
-
 pub use error::{Error, ErrorKind, Result};

@@ -3,14 +3,14 @@
 use super::args::EvaluateArgs;
 use super::profiling::Files;
 use super::session::{Reading, Session, batches, evaluation_set, note_decoding};
-use crate::evaluate::{Contender, evaluate};
-use crate::exec;
-use crate::export::{self, FileKind};
-use crate::load::onnx::is_onnx;
-use crate::model::{Decode, Graph, Preprocessing, QOp, QuantizedGraph};
-use crate::pipeline::{load_and_fuse, paced, timed};
-use crate::report::{Images, Report, ResultRow, Seconds, Throughput, layer_rows, peak_memory_bytes};
-use crate::{Error, Result};
+use repquant::evaluate::{Contender, evaluate};
+use repquant::exec;
+use repquant::export::{self, FileKind};
+use repquant::load::onnx::is_onnx;
+use repquant::model::{Decode, Graph, Preprocessing, QOp, QuantizedGraph};
+use repquant::pipeline::{load_and_fuse, paced, timed};
+use repquant::report::{Images, Report, ResultRow, Seconds, Throughput, layer_rows, peak_memory_bytes};
+use repquant::{Error, Result};
 
 /// What is measured.
 enum Model {

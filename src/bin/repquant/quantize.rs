@@ -6,15 +6,15 @@ use super::args::QuantizeArgs;
 use super::model_output::ModelOutput;
 use super::profiling::Files;
 use super::session::{Reading, Session, batches, calibration_set, evaluation_set, note_decoding};
-use crate::calibrate::{Calibration, stats_file};
-use crate::device::{Device, DeviceChoice};
-use crate::evaluate::Evaluation;
-use crate::images::Dataset;
-use crate::model::Graph;
-use crate::pipeline::{Made, Pipeline, Variant, load_and_fuse};
-use crate::quantize::{QuantizeOptions, SplitMode};
-use crate::report::{Images, Report, ResultRow, Seconds, layer_rows, peak_memory_bytes};
-use crate::{Error, Result};
+use repquant::calibrate::{Calibration, stats_file};
+use repquant::device::{Device, DeviceChoice};
+use repquant::evaluate::Evaluation;
+use repquant::images::Dataset;
+use repquant::model::Graph;
+use repquant::pipeline::{Made, Pipeline, Variant, load_and_fuse};
+use repquant::quantize::{QuantizeOptions, SplitMode};
+use repquant::report::{Images, Report, ResultRow, Seconds, layer_rows, peak_memory_bytes};
+use repquant::{Error, Result};
 
 /// The network that is written.
 const CHOSEN: &str = "quantized";

@@ -9,10 +9,10 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::device::Device;
-use crate::output::Output;
-use crate::profile::{Profile, Summary};
-use crate::{Error, Result};
+use repquant::device::Device;
+use repquant::output::Output;
+use repquant::profile::{Profile, Summary};
+use repquant::{Error, Result};
 
 /// A profile that is being taken.
 pub(super) struct Profiling {

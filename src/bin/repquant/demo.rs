@@ -1,21 +1,23 @@
 //! `repquant demo`.
 
+mod network;
+
 use super::args::DemoArgs;
 use super::profiling::Files;
 use super::quantize::report;
 use super::session::{Session, print};
-use crate::demo::{self, images, images::Split};
-use crate::device::{Backends, Device, adapters};
-use crate::exec::{Int8Net, Keep};
-use crate::fuse::fuse;
-use crate::images::Batch;
-use crate::load::{self, Description};
-use crate::model::QuantizedGraph;
-use crate::pipeline::{Made, Pipeline, Variant, timed};
-use crate::quantize::{QuantizeOptions, SplitMode};
-use crate::report::{Images, SecondDevice, Seconds};
-use crate::threshold::RangeOptions;
-use crate::{Error, Result};
+use crate::drawings::{self, Split};
+use repquant::device::{Backends, Device, adapters};
+use repquant::exec::{Int8Net, Keep};
+use repquant::fuse::fuse;
+use repquant::images::Batch;
+use repquant::load::{self, Description};
+use repquant::model::QuantizedGraph;
+use repquant::pipeline::{Made, Pipeline, Variant, timed};
+use repquant::quantize::{QuantizeOptions, SplitMode};
+use repquant::report::{Images, SecondDevice, Seconds};
+use repquant::threshold::RangeOptions;
+use repquant::{Error, Result};
 
 /// Images that are run on a second device.
 const REPEATED: usize = 64;
@@ -25,8 +27,8 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
     session.begin_profile(&args.profile, &Files { inputs: Vec::new(), output: None, force: None })?;
     let mut seconds = Seconds::default();
     let graph = timed("load", &mut seconds.load, || {
-        let description = Description::from_json(demo::description())?;
-        fuse(&load::from_bytes("repvgg-demo", demo::checkpoint(), &description)?)
+        let description = Description::from_json(network::description())?;
+        fuse(&load::from_bytes("repvgg-demo", network::checkpoint(), &description)?)
     })?;
     let device = session.device()?;
     if device.is_native() && adapters(session.common.backends()).is_empty() {
@@ -37,7 +39,7 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
     let mut pipeline = Pipeline::new(&device, &graph, None, seconds, &session.bars)?;
     let batch_size = pipeline.batch_size;
 
-    let mut drawn = images::batches(Split::Calibration, args.limit as usize, batch_size);
+    let mut drawn = drawings::batches(Split::Calibration, args.limit as usize, batch_size);
     let calibration = pipeline.calibrate(&mut drawn, Some(args.limit.into()))?;
     let mut made = Vec::new();
     for (name, bits, split) in [
@@ -50,7 +52,7 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
         let variant = Variant { name: name.into(), ranges: RangeOptions::default(), weights };
         made.push(pipeline.quantize(&calibration, variant)?);
     }
-    let mut drawn = images::batches(Split::Evaluation, args.eval_limit as usize, batch_size);
+    let mut drawn = drawings::batches(Split::Evaluation, args.eval_limit as usize, batch_size);
     let evaluations = pipeline.evaluate(&made, "quantized", &mut drawn, Some(args.eval_limit.into()))?;
 
     let counts = Images { calibration: calibration.images, evaluation: args.eval_limit.into(), skipped: 0 };
@@ -66,7 +68,7 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
         print(&format!(
             "A RepVGG of {} blocks, trained on pictures that this program draws ({} classes), quantized on {} of them\nand evaluated on {} others.\n\n",
             graph.nodes.len() - 3,
-            images::CLASSES.len(),
+            drawings::CLASSES.len(),
             args.limit,
             args.eval_limit
         ))?;
@@ -105,7 +107,7 @@ fn repeat(device: &Device, backends: Backends, made: &[Made]) -> Result<Option<S
     } else {
         Device::cpu()
     };
-    let Some(batch) = images::batches(Split::Evaluation, REPEATED, REPEATED).next().transpose()? else {
+    let Some(batch) = drawings::batches(Split::Evaluation, REPEATED, REPEATED).next().transpose()? else {
         return Ok(None);
     };
     let Some(chosen) = made.iter().find(|m| m.variant.name == "quantized") else { return Ok(None) };

@@ -11,13 +11,13 @@ use serde::Serialize;
 use super::args::{Common, OutputArgs, ProfileArgs};
 use super::bars::Bars;
 use super::profiling::{Files, Profiling};
-use crate::device::Device;
-use crate::images::{BatchOptions, Batches, Dataset, Skipped};
-use crate::model::Preprocessing;
-use crate::output::Output;
-use crate::profile::Summary;
-use crate::report::{self, Images, Pace, Report};
-use crate::{Error, Result};
+use repquant::device::Device;
+use repquant::images::{BatchOptions, Batches, Dataset, Skipped};
+use repquant::model::Preprocessing;
+use repquant::output::Output;
+use repquant::profile::Summary;
+use repquant::report::{self, Images, Pace, Report};
+use repquant::{Error, Result};
 
 /// One run of a command.
 pub(super) struct Session {

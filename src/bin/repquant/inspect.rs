@@ -5,13 +5,13 @@ use serde::Serialize;
 use super::args::InspectArgs;
 use super::model_output::has_ending;
 use super::session::{Session, print, print_json};
-use crate::Result;
-use crate::export::{self, FileKind};
+use repquant::Result;
+use repquant::export::{self, FileKind};
 
-use crate::model::{Conv, Graph, Note, NoteKind, Op, QOp, QuantizedGraph, Support};
-use crate::pipeline::load_and_fuse;
-use crate::quantize::predicted_gain_db;
-use crate::report::{LayerRow, Seconds, columns, layer_rows};
+use repquant::model::{Conv, Graph, Note, NoteKind, Op, QOp, QuantizedGraph, Support};
+use repquant::pipeline::load_and_fuse;
+use repquant::quantize::predicted_gain_db;
+use repquant::report::{LayerRow, Seconds, columns, layer_rows};
 
 #[derive(Serialize)]
 struct FloatDocument {

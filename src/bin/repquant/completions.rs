@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use super::args::Cli;
 use super::session::print;
-use crate::{Error, Result};
+use repquant::{Error, Result};
 
 /// Prints the completions of `shell`.
 pub(super) fn run(shell: Shell) -> Result<()> {

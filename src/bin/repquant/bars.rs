@@ -5,7 +5,7 @@ use std::io::Write;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::progress::{Event, Progress, Stage};
+use repquant::progress::{Event, Progress, Stage};
 
 /// Draws a bar for each stage that counts images, and prints notes above it.
 pub(super) struct Bars {

@@ -3,7 +3,7 @@
 use super::random::Random;
 
 /// Names of the classes, sorted, so that folders named after them are in the order of the labels.
-pub const CLASSES: [&str; 10] =
+pub(crate) const CLASSES: [&str; 10] =
     ["arrow", "circle", "crescent", "cross", "heart", "pentagon", "ring", "square", "star", "triangle"];
 
 /// Corners of the regular pentagon of radius 1, clockwise from the top (y points down).

@@ -1,4 +1,4 @@
-//! The command line: one file for each command.
+//! The `repquant` command: one file for each subcommand. It uses the library's public names alone.
 
 mod args;
 mod bars;
@@ -6,6 +6,7 @@ mod calibrate;
 mod completions;
 mod demo;
 mod devices;
+mod drawings;
 mod evaluate;
 mod export;
 mod fuse;
@@ -22,14 +23,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use repquant::Result;
 
 use args::{Cli, Command};
 use session::Session;
 
-use crate::Result;
-
 /// Reads the arguments, runs the command, prints its error, and returns its exit code.
-pub fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::args::FuseArgs;
 use super::model_output::ModelOutput;
 use super::session::{Session, print, print_json};
-use crate::Result;
-use crate::pipeline::load_and_fuse;
-use crate::report::Seconds;
+use repquant::Result;
+use repquant::pipeline::load_and_fuse;
+use repquant::report::Seconds;
 
 #[derive(Serialize)]
 struct Document {

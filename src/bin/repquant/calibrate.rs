@@ -7,11 +7,11 @@ use serde::Serialize;
 use super::args::CalibrateArgs;
 use super::profiling::Files;
 use super::session::{Reading, Session, batches, calibration_set, checked_output, note_decoding, print, print_json};
-use crate::Result;
-use crate::calibrate::{Calibration, stats_file};
-use crate::pipeline::{Pipeline, load_and_fuse};
-use crate::profile::Summary;
-use crate::report::{Seconds, Throughput, columns, throughput_lines};
+use repquant::Result;
+use repquant::calibrate::{Calibration, stats_file};
+use repquant::pipeline::{Pipeline, load_and_fuse};
+use repquant::profile::Summary;
+use repquant::report::{Seconds, Throughput, columns, throughput_lines};
 
 #[derive(Serialize)]
 struct Document {

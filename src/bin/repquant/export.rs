@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::args::ExportArgs;
 use super::model_output::has_ending;
 use super::session::{Session, checked_output, print, print_json};
-use crate::export::{self, FileKind, onnx};
-use crate::{Error, Result};
+use repquant::export::{self, FileKind, onnx};
+use repquant::{Error, Result};
 
 #[derive(Serialize)]
 struct Document {

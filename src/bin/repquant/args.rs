@@ -6,12 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::input_args::InputArgs;
-use crate::device::{Backends, DeviceChoice};
-use crate::export::onnx::{Format, InputForm};
-use crate::load::{self, LoadOptions};
-use crate::model::{Decode, Support};
-use crate::quantize::{Granularity, QuantizeOptions, SplitMode};
-use crate::threshold::{ActivationMode, Method, RangeOptions};
+use repquant::device::{Backends, DeviceChoice};
+use repquant::export::onnx::{Format, InputForm};
+use repquant::load::{self, LoadOptions};
+use repquant::model::{Decode, Support};
+use repquant::quantize::{Granularity, QuantizeOptions, SplitMode};
+use repquant::threshold::{ActivationMode, Method, RangeOptions};
 
 /// Post-training quantization for re-parameterized CNNs (RepVGG, MobileOne) on any GPU.
 #[derive(Debug, Parser)]

@@ -3,27 +3,30 @@
 //! A drawing is a pure function of its split and index. It uses f64 sums, products, quotients and square roots alone,
 //! which IEEE 754 defines to the bit, so every platform draws the same pixels.
 
-use std::path::Path;
+#[cfg_attr(not(test), allow(dead_code, reason = "an example writes folders"))]
+pub(crate) mod folder;
+mod random;
+mod shapes;
+mod texture;
 
-use image::RgbImage;
 use rayon::prelude::*;
+use repquant::Result;
+use repquant::images::Batch;
 
-use super::random::Random;
-pub use super::shapes::CLASSES;
-use super::shapes::{Shape, Stencil};
-use super::texture::{Colour, Paint};
-use crate::images::Batch;
-use crate::{Error, Result};
+use self::random::Random;
+pub(crate) use self::shapes::CLASSES;
+use self::shapes::{Shape, Stencil};
+use self::texture::{Colour, Paint};
 
 /// Width and height of a drawing.
-pub const SIZE: usize = 32;
+pub(crate) const SIZE: usize = 32;
 
 /// Each pixel is the mean of `SAMPLES` × `SAMPLES` points.
 const SAMPLES: usize = 4;
 
 /// A disjoint, endless set of drawings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Split {
+pub(crate) enum Split {
     /// What the embedded network was trained on.
     Train,
     /// For collecting activation ranges.
@@ -34,22 +37,12 @@ pub enum Split {
 
 impl Split {
     /// `train`, `calibration` or `evaluation`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Calibration => "calibration",
             Self::Evaluation => "evaluation",
         }
-    }
-
-    /// The split of that name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for any other name.
-    pub fn from_name(name: &str) -> Result<Self> {
-        [Self::Train, Self::Calibration, Self::Evaluation].into_iter().find(|s| s.name() == name).ok_or_else(|| {
-            Error::usage(format!("{name}: no such split")).hint("choose train, calibration or evaluation")
-        })
     }
 
     fn stream(self) -> u8 {
@@ -63,11 +56,11 @@ impl Split {
 
 /// One picture and what it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drawing {
+pub(crate) struct Drawing {
     /// [`SIZE`] rows of [`SIZE`] pixels, `R | G << 8 | B << 16`.
-    pub pixels: Vec<u32>,
+    pub(crate) pixels: Vec<u32>,
     /// Index into [`CLASSES`].
-    pub label: usize,
+    pub(crate) label: usize,
 }
 
 /// One coat of paint through one stencil.
@@ -183,7 +176,7 @@ fn blur(pixels: &[Colour], weight: f64) -> Vec<Colour> {
 }
 
 /// Draws picture `index` of a split. Labels go round: picture i shows class i mod 10. Indices wrap around at 2^40.
-pub fn draw(split: Split, index: u64) -> Drawing {
+pub(crate) fn draw(split: Split, index: u64) -> Drawing {
     let label = (index % CLASSES.len() as u64) as usize;
     let mut random = Random::new(split.stream(), index);
     let scene = scene(label, &mut random);
@@ -219,7 +212,7 @@ pub fn draw(split: Split, index: u64) -> Drawing {
 
 /// The first `count` drawings of a split, `batch_size` (at least 1) at a time, each batch drawn on all cores when it
 /// is asked for. It never fails; the items are results so that it can stand in for a folder of images.
-pub fn batches(split: Split, count: usize, batch_size: usize) -> impl Iterator<Item = Result<Batch>> {
+pub(crate) fn batches(split: Split, count: usize, batch_size: usize) -> impl Iterator<Item = Result<Batch>> {
     let batch_size = batch_size.max(1);
     (0..count).step_by(batch_size).map(move |start| {
         let end = count.min(start.saturating_add(batch_size));
@@ -234,36 +227,9 @@ pub fn batches(split: Split, count: usize, batch_size: usize) -> impl Iterator<I
     })
 }
 
-/// Writes the first `count` drawings of a split as `DIR/CLASS/INDEX.png`.
-///
-/// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where `dir` already holds anything, so that no older picture is mixed
-/// in or replaced; [`ErrorKind::Output`](crate::ErrorKind::Output) where a file or folder cannot be written.
-pub fn write_folder(dir: &Path, split: Split, count: usize) -> Result<()> {
-    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::usage(format!("{}: is not empty", dir.display())).hint("name a new folder"));
-    }
-    for class in CLASSES {
-        let folder = dir.join(class);
-        std::fs::create_dir_all(&folder)
-            .map_err(|e| Error::output(&folder, "the folder could not be made").because(e))?;
-    }
-    (0..count).into_par_iter().try_for_each(|i| {
-        let drawing = draw(split, i as u64);
-        let mut picture = RgbImage::new(SIZE as u32, SIZE as u32);
-        for (target, pixel) in picture.pixels_mut().zip(&drawing.pixels) {
-            let [r, g, b, _] = pixel.to_le_bytes();
-            target.0 = [r, g, b];
-        }
-        let path = dir.join(CLASSES[drawing.label]).join(format!("{i:06}.png"));
-        picture.save(&path).map_err(|e| Error::output(&path, "could not be written").because(e))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
 
     /// FNV-1a, 64 bits, over the pixels' bytes.
     fn checksum(drawings: impl Iterator<Item = Drawing>) -> u64 {
@@ -307,23 +273,5 @@ mod tests {
             assert_eq!(pixels, whole.pixels);
         }
         assert_eq!(batches(Split::Train, 0, 8).count(), 0);
-    }
-
-    #[test]
-    fn a_folder_holds_the_drawings_to_the_bit_and_is_not_written_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        write_folder(dir.path(), Split::Calibration, 12).unwrap();
-        for i in 0..12 {
-            let drawing = draw(Split::Calibration, i);
-            let path = dir.path().join(CLASSES[drawing.label]).join(format!("{i:06}.png"));
-            let read = image::open(path).unwrap().to_rgb8();
-            let pixels: Vec<u32> = read.pixels().map(|p| u32::from_le_bytes([p.0[0], p.0[1], p.0[2], 0])).collect();
-            assert_eq!(pixels, drawing.pixels);
-        }
-        let again = write_folder(dir.path(), Split::Calibration, 12).unwrap_err();
-        assert_eq!(again.kind(), ErrorKind::Usage);
-        let file = dir.path().join("heart/000004.png");
-        assert_eq!(write_folder(&file.join("x"), Split::Train, 1).unwrap_err().kind(), ErrorKind::Output);
-        assert_eq!(Split::from_name("test").unwrap_err().kind(), ErrorKind::Usage);
     }
 }

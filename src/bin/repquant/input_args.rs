@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::load::{Crop, InputOverrides};
-use crate::model::{Interpolation, MAX_SIDE};
-use crate::{Error, Result};
+use repquant::load::{Crop, InputOverrides};
+use repquant::model::{Interpolation, MAX_SIDE};
+use repquant::{Error, Result};
 
 /// Preprocessing in place of what the description says.
 #[derive(Debug, Args)]

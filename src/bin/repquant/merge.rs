@@ -2,8 +2,8 @@
 
 use super::args::MergeArgs;
 use super::session::{Session, checked_output};
-use crate::Result;
-use crate::calibrate::stats_file;
+use repquant::Result;
+use repquant::calibrate::stats_file;
 
 /// Adds statistics files exactly.
 pub(super) fn run(session: &Session, args: &MergeArgs) -> Result<()> {

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::session::{Session, print, print_json};
-use crate::device::{Device, DeviceChoice, DeviceInfo};
-use crate::kernels;
-use crate::progress::{Event, Progress, Stage};
-use crate::report::columns;
-use crate::{Error, Result};
+use repquant::device::{Device, DeviceChoice, DeviceInfo};
+use repquant::kernels;
+use repquant::progress::{Event, Progress, Stage};
+use repquant::report::columns;
+use repquant::{Error, Result};
 
 #[derive(Serialize)]
 struct Document {

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::session::{Session, print, print_json};
-use crate::Result;
-use crate::device::{AdapterInfo, Device, DeviceChoice, DeviceInfo, adapters};
-use crate::report::columns;
+use repquant::Result;
+use repquant::device::{AdapterInfo, Device, DeviceChoice, DeviceInfo, adapters};
+use repquant::report::columns;
 
 #[derive(Serialize)]
 struct Document {

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::args::{OnnxArgs, OnnxInputArgs, OutputArgs};
 use super::session::checked_output;
-use crate::export::onnx::{self, Format, InputForm};
-use crate::export::{float, safetensors};
-use crate::model::{Graph, QuantizedGraph};
-use crate::output::Output;
-use crate::{Error, Result};
+use repquant::export::onnx::{self, Format, InputForm};
+use repquant::export::{float, safetensors};
+use repquant::model::{Graph, QuantizedGraph};
+use repquant::output::Output;
+use repquant::{Error, Result};
 
 /// A file that a model will be written to.
 pub(super) struct ModelOutput {

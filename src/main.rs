@@ -1,7 +1,0 @@
-//! The `repquant` command.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    repquant::cli::main()
-}
