@@ -59,7 +59,8 @@ fn main() -> ExitCode {
         eprintln!("usage: fuzz_onnx SECONDS [SEED]");
         return ExitCode::from(2);
     };
-    let cases = SafeTensors::deserialize(include_bytes!("../tests/main/load/onnx_cases.safetensors")).expect("whole cases");
+    let cases =
+        SafeTensors::deserialize(include_bytes!("../tests/main/load/onnx_cases.safetensors")).expect("whole cases");
     let files: Vec<Vec<u8>> = cases
         .tensors()
         .iter()

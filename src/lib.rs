@@ -56,4 +56,13 @@ pub mod report;
 
 pub mod pipeline;
 
+mod api;
+pub mod files;
+pub mod options;
+
+pub use api::{Calibration, Evaluation, Images, Model, Quantized, Quantizer};
+pub use device::Device;
+pub use progress::Progress;
+pub use report::Report;
+
 pub use error::{Error, ErrorKind, Result};

@@ -3,37 +3,51 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Term, text};
 use crate::{Error, Result};
 
 /// A file that will be written.
 #[derive(Debug, Clone)]
-pub struct Output {
+pub struct OutputFile {
     path: PathBuf,
 }
 
-impl Output {
+impl OutputFile {
     /// Checks that `path` can be written: its folder exists and takes a new file, and the file is not there yet or
-    /// `force` is set.
+    /// `replace` is set.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where the file exists or is one of `inputs`,
     /// [`ErrorKind::Output`](crate::ErrorKind::Output) where it cannot be written.
-    pub fn check(path: &Path, force: bool, inputs: &[&Path]) -> Result<Self> {
+    pub fn check(path: &Path, replace: bool, inputs: &[&Path]) -> Result<Self> {
         let canonical = path.canonicalize().ok();
         if canonical.is_some() && inputs.iter().any(|input| input.canonicalize().ok() == canonical) {
             return Err(Error::usage(format!("{}: the output is one of the inputs", path.display()))
-                .hint("choose another name after -o"));
+                .hint(text!["choose another name ", Term::Output]));
         }
         if path.is_dir() {
-            return Err(Error::usage(format!("{}: is a folder", path.display())).hint("name a file after -o"));
+            return Err(
+                Error::usage(format!("{}: is a folder", path.display())).hint(text!["name a file ", Term::Output])
+            );
         }
-        if path.exists() && !force {
-            return Err(Error::usage(format!("{}: already exists", path.display()))
-                .hint("choose another name, or pass --force to replace it"));
+        if path.exists() && !replace {
+            return Err(Error::usage(format!("{}: already exists", path.display())).hint(text![
+                "choose another name, or ",
+                Term::Replace,
+                " to replace it"
+            ]));
         }
         let output = Self { path: path.to_owned() };
         output.temporary().map(drop)?;
         Ok(output)
+    }
+
+    /// As [`OutputFile::check`], for a file that is replaced where it exists.
+    ///
+    /// # Errors
+    /// As [`OutputFile::check`].
+    pub fn replace(path: &Path) -> Result<Self> {
+        Self::check(path, true, &[])
     }
 
     /// Where it will be.
@@ -60,7 +74,7 @@ impl Output {
         };
         if !folder.is_dir() {
             return Err(Error::output(&self.path, format!("the folder {} does not exist", folder.display()))
-                .hint("create it, or choose another path after -o"));
+                .hint(text!["create it, or choose another path ", Term::Output]));
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".repquant-");
@@ -82,15 +96,15 @@ mod tests {
     fn refuses_what_would_be_lost_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.bin");
-        let output = Output::check(&path, false, &[]).unwrap();
+        let output = OutputFile::check(&path, false, &[]).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         output.write(b"one").unwrap();
-        assert_eq!(Output::check(&path, false, &[]).unwrap_err().kind(), ErrorKind::Usage);
-        assert_eq!(Output::check(&path, true, &[&path]).unwrap_err().kind(), ErrorKind::Usage);
-        Output::check(&path, true, &[]).unwrap().write(b"two").unwrap();
+        assert_eq!(OutputFile::check(&path, false, &[]).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(OutputFile::check(&path, true, &[&path]).unwrap_err().kind(), ErrorKind::Usage);
+        OutputFile::check(&path, true, &[]).unwrap().write(b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         let missing = dir.path().join("no/such/a.bin");
-        assert_eq!(Output::check(&missing, false, &[]).unwrap_err().kind(), ErrorKind::Output);
+        assert_eq!(OutputFile::check(&missing, false, &[]).unwrap_err().kind(), ErrorKind::Output);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

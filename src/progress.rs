@@ -1,16 +1,31 @@
-//! Events that the library emits while it works. The library never prints; the command line draws bars from these.
+//! Events that the library emits while it works. The library never prints; a program can draw bars from these.
 
 /// A stage of the pipeline, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Collecting histograms on the device.
     Calibrate,
-    /// Choosing ranges, splitting and quantizing the weights.
+    /// Choosing the ranges of activations.
+    Threshold,
+    /// Splitting and quantizing the weights.
     Quantize,
     /// Running the networks on labelled images.
     Evaluate,
     /// Comparing kernels with their twins.
     Verify,
+}
+
+impl Stage {
+    /// Its name in traces.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Calibrate => "calibrate",
+            Self::Threshold => "threshold",
+            Self::Quantize => "quantize",
+            Self::Evaluate => "evaluate",
+            Self::Verify => "verify",
+        }
+    }
 }
 
 /// What happened.
@@ -37,7 +52,21 @@ pub enum Event {
     },
 }
 
-/// Receives [`Event`]s. Called from the thread that runs the pipeline.
+/// Receives [`Event`]s, on the thread that called the library.
+///
+/// ```
+/// use repquant::{Progress, progress::Event};
+///
+/// struct Dots;
+///
+/// impl Progress for Dots {
+///     fn event(&self, event: Event) {
+///         if let Event::Advance { items, .. } = event {
+///             print!("{}", ".".repeat(items as usize));
+///         }
+///     }
+/// }
+/// ```
 pub trait Progress {
     /// Takes one event.
     fn event(&self, event: Event);

@@ -1,6 +1,7 @@
 //! What a calibration run found, and how runs are put together.
 
 use super::ActivationStats;
+use crate::error::{Term, text};
 use crate::model::{Graph, Preprocessing};
 use crate::{Error, Result};
 
@@ -68,7 +69,7 @@ impl Calibration {
                 graph.name,
                 short(&expected.model_digest)
             ))
-            .hint("collect them again with `repquant calibrate` and this checkpoint"));
+            .hint(text!["collect them again with ", Term::Calibrate, " and this checkpoint"]));
         }
         self.check_preprocessing(&expected.preprocessing, "collect them again with this description")?;
         self.check_names(expected.activations.iter().map(|a| a.name.as_str()))?;
@@ -92,7 +93,7 @@ impl Calibration {
         let Preprocessing { decode, .. } = self.preprocessing;
         if self.preprocessing == (Preprocessing { decode, ..other.clone() }) {
             return Err(Error::bad(format!("the images were decoded differently ({decode}, not {})", other.decode))
-                .hint("--decode says how; one way must serve throughout"));
+                .hint(text![Term::Decode, " says how; one way must serve throughout"]));
         }
         let message = format!("the images were preprocessed differently ({:?}, not {other:?})", self.preprocessing);
         Err(Error::bad(message).hint(hint))

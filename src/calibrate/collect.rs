@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::{ActivationStats, POWER_BINS};
 use crate::device::{Buffer, Device, Readback, Recorder};
+use crate::error::{Term, text};
 use crate::exec;
 use crate::kernels::{self, Extent, Row, State, coarsen, histogram, power, range};
 use crate::model::Shape;
@@ -98,7 +99,7 @@ impl Collector {
         if pending > u64::from(u32::MAX) {
             return Err(Error::device(format!("a batch of {images} images has too many values for 32-bit counters"))
                 .at(&activation.stats.name)
-                .hint("use a smaller --batch-size"));
+                .hint(text!["use a smaller ", Term::BatchSize]));
         }
         activation.pending = pending;
         self.dispatch(rec, index, images, x)
@@ -228,7 +229,7 @@ impl Activation {
                 self.pending
             ))
             .at(format!("layer {}", self.stats.name))
-            .hint("its driver may be broken: see `repquant verify`, or use --device cpu"));
+            .hint(text!["its driver may be broken: see ", Term::Verify, ", or use ", Term::CpuDevice]));
         }
         self.pending = 0;
         self.stats.merge(&found)
@@ -274,6 +275,6 @@ mod tests {
         collector.activations[0].pending = u64::from(u32::MAX);
         let x = device.alloc(4, "x").unwrap();
         let error = collector.record(&mut device.recorder(), 0, 1, &x).unwrap_err();
-        assert!(error.to_string().contains("--batch-size"), "{error}");
+        assert!(error.to_string().contains("`batch_size`"), "{error}");
     }
 }

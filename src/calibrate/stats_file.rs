@@ -20,6 +20,7 @@ use safetensors::{SafeTensors, serialize};
 use serde::{Deserialize, Serialize};
 
 use super::{ActivationStats, BINS, Calibration, POWER_BINS};
+use crate::error::{Term, Text, text};
 use crate::model::Preprocessing;
 use crate::tensor_file::{self, METADATA_KEY, open};
 use crate::{Error, Result};
@@ -28,8 +29,6 @@ use crate::{Error, Result};
 const KIND: &str = "statistics";
 /// Version of the layout.
 const VERSION: u64 = 1;
-/// What to do about a file that is not one of ours.
-const HINT: &str = "statistics are written by `repquant calibrate` and `repquant merge`";
 
 /// The metadata entry.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,6 +47,11 @@ struct Header {
 struct Kind {
     kind: String,
     version: u64,
+}
+
+/// What to do about a file that is not one of ours.
+fn hint() -> Text {
+    text!["statistics are written by ", Term::Calibrate, " and ", Term::Merge]
 }
 
 /// The file's bytes.
@@ -105,7 +109,7 @@ pub fn read(path: &Path) -> Result<Calibration> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Calibration> {
-    let broken = |e| Error::bad("not a whole safetensors file").because(e).hint(HINT);
+    let broken = |e| Error::bad("not a whole safetensors file").because(e).hint(hint());
     let (metadata, tensors) = open(bytes).map_err(broken)?;
     let header = header(&metadata)?;
     let count = header.activations.len();
@@ -146,11 +150,11 @@ fn parse(bytes: &[u8]) -> Result<Calibration> {
 
 fn header(metadata: &Metadata) -> Result<Header> {
     let text = metadata.metadata().as_ref().and_then(|m| m.get(METADATA_KEY));
-    let text = text.ok_or_else(|| Error::bad("not a statistics file").hint(HINT))?;
-    let malformed = |e| Error::bad("the metadata entry is malformed").because(e).hint(HINT);
+    let text = text.ok_or_else(|| Error::bad("not a statistics file").hint(hint()))?;
+    let malformed = |e| Error::bad("the metadata entry is malformed").because(e).hint(hint());
     let Kind { kind, version } = serde_json::from_str(text).map_err(malformed)?;
     if kind != KIND {
-        return Err(Error::bad(format!("not a statistics file but a {}", kind.escape_debug())).hint(HINT));
+        return Err(Error::bad(format!("not a statistics file but a {}", kind.escape_debug())).hint(hint()));
     }
     if version != VERSION {
         return Err(Error::bad(format!("version {version} of the statistics; this program reads {VERSION}"))

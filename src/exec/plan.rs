@@ -1,6 +1,7 @@
 //! Which buffer holds which activation, and how many images fit.
 
 use crate::device::{Buffer, Device};
+use crate::error::{Term, text};
 use crate::model::{Graph, NodeId, Output, QNode, QOp, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
@@ -139,7 +140,7 @@ fn fit(device: &Device, names: &[&str], reads: &Reads<'_>, words: &[usize], scra
             (4 * most) >> 20,
             (4 * device.max_words()) >> 20
         ))
-        .hint("use another adapter, or --device cpu"));
+        .hint(text!["use another adapter, or ", Term::CpuDevice]));
     }
     let largest = scratch.iter().copied().fold(most, usize::max);
     let by_budget = budget_words / sizes.iter().chain(scratch).sum::<usize>().max(1);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::{Batch, Item, decode, preprocess_decoded};
+use crate::error::{Term, text};
 use crate::model::Preprocessing;
 use crate::{Error, Result};
 
@@ -162,7 +163,7 @@ impl Batches {
                 Err(error) => {
                     return Err(error
                         .at(path.display())
-                        .hint("--skip-bad-images leaves out the images that cannot be read"));
+                        .hint(text![Term::SkipBad, " leaves out the images that cannot be read"]));
                 }
             }
         }

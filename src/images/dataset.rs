@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::labels;
+use crate::error::{Term, text};
 use crate::{Error, Result};
 
 /// What image files are called; the case does not matter.
@@ -74,8 +75,9 @@ impl Dataset {
             if path.is_dir() {
                 folders.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path));
             } else if is_image(&path) {
-                return Err(Error::input(path, "this image lies in no class folder, so its class is unknown")
-                    .hint("put it into a folder named after its class, or list the classes with --labels FILE"));
+                return Err(Error::input(path, "this image lies in no class folder, so its class is unknown").hint(
+                    text!["put it into a folder named after its class, or list the classes with ", Term::Labels],
+                ));
             }
         }
         let names = classes.map_or_else(

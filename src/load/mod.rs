@@ -24,7 +24,7 @@ pub use arch::architecture_names;
 pub use description::{Crop, DEFAULT_BN_EPS, Description, Family, InputDescription};
 pub use overrides::InputOverrides;
 pub(crate) use source::{FLOAT_VERSION, FloatMetadata};
-pub use source::{from_bytes, input_files, load};
+pub use source::{from_bytes, from_own_bytes, input_files, load};
 
 /// A network as it was trained: multi-branch blocks with batch norm, then global average pooling and a classifier.
 #[derive(Debug, Clone)]

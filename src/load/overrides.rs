@@ -2,6 +2,7 @@
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 use super::{Crop, InputDescription};
+use crate::error::{Term, text};
 use crate::model::{Interpolation, MAX_SIDE};
 use crate::{Error, Result};
 
@@ -50,8 +51,12 @@ impl InputOverrides {
         let asked = size.is_some() || resize.is_some();
         if let Some(side) = made.resize.filter(|side| asked && !(longer..=MAX_SIDE).contains(side)) {
             let what = format!("images are resized to {side}, which gives no crop of {height}×{width}");
-            return Err(Error::usage(what)
-                .hint(format!("--resize takes a number from {longer} to {MAX_SIDE}, or none; --input-size the crop")));
+            return Err(Error::usage(what).hint(text![
+                Term::Resize,
+                format!(" takes a number from {longer} to {MAX_SIDE}, or none; "),
+                Term::InputSize,
+                " the crop",
+            ]));
         }
         if mean.is_some_and(|mean| !mean.iter().all(|v| v.is_finite())) {
             return Err(Error::usage(format!("the mean {:?}: numbers are expected", made.mean)));

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::arch::{self, Architecture};
 use super::tensors::Tensors;
 use super::{Description, LoadOptions, TrainedNet, checkpoint, timm_config};
+use crate::error::{Term, text};
 use crate::tensor_file::{METADATA_KEY, read};
 use crate::{Error, Result};
 
@@ -71,7 +72,7 @@ impl Described {
     fn asked(options: &LoadOptions) -> Result<Option<Self>> {
         match (&options.describe, &options.arch) {
             (Some(_), Some(_)) => Err(Error::usage("a description file and an architecture are both given")
-                .hint("pass --describe or --arch, not both")),
+                .hint(text!["pass ", Term::Describe, " or ", Term::Arch, ", not both"])),
             (Some(file), None) => Self::read(file).map(Some),
             (None, Some(name)) => {
                 let architecture = arch::find(name, Error::usage)?;
@@ -115,10 +116,13 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<TrainedNet> {
         Some(described) => described,
         None if beside.is_file() => Described::read(&beside)?,
         None => {
-            return Err(Error::input(&weights, "nothing describes this checkpoint").hint(format!(
-                "write {}, or pass --describe FILE, or --arch NAME for a published model",
-                beside.display()
-            )));
+            return Err(Error::input(&weights, "nothing describes this checkpoint").hint(text![
+                format!("write {}, or pass ", beside.display()),
+                Term::Describe,
+                ", or ",
+                Term::Arch,
+                " for a published model",
+            ]));
         }
     };
     described.description.input = options.input.over(&described.description.input)?;
@@ -138,6 +142,19 @@ pub fn from_bytes(name: &str, bytes: &[u8], description: &Description) -> Result
         let tensors = Tensors::open(bytes)?;
         own_description(&tensors)?;
         checkpoint::build(name, &tensors, description)
+    };
+    parse().map_err(|e| e.at(name))
+}
+
+/// As [`from_bytes`], for a file of this program, which says itself what it is.
+///
+/// # Errors
+/// As [`from_bytes`], and where it does not.
+pub fn from_own_bytes(name: &str, bytes: &[u8]) -> Result<TrainedNet> {
+    let parse = || {
+        let tensors = Tensors::open(bytes)?;
+        let description = own_description(&tensors)?.ok_or_else(|| Error::bad("nothing describes this checkpoint"))?;
+        checkpoint::build(name, &tensors, &description)
     };
     parse().map_err(|e| e.at(name))
 }

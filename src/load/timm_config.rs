@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::arch::{self, Architecture};
 use super::{Crop, Description, InputDescription};
+use crate::error::{Term, text};
 use crate::model::Interpolation;
 use crate::{Error, Result};
 
@@ -58,7 +59,7 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
     let architecture = arch::find(&name, Error::bad)?;
     let unsupported = |key: &str, value: &str| {
         Error::bad(format!("timm's config.json: {key} \"{value}\" is not supported"))
-            .hint("describe the network in a JSON file of its own and pass it with --describe")
+            .hint(text!["describe the network in a JSON file of its own and pass it with ", Term::Describe])
     };
     if let Some(pool) = global_pool.filter(|pool| pool != "avg") {
         return Err(unsupported("global_pool", &pool));

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Term, text};
 use crate::{Error, Result};
 
 /// How an activation is stored in int8: `q = clamp(round(x / scale) + zero_point, qmin, qmax)`, half to even.
@@ -150,8 +151,10 @@ impl Multiplier {
     }
 
     fn out_of_range(factor: f64) -> Error {
-        Error::bad(format!("the requantization factor s_x·s_w/s_y is {factor:e}, outside of 0 … 2^30"))
-            .hint("the scale of this layer's output is far too small for its input; keep it float with --keep-float")
+        Error::bad(format!("the requantization factor s_x·s_w/s_y is {factor:e}, outside of 0 … 2^30")).hint(text![
+            "the scale of this layer's output is far too small for its input; keep it float with ",
+            Term::KeepFloat
+        ])
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::error::{Term, text};
 use crate::model::{Graph, Op, Support};
 use crate::threshold::RangeOptions;
 use crate::{Error, Result};
@@ -75,18 +76,18 @@ impl QuantizeOptions {
     /// Checks the values that a type cannot: bit widths and the budget.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the flag.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the option.
     pub fn check(&self) -> Result<()> {
-        let bits = [("--weight-bits", Some(self.weight_bits)), ("--first-last-bits", self.first_last_bits)];
-        for (flag, bits) in bits.into_iter().filter_map(|(flag, bits)| Some((flag, bits?))) {
+        let bits = [(Term::WeightBits, Some(self.weight_bits)), (Term::FirstLastBits, self.first_last_bits)];
+        for (term, bits) in bits.into_iter().filter_map(|(term, bits)| Some((term, bits?))) {
             if !(2..=8).contains(&bits) {
-                return Err(Error::usage(format!("{flag} {bits} is not a width of 2 to 8 bits")));
+                return Err(Error::usage(text![term, format!(" {bits} is not a width of 2 to 8 bits")]));
             }
         }
         if self.max_overhead.is_finite() && self.max_overhead >= 0.0 {
             return Ok(());
         }
-        Err(Error::usage(format!("--max-overhead {} is not a fraction of 0 or more", self.max_overhead))
+        Err(Error::usage(text![Term::MaxOverhead, format!(" {} is not a fraction of 0 or more", self.max_overhead)])
             .hint("0.12 allows 12 % more multiplications"))
     }
 
@@ -99,8 +100,10 @@ impl QuantizeOptions {
         let names: Vec<&str> = layers.map(|node| node.name.as_str()).collect();
         match self.keep_float.iter().find(|name| !names.contains(&name.as_str())) {
             None => Ok(()),
-            Some(unknown) => Err(Error::usage(format!("--keep-float {unknown}: {} has no such layer", graph.name))
-                .hint(format!("its layers are: {}", names.join(", ")))),
+            Some(unknown) => {
+                Err(Error::usage(text![Term::KeepFloat, format!(" {unknown}: {} has no such layer", graph.name)])
+                    .hint(format!("its layers are: {}", names.join(", "))))
+            }
         }
     }
 
@@ -123,7 +126,7 @@ impl QuantizeOptions {
 
 /// `Display` and `FromStr` of an option whose values are words.
 macro_rules! words {
-    ($type:ty, $flag:literal, $($variant:ident => $word:literal),+) => {
+    ($type:ty, $what:literal, $($variant:ident => $word:literal),+) => {
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(match self { $(Self::$variant => $word),+ })
@@ -136,7 +139,7 @@ macro_rules! words {
             fn from_str(word: &str) -> Result<Self> {
                 match word {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err(Error::usage(format!("{} does not take {word:?}", $flag))
+                    _ => Err(Error::usage(format!("{word:?} is not {}", $what))
                         .hint(format!("one of: {}", [$($word),+].join(", ")))),
                 }
             }
@@ -144,9 +147,9 @@ macro_rules! words {
     };
 }
 
-words!(SplitMode, "--split", None => "none", Paper => "paper", Aligned => "aligned", Auto => "auto");
-words!(Granularity, "--granularity", Channel => "channel", Tensor => "tensor");
-words!(Support, "--split-support", Center => "center", Diagonal => "diagonal", Full => "full");
+words!(SplitMode, "a split", None => "none", Paper => "paper", Aligned => "aligned", Auto => "auto");
+words!(Granularity, "a granularity", Channel => "channel", Tensor => "tensor");
+words!(Support, "a support", Center => "center", Diagonal => "diagonal", Full => "full");
 
 #[cfg(test)]
 mod tests {
@@ -166,7 +169,7 @@ mod tests {
         assert_eq!("tensor".parse::<Granularity>().unwrap(), Granularity::Tensor);
         let error = "layer".parse::<Granularity>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert_eq!(error.to_string(), "--granularity does not take \"layer\"\n  one of: channel, tensor");
+        assert_eq!(error.to_string(), "\"layer\" is not a granularity\n  one of: channel, tensor");
     }
 
     #[test]
@@ -176,7 +179,7 @@ mod tests {
             let weight = QuantizeOptions { weight_bits: bits, ..Default::default() };
             let ends = QuantizeOptions { first_last_bits: Some(bits), ..Default::default() };
             assert_eq!(weight.check().unwrap_err().kind(), ErrorKind::Usage);
-            assert!(ends.check().unwrap_err().to_string().contains("--first-last-bits"));
+            assert!(ends.check().unwrap_err().to_string().contains("first_last_bits"));
         }
         for max_overhead in [-0.1, f64::NAN, f64::INFINITY] {
             assert!(QuantizeOptions { max_overhead, ..Default::default() }.check().is_err());

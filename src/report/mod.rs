@@ -1,19 +1,41 @@
 //! What a run found: one document, printed as JSON or as a table.
 
+mod layers;
 mod profile;
+mod results;
+mod rows;
 mod table;
 
-pub use profile::profile_tables;
-pub use table::{columns, layer_table, output_table, result_table, throughput_lines};
+use std::fmt;
 
 use serde::Serialize;
 
-use crate::device::DeviceInfo;
-use crate::evaluate::{Evaluation, Fidelity, OutputFidelity};
-use crate::model::{Graph, QNode, QuantizedGraph};
+pub use layers::{FloatLayer, LayerRow, NoteRow};
+pub(crate) use layers::{float_layers, layer_rows, note_rows};
+pub use profile::profile_tables;
+pub use results::{OutputRow, ResultRow};
+pub use rows::{ActivationRow, KernelRow, NetworkOutput, Verified};
+pub use table::{columns, layer_table, output_table, result_table, throughput_lines};
+
+pub use crate::device::{AdapterInfo, DeviceInfo, DeviceKind};
+pub use crate::images::Skipped;
 use crate::profile::Summary;
 
-/// The document that `quantize`, `evaluate` and `demo` print with `--json`. Fields may be added, not renamed.
+/// What a run found: the document that the command prints as JSON. Fields may be added, not renamed.
+///
+/// [`Evaluation::report`](crate::Evaluation::report) makes one; `Display` writes it as a table.
+///
+/// ```no_run
+/// # use repquant::{Device, Evaluation, Images, Model, Quantized};
+/// # fn main() -> repquant::Result<()> {
+/// # let (device, model) = (Device::cpu(), Model::load("m.onnx")?);
+/// # let quantized = Quantized::load("m-int8.safetensors")?;
+/// let report = Evaluation::compare(&device, &model, &quantized, Images::folder("val/")?)?.report();
+/// println!("{report}");
+/// std::fs::write("report.json", serde_json::to_string_pretty(&report).expect("plain data")).expect("a file");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Name of the model.
@@ -33,7 +55,7 @@ pub struct Report {
     /// The same integers on a second device, where there is one (`demo`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub second_device: Option<SecondDevice>,
-    /// Time of each kernel, with `--profile`.
+    /// Time of each kernel, where it was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Summary>,
     /// Largest resident memory of the process so far, where the system tells (Linux).
@@ -49,75 +71,6 @@ pub struct Images {
     pub evaluation: u64,
     /// Skipped as bad, by request.
     pub skipped: u64,
-}
-
-/// One network.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ResultRow {
-    /// `float32`, `unsplit`, `quantized` …
-    pub name: String,
-    /// Bit width of the weights; 32 for float.
-    pub weight_bits: u8,
-    /// Bit width of the activations; 32 for float.
-    pub activation_bits: u8,
-    /// Fraction right; null without labels.
-    pub top1: Option<f64>,
-    /// Fraction among the first five; null without labels.
-    pub top5: Option<f64>,
-    /// Fraction that agrees with the float network's first class; null without one.
-    pub agreement: Option<f64>,
-    /// SQNR of the logits in decibels; null for float and for networks that are no classifiers.
-    pub logit_sqnr_db: Option<f64>,
-    /// Cosine between the logits and the float network's; null without one.
-    pub logit_cosine: Option<f64>,
-    /// Each output against the float network's; empty without one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub outputs: Vec<OutputRow>,
-    /// Bytes of the weights.
-    pub weight_bytes: u64,
-    /// Multiplications for one image, those of the split included.
-    pub macs: u64,
-    /// What the split adds, as a fraction of the unsplit network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub overhead: Option<f64>,
-}
-
-/// One output of a quantized network against that of the float network.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct OutputRow {
-    /// Its name.
-    pub name: String,
-    /// SQNR in decibels; null where there is no difference or no signal.
-    pub sqnr_db: Option<f64>,
-    /// Cosine.
-    pub cosine: Option<f64>,
-    /// The largest difference of a value.
-    pub largest_difference: f64,
-    /// The largest magnitude of the float network's values.
-    pub largest: f64,
-}
-
-/// One activation of the chosen network, and the layer that makes it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LayerRow {
-    /// Name of the layer.
-    pub name: String,
-    /// What was done to its kernel.
-    pub split: String,
-    /// The largest shift in the layer.
-    pub shift_max: u8,
-    /// The largest value represented; null for the classifier.
-    pub threshold: Option<f64>,
-    /// Scale of the activation.
-    pub scale: Option<f32>,
-    /// Zero point of the activation.
-    pub zero_point: Option<i32>,
-    /// SQNR against the float activation; null where it was not measured.
-    pub sqnr_db: Option<f64>,
-    /// Cosine with the float activation; null where it was not measured.
-    pub cosine: Option<f64>,
-    /// Refusals and changes, with their reasons.
-    pub notes: Vec<String>,
 }
 
 /// Wall-clock seconds of each stage.
@@ -170,6 +123,19 @@ impl Pace {
     }
 }
 
+/// How a run over images went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// How many went through the network.
+    pub images: u64,
+    /// Files that were left out, in their order.
+    pub skipped: Vec<Skipped>,
+    /// Wall-clock seconds of all of it, compiling kernels and decoding included.
+    pub seconds: f64,
+    /// How fast it went.
+    pub pace: Pace,
+}
+
 /// The int8 network repeated on another device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SecondDevice {
@@ -181,96 +147,19 @@ pub struct SecondDevice {
     pub identical: bool,
 }
 
-impl ResultRow {
-    /// The row of the float network.
-    pub fn float(graph: &Graph, evaluation: Option<&Evaluation>) -> Self {
-        let row = Self {
-            name: "float32".into(),
-            weight_bits: 32,
-            activation_bits: 32,
-            top1: None,
-            top5: None,
-            agreement: None,
-            logit_sqnr_db: None,
-            logit_cosine: None,
-            outputs: Vec::new(),
-            weight_bytes: 4 * graph.parameters(),
-            macs: graph.macs(),
-            overhead: None,
-        };
-        row.measured(evaluation)
-    }
-
-    /// The row of a quantized network with these bit widths.
-    pub fn quantized(name: &str, graph: &QuantizedGraph, bits: (u8, u8), evaluation: Option<&Evaluation>) -> Self {
-        let (plain, added) = graph.macs();
-        let row = Self {
-            name: name.to_owned(),
-            weight_bits: bits.0,
-            activation_bits: bits.1,
-            top1: None,
-            top5: None,
-            agreement: None,
-            logit_sqnr_db: None,
-            logit_cosine: None,
-            outputs: Vec::new(),
-            weight_bytes: graph.weight_bytes(),
-            macs: plain + added,
-            overhead: Some(added as f64 / plain.max(1) as f64),
-        };
-        row.measured(evaluation)
-    }
-
-    fn measured(mut self, evaluation: Option<&Evaluation>) -> Self {
-        if let Some(e) = evaluation {
-            self.top1 = e.accuracy.top1_fraction();
-            self.top5 = e.accuracy.top5_fraction();
-            self.agreement = e.agreement_fraction();
-            self.logit_sqnr_db = e.logits().and_then(|f| f.sqnr_db());
-            self.logit_cosine = e.logits().and_then(|f| f.cosine());
-            // The float network against itself says nothing.
-            let compared = if self.weight_bits == 32 { &[][..] } else { &e.outputs };
-            self.outputs = compared.iter().map(OutputRow::of).collect();
-        }
-        self
-    }
-}
-
-impl OutputRow {
-    fn of(output: &OutputFidelity) -> Self {
-        Self {
-            name: output.name.clone(),
-            sqnr_db: output.fidelity.sqnr_db(),
-            cosine: output.fidelity.cosine(),
-            largest_difference: output.largest_difference,
-            largest: output.largest,
-        }
-    }
-}
-
-/// One row for each node of `graph`; `evaluation` adds what it measured.
-pub fn layer_rows(graph: &QuantizedGraph, evaluation: Option<&Evaluation>) -> Vec<LayerRow> {
-    let row = |node: &QNode| {
-        let fidelity = evaluation.and_then(|e| e.layers.iter().find(|(name, _)| *name == node.name)).map(|(_, f)| f);
-        LayerRow {
-            name: node.name.clone(),
-            split: node.split.split.clone(),
-            shift_max: node.split.shift_max,
-            threshold: node.output.map(|q| q.dequantize(q.qmax)),
-            scale: node.output.map(|q| q.scale),
-            zero_point: node.output.map(|q| q.zero_point),
-            sqnr_db: fidelity.and_then(Fidelity::sqnr_db),
-            cosine: fidelity.and_then(Fidelity::cosine),
-            notes: node.split.notes.clone(),
-        }
-    };
-    graph.nodes.iter().map(row).collect()
-}
-
 /// Largest resident memory of this process, where the system tells (Linux).
 pub fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+impl fmt::Display for Report {
+    /// The table of networks, and that of outputs where there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outputs = output_table(self);
+        let gap = if outputs.is_empty() { "" } else { "\n" };
+        write!(f, "{}{gap}{outputs}", result_table(self))
+    }
 }

@@ -254,7 +254,7 @@ fn class_folders_give_the_labels() {
     assert_says(&error, &["`dog` is not a class of the model", "cat, bird"]);
     put(&root, "stray.png", b"");
     let error = Dataset::labelled(root.path(), None, None).expect_err("no class");
-    assert_says(&error, &["stray.png", "class folder", "--labels"]);
+    assert_says(&error, &["stray.png", "class folder", "labels file"]);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn the_first_bad_image_is_an_error() {
     // The order by name puts 1b.jpg third: "1.jpg" < "1b.jpg".
     assert_eq!(batches.next().expect("0 and 1").expect("good").count, 2);
     let error = batches.next().expect("an error").expect_err("bad");
-    assert_says(&error, &["1b.jpg: not a JPEG, PNG, WebP or BMP image", "--skip-bad-images"]);
+    assert_says(&error, &["1b.jpg: not a JPEG, PNG, WebP or BMP image", "`skip_bad`"]);
     assert!(batches.next().is_none());
 
     let truncated = vec![Item { path: root.path().join("3b.jpg"), label: None }];

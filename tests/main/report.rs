@@ -36,6 +36,8 @@ fn layer(name: &str, split: &str, known: bool) -> LayerRow {
         sqnr_db: known.then_some(31.625),
         cosine: known.then_some(0.999_511_718_75),
         notes: if known { vec!["kept whole: the split gains nothing".into()] } else { Vec::new() },
+        weight_bits: known.then_some(8),
+        is_float: false,
     }
 }
 

@@ -17,7 +17,9 @@ const ORDER: &[&[&str]] = &[
     &["quantize"],
     &["evaluate"],
     &["export", "report"],
-    &["pipeline"],
+    &["files", "pipeline"],
+    &["api"],
+    &["options"],
 ];
 
 fn rank(module: &str) -> Option<usize> {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use repquant::options::{
+    ActivationMode, Backends, Decode, DeviceChoice, Format, Granularity, InputForm, LoadOptions, Method, SplitMode,
+    Support,
+};
+use repquant::{Model, Quantizer};
+
 use super::input_args::InputArgs;
-use repquant::device::{Backends, DeviceChoice};
-use repquant::export::onnx::{Format, InputForm};
-use repquant::load::{self, LoadOptions};
-use repquant::model::{Decode, Support};
-use repquant::quantize::{Granularity, QuantizeOptions, SplitMode};
-use repquant::threshold::{ActivationMode, Method, RangeOptions};
 
 /// Post-training quantization for re-parameterized CNNs (RepVGG, MobileOne) on any GPU.
 #[derive(Debug, Parser)]
@@ -151,7 +151,7 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     /// The files that they may read.
     pub(super) fn inputs(&self) -> Vec<PathBuf> {
-        load::input_files(&self.model, &self.options())
+        Model::files(&self.model, &self.options())
     }
 
     /// As the loader takes them.
@@ -256,22 +256,19 @@ pub(super) struct MethodArgs {
 }
 
 impl MethodArgs {
-    /// How ranges are chosen.
-    pub(super) fn ranges(&self) -> RangeOptions {
-        RangeOptions { method: self.threshold, bits: self.activation_bits, mode: self.activations }
-    }
-
-    /// How weights are quantized.
-    pub(super) fn weights(&self) -> QuantizeOptions {
-        QuantizeOptions {
-            weight_bits: self.weight_bits,
-            first_last_bits: self.first_last_bits,
-            granularity: self.granularity,
-            split: self.split,
-            support: self.split_support,
-            max_overhead: self.max_overhead,
-            keep_float: self.keep_float.clone(),
-        }
+    /// As the library takes them.
+    pub(super) fn quantizer(&self) -> Quantizer {
+        let quantizer = Quantizer::new()
+            .weight_bits(self.weight_bits)
+            .activation_bits(self.activation_bits)
+            .activations(self.activations)
+            .granularity(self.granularity)
+            .split(self.split)
+            .split_support(self.split_support)
+            .max_overhead(self.max_overhead)
+            .threshold(self.threshold)
+            .first_last_bits(self.first_last_bits);
+        self.keep_float.iter().fold(quantizer, Quantizer::keep_float)
     }
 }
 

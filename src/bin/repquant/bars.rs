@@ -5,7 +5,8 @@ use std::io::Write;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use repquant::progress::{Event, Progress, Stage};
+use repquant::Progress;
+use repquant::progress::{Event, Stage};
 
 /// Draws a bar for each stage that counts images, and prints notes above it.
 pub(super) struct Bars {
@@ -71,6 +72,7 @@ impl Progress for Bars {
 fn label(stage: Stage) -> &'static str {
     match stage {
         Stage::Calibrate => "calibrating",
+        Stage::Threshold => "choosing ranges",
         Stage::Quantize => "quantizing",
         Stage::Evaluate => "evaluating",
         Stage::Verify => "verifying",

@@ -2,42 +2,31 @@
 
 use std::path::Path;
 
+use repquant::profile::Summary;
+use repquant::report::{ActivationRow, Run, Throughput, columns, throughput_lines};
+use repquant::{Calibration, Images, Result};
 use serde::Serialize;
 
 use super::args::CalibrateArgs;
 use super::profiling::Files;
-use super::session::{Reading, Session, batches, calibration_set, checked_output, note_decoding, print, print_json};
-use repquant::Result;
-use repquant::calibrate::{Calibration, stats_file};
-use repquant::pipeline::{Pipeline, load_and_fuse};
-use repquant::profile::Summary;
-use repquant::report::{Seconds, Throughput, columns, throughput_lines};
+use super::session::{Reading, Session, checked_output, limited, print, print_json};
 
 #[derive(Serialize)]
 struct Document {
     images: u64,
     skipped: usize,
-    activations: Vec<Row>,
+    activations: Vec<ActivationRow>,
     output: String,
     #[serde(flatten)]
-    run: Option<Run>,
+    run: Option<RunDocument>,
 }
 
 /// How a run went.
 #[derive(Serialize)]
-pub(super) struct Run {
+struct RunDocument {
     throughput: Throughput,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Summary>,
-}
-
-#[derive(Serialize)]
-struct Row {
-    name: String,
-    exponent: i32,
-    zeros: u64,
-    min: f32,
-    max: f32,
 }
 
 /// Collects histograms and writes them.
@@ -46,44 +35,34 @@ pub(super) fn run(session: &Session, args: &CalibrateArgs) -> Result<()> {
     let files =
         Files { inputs: args.model.inputs(), output: Some(output.path().to_owned()), force: Some(args.output.force) };
     session.begin_profile(&args.profile, &files)?;
-    let mut seconds = Seconds::default();
-    let mut graph = load_and_fuse(&args.model.model, &args.model.options(), &mut seconds)?;
-    graph.input.decode = args.decode.unwrap_or_default();
-    let dataset = calibration_set(&args.images, args.limit)?;
+    let model = session.load(&args.model.model, &args.model.options())?.with_decode(args.decode.unwrap_or_default());
+    let images = limited(Images::folder(&args.images)?, args.limit);
     let device = session.device()?;
-    let mut pipeline = Pipeline::new(&device, &graph, args.batch_size.map(usize::from), seconds, &session.bars)?;
-    let total = dataset.items.len() as u64;
-    let reading = Reading { skip_bad: args.skip_bad_images, batch_size: pipeline.batch_size };
-    let mut batches = batches(dataset, &graph.input, &reading);
-    let calibration = pipeline.calibrate(&mut batches, Some(total))?;
-    note_decoding(&mut pipeline.throughput.calibrate, &batches);
-    session.list_skipped(batches.skipped());
-    output.write(&stats_file::to_bytes(&calibration)?)?;
-    let run = Run { throughput: pipeline.throughput, profile: session.finish_profile(&device)? };
-    summarize(session, &calibration, batches.skipped().len(), output.path(), Some(run))
+    let images = Reading { skip_bad: args.skip_bad_images, batch_size: args.batch_size }.of(images);
+    let calibration = Calibration::collect_with(&device, &model, images, session)?;
+    session.list_skipped(calibration.run());
+    output.write(&calibration.to_bytes()?)?;
+    let profile = session.finish_profile(&device)?;
+    summarize(session, &calibration, output.path(), profile)
 }
 
 /// Prints what statistics hold, and how the run went that made them.
 pub(super) fn summarize(
     session: &Session,
     calibration: &Calibration,
-    skipped: usize,
     path: &Path,
-    run: Option<Run>,
+    profile: Option<Summary>,
 ) -> Result<()> {
-    let rows = calibration.activations.iter().map(|a| Row {
-        name: a.name.clone(),
-        exponent: a.exponent,
-        zeros: a.zeros,
-        min: a.min,
-        max: a.max,
-    });
+    let run = |run: &Run| RunDocument {
+        throughput: Throughput { calibrate: Some(run.pace), evaluate: None },
+        profile: profile.clone(),
+    };
     let document = Document {
-        images: calibration.images,
-        skipped,
-        activations: rows.collect(),
+        images: calibration.images(),
+        skipped: calibration.run().map_or(0, |run| run.skipped.len()),
+        activations: calibration.activations(),
         output: path.display().to_string(),
-        run,
+        run: calibration.run().map(run),
     };
     if session.common.json {
         return print_json(&document);
@@ -111,6 +90,6 @@ pub(super) fn summarize(
         document.output,
         document.run.as_ref().map_or_else(String::new, |run| throughput_lines(&run.throughput))
     ))?;
-    session.print_profile(document.run.as_ref().and_then(|run| run.profile.as_ref()));
+    session.print_profile(profile.as_ref());
     Ok(())
 }

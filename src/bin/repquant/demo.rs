@@ -2,73 +2,65 @@
 
 mod network;
 
+use ndarray::ArrayD;
+use repquant::options::{Backends, Contender, SplitMode};
+use repquant::report::SecondDevice;
+use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Quantized, Quantizer, Result};
+
 use super::args::DemoArgs;
 use super::profiling::Files;
-use super::quantize::report;
 use super::session::{Session, print};
-use crate::drawings::{self, Split};
-use repquant::device::{Backends, Device, adapters};
-use repquant::exec::{Int8Net, Keep};
-use repquant::fuse::fuse;
-use repquant::images::Batch;
-use repquant::load::{self, Description};
-use repquant::model::QuantizedGraph;
-use repquant::pipeline::{Made, Pipeline, Variant, timed};
-use repquant::quantize::{QuantizeOptions, SplitMode};
-use repquant::report::{Images, SecondDevice, Seconds};
-use repquant::threshold::RangeOptions;
-use repquant::{Error, Result};
+use crate::drawings::{self, CLASSES, Split};
+use crate::terms;
 
 /// Images that are run on a second device.
 const REPEATED: usize = 64;
 
+/// The network that is shown layer by layer, and repeated on the second device.
+const CHOSEN: &str = "quantized";
+
 /// Quantizes the embedded network on drawn images and shows what the split buys.
 pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
     session.begin_profile(&args.profile, &Files { inputs: Vec::new(), output: None, force: None })?;
-    let mut seconds = Seconds::default();
-    let graph = timed("load", &mut seconds.load, || {
-        let description = Description::from_json(network::description())?;
-        fuse(&load::from_bytes("repvgg-demo", network::checkpoint(), &description)?)
-    })?;
+    let model = session
+        .loading(|| Model::from_checkpoint("repvgg-demo", network::checkpoint(), Some(network::description())))?;
     let device = session.device()?;
-    if device.is_native() && adapters(session.common.backends()).is_empty() {
+    if device.is_native() && Device::adapters(session.common.backends()).is_empty() {
         session.bars.note(
             "no Vulkan, Metal or Direct3D 12 driver was found: install your GPU's, or software Vulkan (Debian, Ubuntu: apt-get install mesa-vulkan-drivers)",
         );
     }
-    let mut pipeline = Pipeline::new(&device, &graph, None, seconds, &session.bars)?;
-    let batch_size = pipeline.batch_size;
-
-    let mut drawn = drawings::batches(Split::Calibration, args.limit as usize, batch_size);
-    let calibration = pipeline.calibrate(&mut drawn, Some(args.limit.into()))?;
-    let mut made = Vec::new();
+    let drawn = Images::decoded(drawings::images(Split::Calibration, args.limit as usize));
+    let calibration = Calibration::collect_with(&device, &model, drawn, session)?;
+    let mut made: Vec<(&str, Quantized)> = Vec::new();
     for (name, bits, split) in [
         ("unsplit", 8, SplitMode::None),
-        ("quantized", 8, SplitMode::Aligned),
+        (CHOSEN, 8, SplitMode::Aligned),
         ("unsplit-w4", 4, SplitMode::None),
         ("quantized-w4", 4, SplitMode::Aligned),
     ] {
-        let weights = QuantizeOptions { weight_bits: bits, split, ..QuantizeOptions::default() };
-        let variant = Variant { name: name.into(), ranges: RangeOptions::default(), weights };
-        made.push(pipeline.quantize(&calibration, variant)?);
+        let quantizer = Quantizer::new().weight_bits(bits).split(split);
+        made.push((name, quantizer.quantize_with(&model, &calibration, session)?));
     }
-    let mut drawn = drawings::batches(Split::Evaluation, args.eval_limit as usize, batch_size);
-    let evaluations = pipeline.evaluate(&made, "quantized", &mut drawn, Some(args.eval_limit.into()))?;
-
-    let counts = Images { calibration: calibration.images, evaluation: args.eval_limit.into(), skipped: 0 };
-    let mut report = report(session, &pipeline, &made, &evaluations, counts);
+    let contenders: Vec<Contender<'_>> =
+        made.iter().map(|(name, network)| Contender { name, network, layers: *name == CHOSEN }).collect();
+    let drawn = Images::decoded(drawings::images(Split::Evaluation, args.eval_limit as usize));
+    let mut report = Evaluation::of(&device, Some(&model), &contenders, drawn, session)?.report();
+    report.add_calibration(&calibration);
     // The table must not be lost to a second device that fails.
-    report.second_device = repeat(&device, session.common.backends(), &made).unwrap_or_else(|e| {
-        session.bars.note(&format!("the second device could not be used: {e}"));
-        None
-    });
-    report.profile = session.finish_profile(&device)?;
-    report.seconds.total = session.elapsed();
+    let chosen = contenders.iter().find(|c| c.layers).map(|c| c.network);
+    report.second_device =
+        chosen.map_or(Ok(None), |chosen| repeat(&device, session.common.backends(), chosen)).unwrap_or_else(|e| {
+            session.bars.note(&format!("the second device could not be used: {}", terms::message(&e)));
+            None
+        });
+    session.finish_report(&mut report, &device)?;
     if !session.common.json {
         print(&format!(
             "A RepVGG of {} blocks, trained on pictures that this program draws ({} classes), quantized on {} of them\nand evaluated on {} others.\n\n",
-            graph.nodes.len() - 3,
-            drawings::CLASSES.len(),
+            // All layers but pooling and the classifier.
+            model.layers().len() - 2,
+            CLASSES.len(),
             args.limit,
             args.eval_limit
         ))?;
@@ -98,7 +90,7 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
 
 /// Runs the chosen network on the first images on another device, where there is one: an adapter beside the Cpu device, the
 /// Cpu device beside an adapter.
-fn repeat(device: &Device, backends: Backends, made: &[Made]) -> Result<Option<SecondDevice>> {
+fn repeat(device: &Device, backends: Backends, chosen: &Quantized) -> Result<Option<SecondDevice>> {
     let second = if device.is_native() {
         match Device::all(backends).into_iter().flatten().find(|device| !device.is_native()) {
             Some(adapter) => adapter,
@@ -107,14 +99,11 @@ fn repeat(device: &Device, backends: Backends, made: &[Made]) -> Result<Option<S
     } else {
         Device::cpu()
     };
-    let Some(batch) = drawings::batches(Split::Evaluation, REPEATED, REPEATED).next().transpose()? else {
-        return Ok(None);
-    };
-    let Some(chosen) = made.iter().find(|m| m.variant.name == "quantized") else { return Ok(None) };
-    let identical = logits(device, &chosen.graph, &batch)? == logits(&second, &chosen.graph, &batch)?;
-    Ok(Some(SecondDevice { device: second.info().clone(), images: batch.count as u64, identical }))
+    let identical = logits(device, chosen)? == logits(&second, chosen)?;
+    Ok(Some(SecondDevice { device: second.info().clone(), images: REPEATED as u64, identical }))
 }
 
-fn logits(device: &Device, graph: &QuantizedGraph, batch: &Batch) -> Result<Vec<Vec<f64>>> {
-    Int8Net::new(device, graph, batch.count, Keep::Last)?.run(batch)
+fn logits(device: &Device, network: &Quantized) -> Result<Vec<Vec<ArrayD<f64>>>> {
+    let images = Images::decoded(drawings::images(Split::Evaluation, REPEATED)).batch_size(REPEATED);
+    network.run(device, images)?.collect()
 }

@@ -1,11 +1,11 @@
 //! `repquant devices`.
 
+use repquant::options::DeviceChoice;
+use repquant::report::{AdapterInfo, DeviceInfo, columns};
+use repquant::{Device, Result};
 use serde::Serialize;
 
 use super::session::{Session, print, print_json};
-use repquant::Result;
-use repquant::device::{AdapterInfo, Device, DeviceChoice, DeviceInfo, adapters};
-use repquant::report::columns;
 
 #[derive(Serialize)]
 struct Document {
@@ -17,7 +17,7 @@ struct Document {
 pub(super) fn run(session: &Session) -> Result<()> {
     let backends = session.common.backends();
     let cpu = Device::open(&DeviceChoice::Cpu, backends)?.info().clone();
-    let document = Document { adapters: adapters(backends), cpu };
+    let document = Document { adapters: Device::adapters(backends), cpu };
     if session.common.json {
         return print_json(&document);
     }

@@ -1,12 +1,12 @@
 //! `repquant export`.
 
+use repquant::files::{self, FileKind};
+use repquant::{Error, Quantized, Result};
 use serde::Serialize;
 
 use super::args::ExportArgs;
 use super::model_output::has_ending;
 use super::session::{Session, checked_output, print, print_json};
-use repquant::export::{self, FileKind, onnx};
-use repquant::{Error, Result};
 
 #[derive(Serialize)]
 struct Document {
@@ -25,16 +25,16 @@ pub(super) fn run(session: &Session, args: &ExportArgs) -> Result<()> {
             .hint("end the name after -o in .onnx"));
     }
     let (model, shown) = (&args.model, args.model.display());
-    if model.is_dir() || export::kind(model)? != FileKind::Quantized {
+    if model.is_dir() || files::kind(model)? != FileKind::Quantized {
         return Err(Error::input(model, "is not a quantized model")
             .hint(format!("quantize it first, or write its float network: repquant fuse {shown} -o NAME.onnx")));
     }
-    let graph = export::safetensors::read(model)?;
+    let network = Quantized::load(model)?;
     let (format, input) = (args.onnx.format.unwrap_or_default(), args.onnx.input.input.unwrap_or_default());
-    let file = onnx::quantized(&graph, format, input).map_err(|e| e.at(shown))?;
+    let file = network.to_onnx(format, input).map_err(|e| e.at(shown))?;
     output.write(&file.bytes)?;
     let document = Document {
-        model: graph.name.clone(),
+        model: network.name().to_owned(),
         format: format.to_string(),
         operations: file.operations,
         bytes: file.bytes.len(),

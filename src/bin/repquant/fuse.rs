@@ -1,13 +1,11 @@
 //! `repquant fuse`.
 
+use repquant::Result;
 use serde::Serialize;
 
 use super::args::FuseArgs;
 use super::model_output::ModelOutput;
 use super::session::{Session, print, print_json};
-use repquant::Result;
-use repquant::pipeline::load_and_fuse;
-use repquant::report::Seconds;
 
 #[derive(Serialize)]
 struct Document {
@@ -21,13 +19,14 @@ struct Document {
 /// Writes the plain float network.
 pub(super) fn run(session: &Session, args: &FuseArgs) -> Result<()> {
     let output = ModelOutput::float(&args.output, &args.onnx, args.model.inputs())?;
-    let graph = load_and_fuse(&args.model.model, &args.model.options(), &mut Seconds::default())?;
-    output.write_float(&graph)?;
+    let model = session.load(&args.model.model, &args.model.options())?;
+    output.write_float(&model)?;
     let document = Document {
-        model: graph.name.clone(),
-        layers: graph.nodes.len(),
-        parameters: graph.parameters(),
-        macs: graph.macs(),
+        model: model.name().to_owned(),
+        // The input counts as one.
+        layers: model.layers().len() + 1,
+        parameters: model.parameters(),
+        macs: model.macs(),
         output: output.path().display().to_string(),
     };
     if session.common.json {

@@ -2,8 +2,7 @@
 
 use clap::Args;
 
-use repquant::load::{Crop, InputOverrides};
-use repquant::model::{Interpolation, MAX_SIDE};
+use repquant::options::{Crop, InputOverrides, Interpolation, MAX_SIDE};
 use repquant::{Error, Result};
 
 /// Preprocessing in place of what the description says.

@@ -1,17 +1,13 @@
 //! `repquant inspect`.
 
+use repquant::files::{self, FileKind};
+use repquant::report::{FloatLayer, LayerRow, NoteRow, columns};
+use repquant::{Model, Quantized, Result};
 use serde::Serialize;
 
 use super::args::InspectArgs;
 use super::model_output::has_ending;
 use super::session::{Session, print, print_json};
-use repquant::Result;
-use repquant::export::{self, FileKind};
-
-use repquant::model::{Conv, Graph, Note, NoteKind, Op, QOp, QuantizedGraph, Support};
-use repquant::pipeline::load_and_fuse;
-use repquant::quantize::predicted_gain_db;
-use repquant::report::{LayerRow, Seconds, columns, layer_rows};
 
 #[derive(Serialize)]
 struct FloatDocument {
@@ -23,27 +19,9 @@ struct FloatDocument {
     outputs: Vec<String>,
     parameters: u64,
     macs: u64,
-    layers: Vec<FloatRow>,
+    layers: Vec<FloatLayer>,
     /// Branches that were not merged, and why; operations that others stand in for.
     notes: Vec<NoteRow>,
-}
-
-/// One layer of a float model.
-#[derive(Serialize)]
-struct FloatRow {
-    name: String,
-    /// `3×3 + 1×1 + identity`, `fused 3×3` …; the operation, where it is no convolution.
-    branches: String,
-    /// Shape of the output.
-    output: String,
-    stride: Option<usize>,
-    groups: Option<usize>,
-    parameters: u64,
-    macs: u64,
-    /// Largest weight on the centre tap over the largest off it.
-    center_to_neighbours: Option<f64>,
-    /// Decibels that the aligned split takes off the weights' error, at 8 and at 4 bits.
-    gain_db: Option<[f64; 2]>,
 }
 
 #[derive(Serialize)]
@@ -57,86 +35,31 @@ struct QuantizedDocument {
     layers: Vec<LayerRow>,
 }
 
-/// Something about a layer that is no figure.
-#[derive(Serialize)]
-struct NoteRow {
-    layer: String,
-    /// `not merged`, `replaced` or `assumed`.
-    kind: &'static str,
-    text: String,
-}
-
 /// Shows what a model is made of.
 pub(super) fn run(session: &Session, args: &InspectArgs) -> Result<()> {
     let path = &args.model.model;
-    if path.is_file() && !has_ending(path, "onnx") && export::kind(path)? == FileKind::Quantized {
+    if path.is_file() && !has_ending(path, "onnx") && files::kind(path)? == FileKind::Quantized {
         args.model.input.refuse(path)?;
-        return quantized(session, &export::safetensors::read(path)?);
+        return quantized(session, &Quantized::load(path)?);
     }
-    float(session, &load_and_fuse(path, &args.model.options(), &mut Seconds::default())?)
+    float(session, &session.load(path, &args.model.options())?)
 }
 
-fn float(session: &Session, graph: &Graph) -> Result<()> {
-    let shapes = graph.shapes();
-    let layers = graph.nodes.iter().zip(&shapes).skip(1).map(|(node, shape)| {
-        let merged = graph.notes.iter().find(|note| note.kind == NoteKind::Merged && note.layer == node.name);
-        match &node.op {
-            Op::Conv(conv) => FloatRow {
-                name: node.name.clone(),
-                branches: merged.map_or_else(
-                    || format!("fused {}×{}", conv.kernel()[0], conv.kernel()[1]),
-                    |note| note.text.clone(),
-                ),
-                output: shape.to_string(),
-                stride: Some(conv.stride[0]),
-                groups: Some(conv.groups),
-                parameters: (conv.weight.len() + conv.bias.len()) as u64,
-                macs: (conv.weight.len() * shape.pixels()) as u64,
-                center_to_neighbours: center_ratio(conv),
-                gain_db: predicted_gain_db(conv, Support::Center, 8)
-                    .zip(predicted_gain_db(conv, Support::Center, 4))
-                    .map(<[f64; 2]>::from),
-            },
-            op => FloatRow {
-                name: node.name.clone(),
-                branches: op.kind().into(),
-                output: shape.to_string(),
-                stride: None,
-                groups: None,
-                parameters: match op {
-                    Op::Linear(linear) => (linear.weight.len() + linear.bias.len()) as u64,
-                    Op::Constant(values) => values.len() as u64,
-                    _ => 0,
-                },
-                macs: if let Op::Linear(linear) = op { linear.weight.len() as u64 } else { 0 },
-                center_to_neighbours: None,
-                gain_db: None,
-            },
-        }
-    });
-    let kind = |note: &Note| match note.kind {
-        NoteKind::Merged => None,
-        NoteKind::NotMerged => Some("not merged"),
-        NoteKind::Replaced => Some("replaced"),
-        NoteKind::Assumed => Some("assumed"),
-    };
-    let notes = graph
-        .notes
-        .iter()
-        .filter_map(|note| Some(NoteRow { layer: note.layer.clone(), kind: kind(note)?, text: note.text.clone() }));
-    let outputs = graph.outputs.iter().map(|output| {
+fn float(session: &Session, model: &Model) -> Result<()> {
+    let outputs = model.outputs().into_iter().map(|output| {
         let sides: Vec<String> = output.sides.iter().map(usize::to_string).collect();
         format!("{} {}", output.name, sides.join("×"))
     });
+    let [height, width] = model.input().size;
     let document = FloatDocument {
-        model: graph.name.clone(),
-        input: shapes[0].to_string(),
-        classes: graph.class_count(),
+        model: model.name().to_owned(),
+        input: format!("3×{height}×{width}"),
+        classes: model.classes().map(|classes| classes.count),
         outputs: outputs.collect(),
-        parameters: graph.parameters(),
-        macs: graph.macs(),
-        layers: layers.collect(),
-        notes: notes.collect(),
+        parameters: model.parameters(),
+        macs: model.macs(),
+        layers: model.layers(),
+        notes: model.notes(),
     };
     if session.common.json {
         return print_json(&document);
@@ -162,7 +85,7 @@ fn float(session: &Session, graph: &Graph) -> Result<()> {
 }
 
 /// One line for each layer.
-fn float_table(layers: &[FloatRow]) -> String {
+fn float_table(layers: &[FloatLayer]) -> String {
     let header =
         ["layer", "branches", "output", "stride", "groups", "parameters", "MMACs", "centre/rest", "gain W8", "gain W4"];
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
@@ -187,30 +110,29 @@ fn float_table(layers: &[FloatRow]) -> String {
     columns(&header, &rows)
 }
 
-fn quantized(session: &Session, graph: &QuantizedGraph) -> Result<()> {
-    let (plain, added) = graph.macs();
+fn quantized(session: &Session, network: &Quantized) -> Result<()> {
+    let (plain, added) = network.macs();
     let document = QuantizedDocument {
-        model: graph.name.clone(),
-        weight_bytes: graph.weight_bytes(),
+        model: network.name().to_owned(),
+        weight_bytes: network.weight_bytes(),
         macs: plain + added,
         overhead: added as f64 / plain.max(1) as f64,
-        options: graph.options.clone(),
-        calibration: graph.calibration.clone(),
-        layers: layer_rows(graph, None),
+        options: network.options().clone(),
+        calibration: network.calibration().clone(),
+        layers: network.layers(),
     };
     if session.common.json {
         return print_json(&document);
     }
     let header = ["layer", "bits", "split", "shift", "scale", "zero point"];
-    let rows: Vec<Vec<String>> = graph
-        .nodes
+    let rows: Vec<Vec<String>> = document
+        .layers
         .iter()
-        .zip(&document.layers)
-        .map(|(node, row)| {
-            let bits = match &node.op {
-                QOp::Conv(c) | QOp::Linear(c) => c.bits.to_string(),
-                QOp::Float(_) => "float".into(),
-                _ => "-".into(),
+        .map(|row| {
+            let bits = match row.weight_bits {
+                Some(bits) => bits.to_string(),
+                None if row.is_float => "float".into(),
+                None => "-".into(),
             };
             let dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
             vec![
@@ -231,15 +153,4 @@ fn quantized(session: &Session, graph: &QuantizedGraph) -> Result<()> {
         100.0 * document.overhead,
         columns(&header, &rows)
     ))
-}
-
-/// Largest magnitude on the centre tap over the largest off it; none for pointwise kernels.
-fn center_ratio(conv: &Conv) -> Option<f64> {
-    let [kh, kw] = conv.kernel();
-    let (mut center, mut rest) = (0f32, 0f32);
-    for ((_, _, y, x), w) in conv.weight.indexed_iter() {
-        let side = if (y, x) == (kh / 2, kw / 2) { &mut center } else { &mut rest };
-        *side = side.max(w.abs());
-    }
-    (rest > 0.0).then(|| f64::from(center) / f64::from(rest))
 }

@@ -17,6 +17,7 @@ mod model_output;
 mod profiling;
 mod quantize;
 mod session;
+mod terms;
 mod verify;
 
 use std::io::Write;
@@ -35,8 +36,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Whoever read stderr may have gone away; the exit code still tells.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
-            ExitCode::from(error.kind().exit_code())
+            let _ = writeln!(std::io::stderr(), "error: {}", terms::message(&error));
+            ExitCode::from(terms::exit_code(error.kind()))
         }
     }
 }

@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use repquant::files::OutputFile;
+use repquant::options::{Format, InputForm};
+use repquant::{Error, Model, Quantized, Result};
+
 use super::args::{OnnxArgs, OnnxInputArgs, OutputArgs};
 use super::session::checked_output;
-use repquant::export::onnx::{self, Format, InputForm};
-use repquant::export::{float, safetensors};
-use repquant::model::{Graph, QuantizedGraph};
-use repquant::output::Output;
-use repquant::{Error, Result};
 
 /// A file that a model will be written to.
 pub(super) struct ModelOutput {
-    output: Output,
+    output: OutputFile,
     form: Form,
 }
 
@@ -57,10 +56,10 @@ impl ModelOutput {
     ///
     /// # Errors
     /// A model that cannot be written in this form, or a file that cannot.
-    pub(super) fn write_quantized(&self, graph: &QuantizedGraph) -> Result<()> {
+    pub(super) fn write_quantized(&self, network: &Quantized) -> Result<()> {
         let bytes = match self.form {
-            Form::Safetensors => safetensors::to_bytes(graph)?,
-            Form::Onnx { format, input } => onnx::quantized(graph, format, input)?.bytes,
+            Form::Safetensors => network.to_safetensors()?,
+            Form::Onnx { format, input } => network.to_onnx(format, input)?.bytes,
         };
         self.output.write(&bytes)
     }
@@ -69,10 +68,10 @@ impl ModelOutput {
     ///
     /// # Errors
     /// As [`ModelOutput::write_quantized`].
-    pub(super) fn write_float(&self, graph: &Graph) -> Result<()> {
+    pub(super) fn write_float(&self, model: &Model) -> Result<()> {
         let bytes = match self.form {
-            Form::Safetensors => float::fused_bytes(graph)?,
-            Form::Onnx { input, .. } => onnx::float(graph, input)?.bytes,
+            Form::Safetensors => model.to_safetensors()?,
+            Form::Onnx { input, .. } => model.to_onnx(input)?.bytes,
         };
         self.output.write(&bytes)
     }

@@ -9,16 +9,15 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use repquant::device::Device;
-use repquant::output::Output;
+use repquant::files::OutputFile;
 use repquant::profile::{Profile, Summary};
-use repquant::{Error, Result};
+use repquant::{Device, Error, Result};
 
 /// A profile that is being taken.
 pub(super) struct Profiling {
     /// What is known so far.
     pub(super) profile: Arc<Profile>,
-    output: Output,
+    output: OutputFile,
 }
 
 /// The other files of a command.
@@ -35,7 +34,7 @@ impl Profiling {
     /// Checks that the trace can be written to `path`, and begins.
     ///
     /// # Errors
-    /// Those of [`Output::check`], or a `path` that is the command's output.
+    /// Those of [`OutputFile::check`], or a `path` that is the command's output.
     pub(super) fn begin(path: &Path, files: &Files) -> Result<Self> {
         let absolute = |path: &Path| std::path::absolute(path).ok();
         if files.output.as_deref().is_some_and(|output| absolute(output) == absolute(path)) {
@@ -43,7 +42,7 @@ impl Profiling {
                 .hint("choose another name after --profile"));
         }
         let inputs: Vec<&Path> = files.inputs.iter().map(PathBuf::as_path).collect();
-        let output = Output::check(path, files.force.unwrap_or(false), &inputs).map_err(|e| {
+        let output = OutputFile::check(path, files.force.unwrap_or(false), &inputs).map_err(|e| {
             e.hint(match files.force {
                 Some(false) => "choose another name after --profile, or pass --force to replace a file",
                 _ => "choose another name after --profile",

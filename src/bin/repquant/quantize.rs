@@ -1,25 +1,25 @@
 //! `repquant quantize`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use repquant::options::{Contender, DeviceChoice, SplitMode};
+use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Result};
 
 use super::args::QuantizeArgs;
 use super::model_output::ModelOutput;
 use super::profiling::Files;
-use super::session::{Reading, Session, batches, calibration_set, evaluation_set, note_decoding};
-use repquant::calibrate::{Calibration, stats_file};
-use repquant::device::{Device, DeviceChoice};
-use repquant::evaluate::Evaluation;
-use repquant::images::Dataset;
-use repquant::model::Graph;
-use repquant::pipeline::{Made, Pipeline, Variant, load_and_fuse};
-use repquant::quantize::{QuantizeOptions, SplitMode};
-use repquant::report::{Images, Report, ResultRow, Seconds, layer_rows, peak_memory_bytes};
-use repquant::{Error, Result};
+use super::session::{Reading, Session, evaluation_images, limited};
 
 /// The network that is written.
 const CHOSEN: &str = "quantized";
 /// The same without a split, for comparison.
 const UNSPLIT: &str = "unsplit";
+
+/// Where the statistics come from.
+enum Statistics {
+    Saved(Calibration),
+    Images(Images<'static>),
+}
 
 /// Quantizes a model, writes it, and compares it where `--eval` is given.
 pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
@@ -33,51 +33,53 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
             Error::usage("--labels names the classes of evaluation images, and there are none").hint("add --eval DIR")
         );
     }
-    let mut seconds = Seconds::default();
-    let mut graph = load_and_fuse(&args.model.model, &args.model.options(), &mut seconds)?;
-    graph.input.decode = args.dataset.decode.unwrap_or_default();
+    let model = session.load(&args.model.model, &args.model.options())?;
+    let model = model.with_decode(args.dataset.decode.unwrap_or_default());
     // Everything that can be found wrong with the inputs is found before the long work begins.
-    let weights = args.method.weights();
-    weights.check()?;
-    weights.check_layers(&graph)?;
-    let calibration_images = args.images.as_deref().map(|folder| calibration_set(folder, args.limit)).transpose()?;
-    let saved = args.stats.as_deref().map(|path| load_statistics(path, &graph)).transpose()?;
+    let quantizer = args.method.quantizer();
+    quantizer.check_for(&model)?;
+    let statistics = match (&args.images, &args.stats) {
+        (Some(folder), _) => Statistics::Images(limited(Images::folder(folder)?, args.limit)),
+        (None, Some(path)) => Statistics::Saved(load_statistics(path, &model)?),
+        (None, None) => return Err(Error::usage("neither --images nor --stats was given")),
+    };
     let labels = args.dataset.labels.as_deref();
-    let evaluation_images = match &args.eval {
-        Some(folder) => {
-            Some(evaluation_set(folder, labels, graph.classes.as_deref(), graph.class_count(), args.eval_limit)?)
+    let evaluated = match &args.eval {
+        Some(folder) => Some(evaluation_images(folder, labels, model.classes().as_ref(), args.eval_limit)?),
+        None => None,
+    };
+    let needed = evaluated.is_some() || matches!(statistics, Statistics::Images(_));
+    let device = open(session, needed)?;
+    let reading = Reading { skip_bad: args.dataset.skip_bad_images, batch_size: args.dataset.batch_size };
+    let calibration = match statistics {
+        Statistics::Saved(calibration) => calibration,
+        Statistics::Images(images) => Calibration::collect_with(&device, &model, reading.of(images), session)?,
+    };
+    session.list_skipped(calibration.run());
+
+    let unsplit = match evaluated {
+        Some(_) => {
+            let plain = quantizer.clone().split(SplitMode::None).split_support(None);
+            Some(plain.quantize_with(&model, &calibration, session)?)
         }
         None => None,
     };
-    let device = open(session, calibration_images.is_some() || evaluation_images.is_some())?;
-    let batch_size = args.dataset.batch_size.map(usize::from);
-    let mut pipeline = Pipeline::new(&device, &graph, batch_size, seconds, &session.bars)?;
-    let reading = Reading { skip_bad: args.dataset.skip_bad_images, batch_size: pipeline.batch_size };
+    let chosen = quantizer.quantize_with(&model, &calibration, session)?;
+    output.write_quantized(&chosen)?;
 
-    let mut images = Images::default();
-    let calibration = match (saved, calibration_images) {
-        (Some(calibration), _) => calibration,
-        (None, Some(dataset)) => calibrate(session, &mut pipeline, dataset, &reading, &mut images)?,
-        (None, None) => return Err(Error::usage("neither --images nor --stats was given")),
+    let mut contenders: Vec<Contender<'_>> =
+        unsplit.iter().map(|network| Contender { name: UNSPLIT, network, layers: false }).collect();
+    contenders.push(Contender { name: CHOSEN, network: &chosen, layers: true });
+    let mut report = match evaluated {
+        Some(images) => {
+            let evaluation = Evaluation::of(&device, Some(&model), &contenders, reading.of(images), session)?;
+            session.list_skipped(Some(evaluation.run()));
+            evaluation.report()
+        }
+        None => repquant::Report::of(&device, Some(&model), &contenders)?,
     };
-    images.calibration = calibration.images;
-    let ranges = args.method.ranges();
-    let variant = |name: &str, weights: QuantizeOptions| Variant { name: name.into(), ranges: ranges.clone(), weights };
-    let mut made = Vec::new();
-    if evaluation_images.is_some() {
-        let plain = QuantizeOptions { split: SplitMode::None, support: None, ..weights.clone() };
-        made.push(pipeline.quantize(&calibration, variant(UNSPLIT, plain))?);
-    }
-    made.push(pipeline.quantize(&calibration, variant(CHOSEN, weights))?);
-    let chosen = &made[made.len() - 1];
-    output.write_quantized(&chosen.graph)?;
-
-    let evaluations = match evaluation_images {
-        Some(dataset) => evaluate(session, &mut pipeline, dataset, &reading, &made, &mut images)?,
-        None => Vec::new(),
-    };
-    let mut report = report(session, &pipeline, &made, &evaluations, images);
-    report.profile = session.finish_profile(&device)?;
+    report.add_calibration(&calibration);
+    session.finish_report(&mut report, &device)?;
     session.print_report(&report)?;
     if !session.common.json {
         session.bars.note(&format!("written to {}", output.path().display()));
@@ -94,72 +96,8 @@ fn open(session: &Session, needed: bool) -> Result<Device> {
     }
 }
 
-fn load_statistics(path: &Path, graph: &Graph) -> Result<Calibration> {
-    let calibration = stats_file::read(path)?;
-    calibration.check_graph(graph).map_err(|e| e.at(path.display()))?;
+fn load_statistics(path: &std::path::Path, model: &Model) -> Result<Calibration> {
+    let calibration = Calibration::load(path)?;
+    calibration.check(model).map_err(|e| e.at(path.display()))?;
     Ok(calibration)
-}
-
-fn calibrate(
-    session: &Session,
-    pipeline: &mut Pipeline<'_>,
-    dataset: Dataset,
-    reading: &Reading,
-    images: &mut Images,
-) -> Result<Calibration> {
-    let total = dataset.items.len() as u64;
-    let mut batches = batches(dataset, &pipeline.graph.input, reading);
-    let calibration = pipeline.calibrate(&mut batches, Some(total))?;
-    note_decoding(&mut pipeline.throughput.calibrate, &batches);
-    session.list_skipped(batches.skipped());
-    images.skipped += batches.skipped().len() as u64;
-    Ok(calibration)
-}
-
-fn evaluate(
-    session: &Session,
-    pipeline: &mut Pipeline<'_>,
-    dataset: Dataset,
-    reading: &Reading,
-    made: &[Made],
-    images: &mut Images,
-) -> Result<Vec<Evaluation>> {
-    let total = dataset.items.len() as u64;
-    let mut batches = batches(dataset, &pipeline.graph.input, reading);
-    let evaluations = pipeline.evaluate(made, CHOSEN, &mut batches, Some(total))?;
-    note_decoding(&mut pipeline.throughput.evaluate, &batches);
-    session.list_skipped(batches.skipped());
-    images.skipped += batches.skipped().len() as u64;
-    images.evaluation = evaluations.first().map_or(0, |e| e.images);
-    Ok(evaluations)
-}
-
-/// The report of a run; `evaluations` holds the float network first, then one entry for each of `made`, or nothing.
-pub(super) fn report(
-    session: &Session,
-    pipeline: &Pipeline<'_>,
-    made: &[Made],
-    evaluations: &[Evaluation],
-    images: Images,
-) -> Report {
-    let mut results = vec![ResultRow::float(pipeline.graph, evaluations.first())];
-    for (i, m) in made.iter().enumerate() {
-        let bits = (m.variant.weights.weight_bits, m.variant.ranges.bits);
-        results.push(ResultRow::quantized(&m.variant.name, &m.graph, bits, evaluations.get(i + 1)));
-    }
-    let chosen = made.iter().position(|m| m.variant.name == CHOSEN);
-    let layers = chosen.map_or_else(Vec::new, |i| layer_rows(&made[i].graph, evaluations.get(i + 1)));
-    let seconds = Seconds { total: session.elapsed(), ..pipeline.seconds };
-    Report {
-        model: pipeline.graph.name.clone(),
-        device: pipeline.device.info().clone(),
-        images,
-        results,
-        layers,
-        seconds,
-        throughput: pipeline.throughput,
-        second_device: None,
-        profile: None,
-        peak_memory_bytes: peak_memory_bytes(),
-    }
 }

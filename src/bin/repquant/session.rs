@@ -1,23 +1,21 @@
 //! What every command needs: the common flags, the device, printing, image sets.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
+use repquant::files::OutputFile;
+use repquant::options::{Classes, LoadOptions};
+use repquant::profile::Summary;
+use repquant::progress::{Event, Progress, Stage};
+use repquant::report::{self, Report, Run, Seconds};
+use repquant::{Device, Error, Images, Model, Result};
 use serde::Serialize;
 
 use super::args::{Common, OutputArgs, ProfileArgs};
 use super::bars::Bars;
 use super::profiling::{Files, Profiling};
-use repquant::device::Device;
-use repquant::images::{BatchOptions, Batches, Dataset, Skipped};
-use repquant::model::Preprocessing;
-use repquant::output::Output;
-use repquant::profile::Summary;
-use repquant::report::{self, Images, Pace, Report};
-use repquant::{Error, Result};
 
 /// One run of a command.
 pub(super) struct Session {
@@ -27,14 +25,44 @@ pub(super) struct Session {
     pub bars: Bars,
     profiling: OnceCell<Profiling>,
     start: Instant,
+    /// When the stage that runs began.
+    stage: Cell<Instant>,
+    /// Where the time went that no run over images knows.
+    seconds: Cell<Seconds>,
 }
 
 /// How a command reads its images.
 pub(super) struct Reading {
     /// Count and list bad images instead of stopping.
     pub skip_bad: bool,
-    /// Images in a batch.
-    pub batch_size: usize,
+    /// Images in a batch; none: what suits the device.
+    pub batch_size: Option<u16>,
+}
+
+impl Reading {
+    /// The images, read like this.
+    pub(super) fn of(&self, images: Images<'static>) -> Images<'static> {
+        let images = images.skip_bad(self.skip_bad);
+        match self.batch_size {
+            Some(size) => images.batch_size(size.into()),
+            None => images,
+        }
+    }
+}
+
+impl Progress for Session {
+    fn event(&self, event: Event) {
+        let now = Instant::now();
+        let mut seconds = self.seconds.get();
+        match event {
+            Event::Begin { .. } => self.stage.set(now),
+            Event::End { stage: Stage::Threshold } => seconds.threshold += (now - self.stage.get()).as_secs_f64(),
+            Event::End { stage: Stage::Quantize } => seconds.quantize += (now - self.stage.get()).as_secs_f64(),
+            _ => {}
+        }
+        self.seconds.set(seconds);
+        self.bars.event(event);
+    }
 }
 
 impl Session {
@@ -42,12 +70,27 @@ impl Session {
     pub(super) fn new(common: Common) -> Self {
         let draw = !common.no_progress && !common.json && std::io::stderr().is_terminal();
         let bars = Bars::new(draw, common.quiet);
-        Self { common, bars, profiling: OnceCell::new(), start: Instant::now() }
+        let start = Instant::now();
+        let (stage, seconds) = (Cell::new(start), Cell::default());
+        Self { common, bars, profiling: OnceCell::new(), start, stage, seconds }
     }
 
-    /// Seconds since the command began.
-    pub(super) fn elapsed(&self) -> f64 {
-        self.start.elapsed().as_secs_f64()
+    /// Reads a float model, and takes the time.
+    ///
+    /// # Errors
+    /// Those of [`Model::load_with`].
+    pub(super) fn load(&self, path: &Path, options: &LoadOptions) -> Result<Model> {
+        self.loading(|| Model::load_with(path, options))
+    }
+
+    /// Takes the time of something that loads a model.
+    pub(super) fn loading<T>(&self, load: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let loaded = load();
+        let mut seconds = self.seconds.get();
+        seconds.load += start.elapsed().as_secs_f64();
+        self.seconds.set(seconds);
+        loaded
     }
 
     /// Opens the device asked for and says which it is and why.
@@ -58,7 +101,7 @@ impl Session {
         let (choice, backends) = (&self.common.device, self.common.backends());
         let device = match self.profiling.get() {
             None => Device::open(choice, backends)?,
-            Some(profiling) => Device::open_profiled(choice, backends, Arc::clone(&profiling.profile))?,
+            Some(profiling) => Device::open_profiled(choice, backends, std::sync::Arc::clone(&profiling.profile))?,
         };
         let info = device.info();
         self.bars.note(&format!("device: {} ({}): {}", info.name, info.backend, info.reason));
@@ -85,6 +128,20 @@ impl Session {
         self.profiling.get().map(|profiling| profiling.finish(device)).transpose()
     }
 
+    /// Adds to a report what the command alone knows: the time of other stages, and the profile, which is written.
+    ///
+    /// # Errors
+    /// Those of [`Session::finish_profile`].
+    pub(super) fn finish_report(&self, report: &mut Report, device: &Device) -> Result<()> {
+        report.profile = self.finish_profile(device)?;
+        let own = self.seconds.get();
+        report.seconds.load += own.load;
+        report.seconds.threshold += own.threshold;
+        report.seconds.quantize += own.quantize;
+        report.seconds.total = self.start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
     /// Prints the tables of a profile on stderr, where there is one; with --json the document has it.
     pub(super) fn print_profile(&self, profile: Option<&Summary>) {
         if let (Some(profile), Some(profiling), false) = (profile, self.profiling.get(), self.common.json) {
@@ -101,7 +158,7 @@ impl Session {
         if self.common.json {
             return print_json(report);
         }
-        let Images { calibration, evaluation, skipped } = report.images;
+        let report::Images { calibration, evaluation, skipped } = report.images;
         let layers = (self.common.verbose && !report.layers.is_empty()).then(|| report::layer_table(report));
         let outputs = report::output_table(report);
         print(&format!(
@@ -125,12 +182,10 @@ impl Session {
         Ok(())
     }
 
-    /// Lists the images that were skipped.
-    pub(super) fn list_skipped(&self, skipped: &[Skipped]) {
+    /// Lists the images that a run skipped.
+    pub(super) fn list_skipped(&self, run: Option<&Run>) {
         const MOST: usize = 20;
-        if skipped.is_empty() {
-            return;
-        }
+        let Some(Run { skipped, .. }) = run.filter(|run| !run.skipped.is_empty()) else { return };
         self.bars.note(&format!("skipped {} bad images:", skipped.len()));
         for bad in skipped.iter().take(MOST) {
             self.bars.note(&format!("  {}: {}", bad.path.display(), bad.reason));
@@ -144,11 +199,11 @@ impl Session {
 /// Checks that the output can be written and is none of the files that the command reads.
 ///
 /// # Errors
-/// Those of [`Output::check`].
-pub(super) fn checked_output(args: &OutputArgs, inputs: impl IntoIterator<Item = PathBuf>) -> Result<Output> {
+/// Those of [`OutputFile::check`].
+pub(super) fn checked_output(args: &OutputArgs, inputs: impl IntoIterator<Item = PathBuf>) -> Result<OutputFile> {
     let inputs: Vec<PathBuf> = inputs.into_iter().collect();
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-    Output::check(&args.output, args.force, &inputs)
+    OutputFile::check(&args.output, args.force, &inputs)
 }
 
 /// Prints text on stdout.
@@ -174,62 +229,32 @@ pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
     print(&(text + "\n"))
 }
 
-/// Begins to decode a data set.
-pub(super) fn batches(dataset: Dataset, preprocessing: &Preprocessing, reading: &Reading) -> Batches {
-    let options = BatchOptions { batch_size: reading.batch_size, skip_bad: reading.skip_bad, threads: None };
-    Batches::new(dataset.items, preprocessing, options)
-}
-
-/// Adds how long decoding waited to the pace of the stage that took the images.
-pub(super) fn note_decoding(pace: &mut Option<Pace>, batches: &Batches) {
-    if let Some(pace) = pace {
-        pace.decoding_waited = Some(batches.decoding_waited().as_secs_f64());
-    }
-}
-
-/// The images to calibrate on.
-///
-/// # Errors
-/// If the folder is missing or has no images.
-pub(super) fn calibration_set(folder: &Path, limit: Option<u32>) -> Result<Dataset> {
-    Ok(limited(Dataset::unlabelled(folder)?, limit))
-}
-
-/// The images to evaluate on; for a network that is no classifier (`outputs` none) they have no labels.
+/// The images to evaluate on; for a network that is no classifier they have no classes.
 ///
 /// # Errors
 /// If the folder is missing or has no images, or classes do not match.
-pub(super) fn evaluation_set(
+pub(super) fn evaluation_images(
     folder: &Path,
     labels: Option<&Path>,
-    classes: Option<&[String]>,
-    outputs: Option<usize>,
+    classes: Option<&Classes>,
     limit: Option<u32>,
-) -> Result<Dataset> {
-    let Some(outputs) = outputs else {
-        return match labels {
-            None => Ok(limited(Dataset::unlabelled(folder)?, limit)),
-            Some(labels) => Err(Error::usage(format!("--labels {}: the network is no classifier", labels.display()))
-                .hint("without labels its outputs are compared with the float network's")),
-        };
+) -> Result<Images<'static>> {
+    let images = match (classes, labels) {
+        (Some(classes), Some(labels)) => Images::listed(folder, labels, classes)?,
+        (Some(classes), None) => Images::labelled(folder, classes)?,
+        (None, None) => Images::folder(folder)?,
+        (None, Some(labels)) => {
+            return Err(Error::usage(format!("--labels {}: the network is no classifier", labels.display()))
+                .hint("without labels its outputs are compared with the float network's"));
+        }
     };
-    let dataset = Dataset::labelled(folder, labels, classes)?;
-    // Without names of its own the network's classes are those of the folders: then the numbers must agree.
-    let (folders, known) = (dataset.classes.as_ref().map_or(outputs, Vec::len), classes.is_some() || labels.is_some());
-    if !known && folders != outputs {
-        return Err(Error::input(folder, format!("{folders} class folders for a network with {outputs} outputs"))
-            .hint("name the classes in the description, in the order of the outputs"));
-    }
-    if let Some(item) = dataset.items.iter().find(|item| item.label.is_some_and(|label| label >= outputs)) {
-        let label = item.label.unwrap_or_default();
-        return Err(Error::input(&item.path, format!("class number {label}; the network has {outputs} outputs")));
-    }
-    Ok(limited(dataset, limit))
+    Ok(limited(images, limit))
 }
 
-fn limited(dataset: Dataset, limit: Option<u32>) -> Dataset {
+/// At most `limit` images.
+pub(super) fn limited(images: Images<'static>, limit: Option<u32>) -> Images<'static> {
     match limit {
-        Some(n) => dataset.limit(n as usize),
-        None => dataset,
+        Some(n) => images.limit(n as usize),
+        None => images,
     }
 }

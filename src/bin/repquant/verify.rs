@@ -1,36 +1,17 @@
 //! `repquant verify`.
 
+use repquant::options::DeviceChoice;
+use repquant::report::{Verified, columns};
+use repquant::{Device, Error, Result};
 use serde::Serialize;
 
 use super::session::{Session, print, print_json};
-use repquant::device::{Device, DeviceChoice, DeviceInfo};
-use repquant::kernels;
-use repquant::progress::{Event, Progress, Stage};
-use repquant::report::columns;
-use repquant::{Error, Result};
+use crate::terms;
 
 #[derive(Serialize)]
 struct Document {
     devices: Vec<Verified>,
     passed: bool,
-}
-
-#[derive(Serialize)]
-struct Verified {
-    device: Option<DeviceInfo>,
-    /// Why the device could not be tested.
-    failure: Option<String>,
-    kernels: Vec<KernelRow>,
-}
-
-#[derive(Serialize)]
-struct KernelRow {
-    name: &'static str,
-    cases: usize,
-    failed: usize,
-    /// Integers: words that differ. Floats: the largest error as a fraction of its bound.
-    worst: f64,
-    detail: Option<String>,
 }
 
 /// Compares every kernel with its twin, on every adapter or the one asked for.
@@ -46,11 +27,11 @@ pub(super) fn run(session: &Session) -> Result<()> {
     let single = devices.len() == 1;
     for device in devices {
         let verified = match device {
-            Ok(device) => verify(session, &device),
+            Ok(device) => device.verify(session),
             Err(error) if single => return Err(error),
-            Err(error) => Verified { device: None, failure: Some(error.to_string()), kernels: Vec::new() },
+            Err(error) => Verified { device: None, failure: Some(terms::message(&error)), kernels: Vec::new() },
         };
-        document.passed &= verified.failure.is_none() && verified.kernels.iter().all(|k| k.failed == 0);
+        document.passed &= verified.passed();
         document.devices.push(verified);
     }
     if session.common.json {
@@ -59,36 +40,6 @@ pub(super) fn run(session: &Session) -> Result<()> {
         print(&text(&document))?;
     }
     if document.passed { Ok(()) } else { Err(Error::check("a kernel does not agree with its twin")) }
-}
-
-fn verify(session: &Session, device: &Device) -> Verified {
-    session.bars.event(Event::Begin { stage: Stage::Verify, total: Some(kernels::ALL.len() as u64) });
-    let mut verified = Verified { device: Some(device.info().clone()), failure: None, kernels: Vec::new() };
-    for kernel in kernels::ALL {
-        if !kernel.runs_on(device) {
-            session.bars.event(Event::Advance { stage: Stage::Verify, items: 1 });
-            continue;
-        }
-        match (kernel.verify)(device) {
-            Ok(checks) => verified.kernels.push(KernelRow {
-                name: kernel.spec.name,
-                cases: checks.len(),
-                failed: checks.iter().filter(|c| !c.passed).count(),
-                worst: checks.iter().map(|c| c.error).fold(0.0, f64::max),
-                detail: checks
-                    .into_iter()
-                    .find(|c| !c.passed)
-                    .map(|c| format!("{}: {}", c.case, c.detail.unwrap_or_default())),
-            }),
-            Err(error) => {
-                verified.failure = Some(error.at(format!("kernel {}", kernel.spec.name)).to_string());
-                break;
-            }
-        }
-        session.bars.event(Event::Advance { stage: Stage::Verify, items: 1 });
-    }
-    session.bars.event(Event::End { stage: Stage::Verify });
-    verified
 }
 
 fn text(document: &Document) -> String {

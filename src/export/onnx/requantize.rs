@@ -15,6 +15,7 @@
 //! whole b it is what is wanted. The published split adds the products of its two accumulators in each half.
 
 use super::builder::Builder;
+use crate::error::{Term, text};
 use crate::model::Multiplier;
 use crate::{Error, Result};
 
@@ -74,7 +75,10 @@ impl Requantization {
         let part = |multiplier: i32, shift: u8| {
             halves(multiplier, shift).ok_or_else(|| {
                 Error::bad(format!("a published split with a right shift of {shift} cannot be written in doubles"))
-                    .hint("one step of its input spans thousands of its output; keep the layer float with --keep-float")
+                    .hint(text![
+                        "one step of its input spans thousands of its output; keep the layer float with ",
+                        Term::KeepFloat,
+                    ])
             })
         };
         let f: Vec<[f64; 4]> = fine.iter().map(|m| part(m.multiplier, m.right_shift)).collect::<Result<_>>()?;

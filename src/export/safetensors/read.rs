@@ -10,6 +10,7 @@ use super::header::{
     CoarseForm, FloatGeometry, FloatOp, Geometry, Header, HeaderNode, HeaderOp, KIND, ScaleForm, Tables, VERSION,
     VERSION_1,
 };
+use crate::error::{Term, Text, text};
 use crate::export::check::check;
 use crate::export::kind::Kind;
 use crate::model::{
@@ -19,7 +20,9 @@ use crate::tensor_file::{self, METADATA_KEY, open};
 use crate::{Error, Result};
 
 /// What to do about a file that is not one of ours.
-const HINT: &str = "quantized models are written by `repquant quantize`";
+fn hint() -> Text {
+    text!["quantized models are written by ", Term::Quantize]
+}
 
 /// Reads a quantized model and checks everything that its integer arithmetic relies on: shapes, the range of every
 /// level, multiplier and shift, and that no sum can overflow.
@@ -37,7 +40,7 @@ pub fn read(path: &Path) -> Result<QuantizedGraph> {
 /// As [`read`]; the path is the caller's to add.
 pub fn from_bytes(bytes: &[u8]) -> Result<QuantizedGraph> {
     let (metadata, tensors) =
-        open(bytes).map_err(|e| Error::bad("not a whole safetensors file").because(e).hint(HINT))?;
+        open(bytes).map_err(|e| Error::bad("not a whole safetensors file").because(e).hint(hint()))?;
     let header = header(&metadata)?;
     let mut tensors: Tensors<'_> = tensors.tensors().into_iter().collect();
     let nodes = header.nodes.into_iter().map(|node| {
@@ -63,7 +66,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<QuantizedGraph> {
     left.sort_unstable();
     if let Some(first) = left.first() {
         let message = format!("{} tensors belong to no layer, the first is {}", left.len(), first.escape_debug());
-        return Err(Error::bad(message).hint(HINT));
+        return Err(Error::bad(message).hint(hint()));
     }
     check(&graph)?;
     Ok(graph)
@@ -74,11 +77,11 @@ type Tensors<'a> = HashMap<String, TensorView<'a>>;
 
 fn header(metadata: &Metadata) -> Result<Header> {
     let text = metadata.metadata().as_ref().and_then(|m| m.get(METADATA_KEY));
-    let text = text.ok_or_else(|| Error::bad("not a quantized model").hint(HINT))?;
-    let malformed = |e| Error::bad("the metadata entry is malformed").because(e).hint(HINT);
+    let text = text.ok_or_else(|| Error::bad("not a quantized model").hint(hint()))?;
+    let malformed = |e| Error::bad("the metadata entry is malformed").because(e).hint(hint());
     let Kind { kind, version } = serde_json::from_str(text).map_err(malformed)?;
     if kind != KIND {
-        return Err(Error::bad(format!("not a quantized model but `{}`", kind.escape_debug())).hint(HINT));
+        return Err(Error::bad(format!("not a quantized model but `{}`", kind.escape_debug())).hint(hint()));
     }
     if ![VERSION_1, VERSION].contains(&version) {
         let message = format!("version {version} of a quantized model; this program reads {VERSION_1} and {VERSION}");
@@ -86,7 +89,7 @@ fn header(metadata: &Metadata) -> Result<Header> {
     }
     let header: Header = serde_json::from_str(text).map_err(malformed)?;
     if header.outputs.is_some() != (version == VERSION) {
-        return Err(Error::bad(format!("the outputs are not those of version {version}")).hint(HINT));
+        return Err(Error::bad(format!("the outputs are not those of version {version}")).hint(hint()));
     }
     Ok(header)
 }
@@ -96,7 +99,7 @@ fn version_1_outputs(nodes: &[QNode]) -> Result<Vec<Output>> {
     let classes = match nodes.last().map(|node| &node.op) {
         Some(QOp::Linear(conv)) => conv.out_channels(),
         Some(QOp::Float(Op::Linear(linear))) => linear.bias.len(),
-        _ => return Err(Error::bad("a model of version 1 ends with its classifier").hint(HINT)),
+        _ => return Err(Error::bad("a model of version 1 ends with its classifier").hint(hint())),
     };
     Ok(vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![classes] }])
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::error::{Term, text};
 use crate::load::arch;
 use crate::load::description::check_classes;
 use crate::load::{InputDescription, InputOverrides, LoadOptions};
@@ -14,7 +15,7 @@ use crate::onnx_proto::ModelProto;
 use crate::tensor_file::read;
 use crate::{Error, Result};
 
-/// What a file or a flag says of the images.
+/// What a file or a caller says of the images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Described {
     /// How an image becomes the input.
@@ -56,8 +57,13 @@ impl Described {
         let beside = path.with_extension("json");
         let found = match (&options.describe, &options.arch) {
             (Some(_), Some(_)) => {
-                return Err(Error::usage("a description file and an architecture are both given")
-                    .hint("pass --describe or --arch, not both"));
+                return Err(Error::usage("a description file and an architecture are both given").hint(text![
+                    "pass ",
+                    Term::Describe,
+                    " or ",
+                    Term::Arch,
+                    ", not both"
+                ]));
             }
             (Some(file), None) => Self::file(file)?,
             (None, Some(name)) => {
@@ -126,7 +132,7 @@ impl Described {
     pub(super) fn preprocessing(&self, size: [usize; 2]) -> Result<Preprocessing> {
         let differs = |said: [usize; 2]| format!("an input of {said:?}, the network has {size:?}");
         if let Some(said) = self.overrides.size.filter(|said| *said != size) {
-            return Err(Error::usage(format!("--input-size asks for {}", differs(said))));
+            return Err(Error::usage(text![Term::InputSize, format!(" asks for {}", differs(said))]));
         }
         let base = self.input.clone().unwrap_or_else(|| {
             let longest = size[0].max(size[1]);
@@ -155,7 +161,7 @@ mod tests {
         let input = described.preprocessing([32, 48]).unwrap();
         assert_eq!((input.resize, input.mean, input.std[0]), (Some(54), [0.0; 3], 0.229));
         let error = described.preprocessing([32, 32]).unwrap_err();
-        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("--input-size"), "{error}");
+        assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("`size` asks for"), "{error}");
 
         let said = Some(InputDescription { std: [1.0; 3], ..InputDescription::imagenet() });
         let described = Described { input: said, overrides: asked(None, Some(None)), ..Default::default() };

@@ -4,6 +4,7 @@ use super::describe::Described;
 use super::draft::{Draft, DraftOp};
 use super::simplify::{readers, take_name};
 use super::values::Active;
+use crate::error::{Term, text};
 use crate::model::{MAX_SIDE, NoteKind, Op, Preprocessing, Shape};
 use crate::onnx_proto::ValueInfoProto;
 use crate::{Error, Result};
@@ -68,9 +69,12 @@ impl Input {
         };
         let side = |given: Option<usize>, axis: usize| given.or(said.map(|size| size[axis]));
         let (Some(rows), Some(columns)) = (side(rows, 0), side(columns, 1)) else {
-            return Err(at(Error::bad("leaves height or width open").hint(
-                "say the size: --input-size 224x224, or {\"input\": {\"size\": [224, 224], …}} as MODEL.json or --describe FILE",
-            )));
+            return Err(at(Error::bad("leaves height or width open").hint(text![
+                "say the size: ",
+                Term::InputSize,
+                " 224x224, or {\"input\": {\"size\": [224, 224], …}} as MODEL.json or ",
+                Term::Describe,
+            ])));
         };
         if rows.max(columns) > MAX_SIDE {
             return Err(at(Error::bad(format!("is of {rows}×{columns}; sides up to {MAX_SIDE} are supported"))));
@@ -100,7 +104,12 @@ impl Input {
         let mut input = described.preprocessing(self.size)?;
         let asked = &described.overrides;
         if self.pixels && (asked.mean.is_some() || asked.std.is_some()) {
-            return Err(Error::usage("--mean and --std: the network takes pixels and normalizes them itself"));
+            return Err(Error::usage(text![
+                Term::Mean,
+                " and ",
+                Term::Std,
+                ": the network takes pixels and normalizes them itself",
+            ]));
         }
         let open = [
             ("mean", !self.pixels && asked.mean.is_none()),

@@ -133,7 +133,7 @@ fn files_that_are_not_in_order() {
         (changed(|_, g| g.input[0] = value("x", 1, &[1, 4, 6, 8])), &["input x", "3 colours"]),
         (changed(|_, g| g.input[0] = value("x", 1, &[3, 6, 8])), &["input x", "3 axes"]),
         (changed(|_, g| g.input[0] = value("x", 7, &[1, 3, 6, 8])), &["input x", "number 7"]),
-        (changed(|_, g| g.input[0] = value("x", 1, &[1, 3, -1, 8])), &["input x", "open", "--describe"]),
+        (changed(|_, g| g.input[0] = value("x", 1, &[1, 3, -1, 8])), &["input x", "open", "`describe`"]),
         (changed(|_, g| g.input[0] = value("x", 1, &[1, 3, i64::MAX, 8])), &["input x", "16384"]),
         (changed(|_, g| g.input[0].r#type = None), &["input x", "no tensor"]),
         (

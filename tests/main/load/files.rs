@@ -22,7 +22,7 @@ fn the_description_is_found_beside_the_file_or_named() {
     std::fs::write(&file, Checkpoint::repvgg().bytes()).unwrap();
     let (kind, message) = error(&file, &LoadOptions::default());
     assert_eq!(kind, ErrorKind::Input);
-    assert!(message.contains("small.v1.json") && message.contains("--arch"), "{message}");
+    assert!(message.contains("small.v1.json") && message.contains("`arch`"), "{message}");
 
     let other = folder.path().join("other.json");
     std::fs::write(&other, description_json("repvgg", REPVGG_STRIDES)).unwrap();

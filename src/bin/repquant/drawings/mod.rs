@@ -9,9 +9,10 @@ mod random;
 mod shapes;
 mod texture;
 
+use std::collections::VecDeque;
+
 use rayon::prelude::*;
-use repquant::Result;
-use repquant::images::Batch;
+use repquant::options::RgbImage;
 
 use self::random::Random;
 pub(crate) use self::shapes::CLASSES;
@@ -37,6 +38,7 @@ pub(crate) enum Split {
 
 impl Split {
     /// `train`, `calibration` or `evaluation`.
+    #[cfg_attr(not(test), allow(dead_code, reason = "an example names them"))]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -210,21 +212,39 @@ pub(crate) fn draw(split: Split, index: u64) -> Drawing {
     Drawing { pixels: pixels.into_iter().map(bytes).collect(), label }
 }
 
-/// The first `count` drawings of a split, `batch_size` (at least 1) at a time, each batch drawn on all cores when it
-/// is asked for. It never fails; the items are results so that it can stand in for a folder of images.
-pub(crate) fn batches(split: Split, count: usize, batch_size: usize) -> impl Iterator<Item = Result<Batch>> {
-    let batch_size = batch_size.max(1);
-    (0..count).step_by(batch_size).map(move |start| {
-        let end = count.min(start.saturating_add(batch_size));
-        let drawings: Vec<Drawing> = (start..end).into_par_iter().map(|i| draw(split, i as u64)).collect();
-        Ok(Batch {
-            count: end - start,
-            size: [SIZE, SIZE],
-            pixels: drawings.iter().flat_map(|d| &d.pixels).copied().collect(),
-            labels: drawings.iter().map(|d| Some(d.label)).collect(),
-            names: (start..end).map(|i| format!("{} drawing {i}", split.name())).collect(),
-        })
-    })
+/// The first `count` drawings of a split and their classes, drawn on all cores a few hundred at a time.
+pub(crate) fn images(split: Split, count: usize) -> Drawings {
+    Drawings { split, next: 0, count, ahead: 256, ready: VecDeque::new() }
+}
+
+/// Drawings in order; see [`images`].
+pub(crate) struct Drawings {
+    split: Split,
+    next: usize,
+    count: usize,
+    ahead: usize,
+    ready: VecDeque<Drawing>,
+}
+
+impl Iterator for Drawings {
+    type Item = (RgbImage, Option<usize>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty() {
+            let end = self.count.min(self.next + self.ahead.max(1));
+            let drawings: Vec<Drawing> = (self.next..end).into_par_iter().map(|i| draw(self.split, i as u64)).collect();
+            self.ready = drawings.into();
+            self.next = end;
+        }
+        let Drawing { pixels, label } = self.ready.pop_front()?;
+        let bytes = pixels.iter().flat_map(|pixel| pixel.to_le_bytes().into_iter().take(3)).collect();
+        Some((RgbImage { width: SIZE, height: SIZE, pixels: bytes }, Some(label)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.count - self.next + self.ready.len();
+        (left, Some(left))
+    }
 }
 
 #[cfg(test)]
@@ -260,18 +280,20 @@ mod tests {
     }
 
     #[test]
-    fn batches_hold_the_drawings_in_order_whatever_their_size() {
-        let whole = batches(Split::Evaluation, 23, 100).next().unwrap().unwrap();
-        assert_eq!((whole.count, whole.size), (23, [32, 32]));
-        assert_eq!(whole.pixels[5 * 1024..6 * 1024], draw(Split::Evaluation, 5).pixels);
-        assert_eq!(whole.labels[13], Some(3));
-        for batch_size in [0, 1, 7, 23] {
-            let parts: Vec<Batch> = batches(Split::Evaluation, 23, batch_size).map(Result::unwrap).collect();
-            assert_eq!(parts.len(), 23_usize.div_ceil(batch_size.max(1)));
-            assert!(parts.iter().all(|b| b.labels.len() == b.count && b.names.len() == b.count));
-            let pixels: Vec<u32> = parts.iter().flat_map(|b| b.pixels.clone()).collect();
-            assert_eq!(pixels, whole.pixels);
+    fn the_drawings_come_in_order_however_many_are_drawn_at_a_time() {
+        let all: Vec<_> = images(Split::Evaluation, 23).collect();
+        assert_eq!((all.len(), all[0].0.width, all[0].0.height), (23, 32, 32));
+        let bytes: Vec<u8> =
+            draw(Split::Evaluation, 5).pixels.iter().flat_map(|p| p.to_le_bytes()[..3].to_vec()).collect();
+        assert_eq!(all[5].0.pixels, bytes);
+        assert_eq!(all[13].1, Some(3));
+        for ahead in [0, 1, 7, 23] {
+            let mut some = Drawings { ahead, ..images(Split::Evaluation, 23) };
+            assert_eq!(some.size_hint(), (23, Some(23)));
+            let first = some.next();
+            assert_eq!(some.size_hint(), (22, Some(22)));
+            assert_eq!(first.into_iter().chain(some).collect::<Vec<_>>(), all);
         }
-        assert_eq!(batches(Split::Train, 0, 8).count(), 0);
+        assert_eq!(images(Split::Train, 0).count(), 0);
     }
 }

@@ -1,0 +1,21 @@
+//! The front door: the types that whoever uses the library meets, over the stages behind them.
+
+mod calibration;
+mod classes;
+mod device;
+mod evaluation;
+mod images;
+mod model;
+mod network;
+mod quantized;
+mod quantizer;
+mod report;
+mod run;
+
+pub use calibration::Calibration;
+pub use classes::Classes;
+pub use evaluation::{Contender, Evaluation};
+pub use images::Images;
+pub use model::Model;
+pub use quantized::Quantized;
+pub use quantizer::Quantizer;

@@ -1,0 +1,50 @@
+//! What users of the command call the settings that the library's errors speak of, and exit codes.
+
+use repquant::error::Term;
+use repquant::{Error, ErrorKind};
+
+/// An error as it is printed: its settings are flags and subcommands.
+pub(crate) fn message(error: &Error) -> String {
+    error.message(flag)
+}
+
+fn flag(term: Term) -> String {
+    match term {
+        Term::BatchSize => "--batch-size",
+        Term::CpuDevice => "--device cpu",
+        Term::Devices => "`repquant devices`",
+        Term::Profile => "--profile",
+        Term::Verify => "`repquant verify`",
+        Term::Describe => "--describe FILE",
+        Term::Arch => "--arch NAME",
+        Term::InputSize => "--input-size",
+        Term::Resize => "--resize",
+        Term::Mean => "--mean",
+        Term::Std => "--std",
+        Term::Decode => "--decode",
+        Term::SkipBad => "--skip-bad-images",
+        Term::Labels => "--labels FILE",
+        Term::WeightBits => "--weight-bits",
+        Term::FirstLastBits => "--first-last-bits",
+        Term::MaxOverhead => "--max-overhead",
+        Term::KeepFloat => "--keep-float",
+        Term::Calibrate => "`repquant calibrate`",
+        Term::Merge => "`repquant merge`",
+        Term::Quantize => "`repquant quantize`",
+        Term::Output => "after -o",
+        Term::Replace => "pass --force",
+        other => return other.to_string(),
+    }
+    .to_owned()
+}
+
+/// The exit code for a kind of error.
+pub(crate) fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Check => 1,
+        ErrorKind::Usage => 2,
+        ErrorKind::Input => 3,
+        ErrorKind::Device => 4,
+        ErrorKind::Output => 5,
+    }
+}

@@ -1,0 +1,12 @@
+//! What goes in: plain data that says how a model is read, quantized and written, and where it runs.
+//!
+//! Each type with a choice is written as the words of the command (`FromStr`, and mostly `Display`).
+
+pub use crate::api::{Classes, Contender};
+pub use crate::device::{Backends, DeviceChoice};
+pub use crate::export::onnx::{Format, InputForm};
+pub use crate::images::RgbImage;
+pub use crate::load::{Crop, InputOverrides, LoadOptions};
+pub use crate::model::{Decode, Interpolation, MAX_SIDE, Preprocessing, Support};
+pub use crate::quantize::{Granularity, SplitMode};
+pub use crate::threshold::{ActivationMode, Method};

@@ -1,0 +1,115 @@
+//! One row for each network.
+
+use serde::Serialize;
+
+use crate::evaluate::{Evaluation as Measured, OutputFidelity};
+use crate::model::{Graph, QuantizedGraph};
+
+/// One network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ResultRow {
+    /// `float32`, `unsplit`, `quantized` …
+    pub name: String,
+    /// Bit width of the weights; 32 for float.
+    pub weight_bits: u8,
+    /// Bit width of the activations; 32 for float.
+    pub activation_bits: u8,
+    /// Fraction right; null without labels.
+    pub top1: Option<f64>,
+    /// Fraction among the first five; null without labels.
+    pub top5: Option<f64>,
+    /// Fraction that agrees with the float network's first class; null without one.
+    pub agreement: Option<f64>,
+    /// SQNR of the logits in decibels; null for float and for networks that are no classifiers.
+    pub logit_sqnr_db: Option<f64>,
+    /// Cosine between the logits and the float network's; null without one.
+    pub logit_cosine: Option<f64>,
+    /// Each output against the float network's; empty without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputRow>,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Multiplications for one image, those of the split included.
+    pub macs: u64,
+    /// What the split adds, as a fraction of the unsplit network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<f64>,
+}
+
+/// One output of a quantized network against that of the float network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutputRow {
+    /// Its name.
+    pub name: String,
+    /// SQNR in decibels; null where there is no difference or no signal.
+    pub sqnr_db: Option<f64>,
+    /// Cosine.
+    pub cosine: Option<f64>,
+    /// The largest difference of a value.
+    pub largest_difference: f64,
+    /// The largest magnitude of the float network's values.
+    pub largest: f64,
+}
+
+impl ResultRow {
+    /// The row of the float network.
+    pub(crate) fn float(graph: &Graph) -> Self {
+        Self {
+            name: "float32".into(),
+            weight_bits: 32,
+            activation_bits: 32,
+            top1: None,
+            top5: None,
+            agreement: None,
+            logit_sqnr_db: None,
+            logit_cosine: None,
+            outputs: Vec::new(),
+            weight_bytes: 4 * graph.parameters(),
+            macs: graph.macs(),
+            overhead: None,
+        }
+    }
+
+    /// The row of a quantized network with these bit widths.
+    pub(crate) fn quantized(name: &str, graph: &QuantizedGraph, bits: [u8; 2]) -> Self {
+        let (plain, added) = graph.macs();
+        Self {
+            name: name.to_owned(),
+            weight_bits: bits[0],
+            activation_bits: bits[1],
+            top1: None,
+            top5: None,
+            agreement: None,
+            logit_sqnr_db: None,
+            logit_cosine: None,
+            outputs: Vec::new(),
+            weight_bytes: graph.weight_bytes(),
+            macs: plain + added,
+            overhead: Some(added as f64 / plain.max(1) as f64),
+        }
+    }
+
+    /// Adds what was measured.
+    pub(crate) fn measured(&mut self, measured: &Measured) {
+        self.top1 = measured.accuracy.top1_fraction();
+        self.top5 = measured.accuracy.top5_fraction();
+        self.agreement = measured.agreement_fraction();
+        self.logit_sqnr_db = measured.logits().and_then(|f| f.sqnr_db());
+        self.logit_cosine = measured.logits().and_then(|f| f.cosine());
+        // The float network against itself says nothing.
+        let compared = if self.weight_bits == 32 { &[][..] } else { &measured.outputs };
+        self.outputs = compared.iter().map(OutputRow::of).collect();
+    }
+}
+
+impl OutputRow {
+    fn of(output: &OutputFidelity) -> Self {
+        Self {
+            name: output.name.clone(),
+            sqnr_db: output.fidelity.sqnr_db(),
+            cosine: output.fidelity.cosine(),
+            largest_difference: output.largest_difference,
+            largest: output.largest,
+        }
+    }
+}
