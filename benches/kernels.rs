@@ -1,5 +1,5 @@
-//! Every kernel of a network's forward pass, by real layer shapes: operations or bytes a second, and how much of the
-//! device's peak that is. The kernels of calibration are in `stages.rs`.
+//! Every kernel of a network's forward pass, by real layer shapes: operations or bytes a second,
+//! and how much of the device's peak that is. The kernels of calibration are in `stages.rs`.
 //!
 //! `REPQUANT_BENCH_DEVICE` names the device; see `benches/README.md`.
 
@@ -10,18 +10,19 @@ use common::table::{Table, milliseconds, number};
 use common::{Speed, Timer, device, speed};
 use ndarray::{Array1, Array4};
 use repquant::Result;
-use repquant::device::{Buffer, Device, Recorder};
-use repquant::kernels::{
-    Epilogue, Geometry, Random, binary_i8, conv_f32, conv_i8, depthwise_f32, depthwise_i8, dequantize, dequantize_acc,
-    gather_i8, global_pool_f32, global_pool_i8, move_i8, normalize, pool_i8, quantize_activation, quantize_input,
+use repquant::device::Device;
+use repquant::internals::{
+    BinaryI8, Buffer, ConcatI8, ConvF32, ConvI8, Dequantize, DequantizeAcc, Entries, Epilogue, Factors, GatherI8,
+    GlobalPoolF32, GlobalPoolI8, Levels, LookupI8, Mapping, Normalize, Order, OutputLevels, PoolI8, QuantizeActivation,
+    QuantizeInput, Random, Recorder, Run, WeightsF32, WeightsI8, Windows, alloc, float_table, int8_table, upload,
 };
 use repquant::model::{
     Axis, Coarse, CoarseScale, Conv, Multiplier, Pool, PoolKind, QBinary, QConv, QParams, Rearrange, RearrangeKind,
-    Shape, Support,
+    Shape, Support, conv_output,
 };
 
-/// Output channels, input channels, side of the input, side of the kernel, stride: RepVGG-A0's layers, and the pointwise
-/// ones of MobileOne-S0.
+/// Output channels, input channels, side of the input, side of the kernel, stride: RepVGG-A0's
+/// layers, and the pointwise ones of MobileOne-S0.
 const DENSE: [(usize, usize, usize, usize, usize); 9] = [
     (48, 3, 224, 3, 2),
     (48, 48, 112, 3, 2),
@@ -52,16 +53,21 @@ struct Bench<'d> {
 impl Bench<'_> {
     fn floats(&mut self, words: usize) -> Buffer {
         let words: Vec<u32> = (0..words).map(|_| self.random.float().max(0.0).to_bits()).collect();
-        self.device.upload(&words, "x").expect("the device has memory")
+        upload(self.device, &words).expect("the device has memory")
     }
 
     fn levels(&mut self, words: usize) -> Buffer {
         let words: Vec<u32> = (0..words).map(|_| self.random.next_u64() as u32 & 0x7F7F_7F7F).collect();
-        self.device.upload(&words, "x").expect("the device has memory")
+        upload(self.device, &words).expect("the device has memory")
     }
 
     fn empty(&self, words: usize) -> Buffer {
-        self.device.alloc(words, "y").expect("the device has memory")
+        alloc(self.device, words).expect("the device has memory")
+    }
+
+    /// Words of a batch of int8 activations; f32 have four times as many.
+    fn words(&self, shape: Shape) -> usize {
+        self.images * shape.pixels() * shape.padded_channels() / 4
     }
 
     /// Times what makes `work` operations, or reads and writes so many bytes.
@@ -106,27 +112,25 @@ fn quantized(random: &mut Random, shape: (usize, usize, usize, usize), conv: &Co
     }
 }
 
-const OUTPUT: conv_i8::Output = conv_i8::Output { zero_point: 0, low: 0, high: 127 };
+const OUTPUT: OutputLevels = OutputLevels { zero_point: 0, low: 0, high: 127 };
 
 fn dense(bench: &mut Bench<'_>, (o, i, side, kernel, stride): (usize, usize, usize, usize, usize)) {
-    let device = bench.device;
+    let (device, images) = (bench.device, bench.images);
     let weight = Array4::from_shape_simple_fn((o, i, kernel, kernel), || bench.random.float());
     let padding = kernel / 2;
     let conv = Conv { weight, bias: Array1::zeros(o), stride: [stride; 2], padding: [padding; 2], groups: 1 };
-    let shape = Shape { channels: i, height: side, width: side };
-    let geometry = Geometry::new(bench.images, shape, o, [kernel; 2], [stride; 2], [padding; 2], 1);
-    let macs = (geometry.out_pixels() * conv.weight.len()) as f64;
-    let spent = geometry.multiplications();
+    let x_shape = Shape { channels: i, height: side, width: side };
+    let y_shape = conv_output(x_shape, o, [kernel; 2], [stride; 2], [padding; 2]);
+    let macs = (images * y_shape.pixels() * conv.weight.len()) as f64;
     let layer = format!("{i}→{o} {kernel}×{kernel}/{stride} at {side}");
 
-    let (x, y) = (bench.floats(geometry.in_words(4)), bench.empty(geometry.out_words(4)));
-    let weights = conv_f32::Weights::new(device, &conv).expect("the device has memory");
-    bench.convolution(&format!("conv_f32 {layer}"), macs, Bound::F32, |rec| {
-        let name = conv_f32::SPEC.name;
-        rec.kernel(name, spent, |rec| conv_f32::dispatch(rec, &geometry, Epilogue::plain(true), &x, &weights, &y))
-    });
+    let (x_words, y_words) = (bench.words(x_shape), bench.words(y_shape));
+    let (x, y) = (bench.floats(4 * x_words), bench.empty(4 * y_words));
+    let weights = WeightsF32::new(device, &conv).expect("the device has memory");
+    let kernel_f32 = ConvF32 { images, x_shape, weights: &weights, epilogue: Epilogue::plain(true), x: &x, y: &y };
+    bench.convolution(&format!("conv_f32 {layer}"), macs, Bound::F32, |rec| kernel_f32.run(rec));
 
-    let (x, y) = (bench.levels(geometry.in_words(1)), bench.empty(geometry.out_words(1)));
+    let (x, y) = (bench.levels(x_words), bench.empty(y_words));
     for coarse in [false, true] {
         if coarse && kernel == 1 {
             // Pointwise kernels stay whole.
@@ -134,35 +138,37 @@ fn dense(bench: &mut Bench<'_>, (o, i, side, kernel, stride): (usize, usize, usi
         }
         let conv = quantized(&mut bench.random, (o, i, kernel, kernel), &conv, coarse);
         let parts = if coarse { 1.0 + 1.0 / (kernel * kernel) as f64 } else { 1.0 };
-        let weights = conv_i8::Weights::new(device, &conv).expect("the device has memory");
+        let weights = WeightsI8::new(device, &conv).expect("the device has memory");
         let name = format!("conv_i8{} {layer}", if coarse { " centre split" } else { "" });
-        bench.convolution(&name, macs * parts, Bound::Int8, |rec| {
-            let name = conv_i8::SPEC.name;
-            rec.kernel(name, spent, |rec| conv_i8::dispatch(rec, &geometry, 0, &OUTPUT, &x, &weights, &y))
-        });
+        let kernel_i8 = integer(images, x_shape, &weights, &x, &y);
+        bench.convolution(&name, macs * parts, Bound::Int8, |rec| kernel_i8.run(rec));
     }
 }
 
+/// An integer convolution of levels around 0.
+fn integer<'a>(images: usize, x_shape: Shape, weights: &'a WeightsI8, x: &'a Buffer, y: &'a Buffer) -> ConvI8<'a> {
+    ConvI8 { images, x_shape, x_zero_point: 0, weights, output: Some(OUTPUT), x, y }
+}
+
 fn depthwise(bench: &mut Bench<'_>, (channels, side, stride): (usize, usize, usize)) {
-    let device = bench.device;
+    let (device, images) = (bench.device, bench.images);
     let weight = Array4::from_shape_simple_fn((channels, 1, 3, 3), || bench.random.float());
     let conv = Conv { weight, bias: Array1::zeros(channels), stride: [stride; 2], padding: [1; 2], groups: channels };
-    let shape = Shape { channels, height: side, width: side };
-    let geometry = Geometry::new(bench.images, shape, channels, [3; 2], [stride; 2], [1; 2], channels);
+    let x_shape = Shape { channels, height: side, width: side };
+    let y_shape = conv_output(x_shape, channels, [3; 2], [stride; 2], [1; 2]);
     let layer = format!("{channels} 3×3/{stride} at {side}");
 
-    let (x, y) = (bench.floats(geometry.in_words(4)), bench.empty(geometry.out_words(4)));
-    let weights = depthwise_f32::Weights::new(device, &conv).expect("the device has memory");
-    bench.other(&format!("depthwise_f32 {layer}"), geometry.in_words(4) + geometry.out_words(4), |rec| {
-        depthwise_f32::dispatch(rec, &geometry, Epilogue::plain(true), &x, &weights, &y)
-    });
+    let (x_words, y_words) = (bench.words(x_shape), bench.words(y_shape));
+    let (x, y) = (bench.floats(4 * x_words), bench.empty(4 * y_words));
+    let weights = WeightsF32::new(device, &conv).expect("the device has memory");
+    let kernel = ConvF32 { images, x_shape, weights: &weights, epilogue: Epilogue::plain(true), x: &x, y: &y };
+    bench.other(&format!("depthwise_f32 {layer}"), 4 * (x_words + y_words), |rec| kernel.run(rec));
 
-    let (x, y) = (bench.levels(geometry.in_words(1)), bench.empty(geometry.out_words(1)));
+    let (x, y) = (bench.levels(x_words), bench.empty(y_words));
     let conv = quantized(&mut bench.random, (channels, 1, 3, 3), &conv, false);
-    let weights = depthwise_i8::Weights::new(device, &conv).expect("the device has memory");
-    bench.other(&format!("depthwise_i8 {layer}"), geometry.in_words(1) + geometry.out_words(1), |rec| {
-        depthwise_i8::dispatch(rec, &geometry, 0, &OUTPUT, &x, &weights, &y)
-    });
+    let weights = WeightsI8::new(device, &conv).expect("the device has memory");
+    let kernel = integer(images, x_shape, &weights, &x, &y);
+    bench.other(&format!("depthwise_i8 {layer}"), x_words + y_words, |rec| kernel.run(rec));
 }
 
 /// Input, pooling and the kernels between float and int8 layers.
@@ -173,75 +179,78 @@ fn elementwise(bench: &mut Bench<'_>) {
     let levels = [[0.5; 256]; 3];
     let x = bench.levels(pixels);
     let (float, packed) = (bench.empty(4 * pixels), bench.empty(pixels));
-    let table = normalize::table(device, &levels).expect("the device has memory");
-    bench.other("normalize 224×224", 5 * pixels, |rec| normalize::dispatch(rec, pixels, &x, &table, &float));
-    let table = quantize_input::table(device, &levels, &q).expect("the device has memory");
-    bench
-        .other("quantize_input 224×224", 2 * pixels, |rec| quantize_input::dispatch(rec, pixels, &x, &table, &packed));
+    let table = float_table(device, &levels).expect("the device has memory");
+    let kernel = Normalize { pixels, x: &x, table: &table, y: &float };
+    bench.other("normalize 224×224", 5 * pixels, |rec| kernel.run(rec));
+    let table = int8_table(device, &levels, &q).expect("the device has memory");
+    let kernel = QuantizeInput { pixels, x: &x, table: &table, y: &packed };
+    bench.other("quantize_input 224×224", 2 * pixels, |rec| kernel.run(rec));
 
-    let (pixels, words) = (images * WIDE.pixels(), images * WIDE.pixels() * WIDE.padded_channels());
+    let (pixels, channels, words) = (images * WIDE.pixels(), WIDE.channels, 4 * bench.words(WIDE));
     let (float, packed) = (bench.floats(words), bench.levels(words / 4));
     let (real, levels) = (bench.empty(words), bench.empty(words / 4));
-    bench.other(&format!("quantize_activation {WIDE}"), words + words / 4, |rec| {
-        quantize_activation::dispatch(rec, pixels, WIDE.channels, &q, &float, &levels)
-    });
-    bench.other(&format!("dequantize {WIDE}"), words + words / 4, |rec| {
-        dequantize::dispatch(rec, pixels, WIDE.channels, q.scale, 0, &packed, &real)
-    });
+    let kernel = QuantizeActivation { pixels, channels, q: &q, x: &float, y: &levels };
+    bench.other(&format!("quantize_activation {WIDE}"), words + words / 4, |rec| kernel.run(rec));
+    let kernel = Dequantize { pixels, channels, scale: q.scale, zero_point: 0, x: &packed, y: &real };
+    bench.other(&format!("dequantize {WIDE}"), words + words / 4, |rec| kernel.run(rec));
 
-    let factors = dequantize_acc::Factors::new(device, &[1e-3; WIDE.channels]).expect("the device has memory");
-    bench.other(&format!("dequantize_acc {WIDE}"), 2 * words, |rec| {
-        dequantize_acc::dispatch(rec, pixels, &factors, true, &float, &real)
-    });
+    let factors = Factors::new(device, &[1e-3; WIDE.channels]).expect("the device has memory");
+    let kernel = DequantizeAcc { pixels, factors: &factors, relu: true, x: &float, y: &real };
+    bench.other(&format!("dequantize_acc {WIDE}"), 2 * words, |rec| kernel.run(rec));
 
-    let (channels, words) = (images * LAST.padded_channels(), images * LAST.pixels() * LAST.padded_channels());
+    let (channels, words) = (images * LAST.padded_channels(), 4 * bench.words(LAST));
     let (float, packed) = (bench.floats(words), bench.levels(words / 4));
     let (real, levels) = (bench.empty(channels), bench.empty(channels / 4));
-    bench.other(&format!("global_pool_f32 {LAST}"), words + channels, |rec| {
-        global_pool_f32::dispatch(rec, images, LAST, &float, &real)
-    });
+    let kernel = GlobalPoolF32 { images, x_shape: LAST, x: &float, y: &real };
+    bench.other(&format!("global_pool_f32 {LAST}"), words + channels, |rec| kernel.run(rec));
     let multiplier = Multiplier { multiplier: 1 << 30, right_shift: 36 };
-    bench.other(&format!("global_pool_i8 {LAST}"), (words + channels) / 4, |rec| {
-        global_pool_i8::dispatch(rec, images, LAST, 0, multiplier, &OUTPUT, &packed, &levels)
-    });
+    let (x, y) = (&packed, &levels);
+    let kernel = GlobalPoolI8 { images, x_shape: LAST, x_zero_point: 0, multiplier, levels: OUTPUT, x, y };
+    bench.other(&format!("global_pool_i8 {LAST}"), (words + channels) / 4, |rec| kernel.run(rec));
 }
 
 /// What lies between the convolutions of networks with branches, in integers.
 fn between(bench: &mut Bench<'_>) {
     let (device, images) = (bench.device, bench.images);
     let q = QParams::symmetric(1.0, 8);
-    let words = images * WIDE.pixels() * WIDE.padded_channels() / 4;
+    let words = bench.words(WIDE);
     let (a, b, y) = (bench.levels(words), bench.levels(words), bench.empty(2 * words));
-    let operand = |shape, buffer| binary_i8::Levels { shape, zero_point: 0, buffer };
+    let binary = |binary, b_shape| {
+        let operand = |shape, buffer| Levels { shape, zero_point: 0, buffer };
+        BinaryI8 { images, binary, operands: [operand(WIDE, &a), operand(b_shape, &b)], levels: OUTPUT, y: &y }
+    };
     let multiplier = Multiplier { multiplier: 1 << 30, right_shift: 36 };
     let sum = QBinary::Sum { multipliers: [1 << 29, 1 << 28], right_shift: 30 };
-    bench.other(&format!("binary_i8 sum {WIDE}"), 3 * words, |rec| {
-        binary_i8::dispatch(rec, images, &sum, [operand(WIDE, &a), operand(WIDE, &b)], &OUTPUT, &y)
-    });
-    let (gate, product) = (Shape { height: 1, width: 1, ..WIDE }, QBinary::Product(multiplier));
-    bench.other(&format!("binary_i8 product {WIDE} by {gate}"), 2 * words, |rec| {
-        binary_i8::dispatch(rec, images, &product, [operand(WIDE, &a), operand(gate, &b)], &OUTPUT, &y)
-    });
+    let kernel = binary(sum, WIDE);
+    bench.other(&format!("binary_i8 sum {WIDE}"), 3 * words, |rec| kernel.run(rec));
+    let gate = Shape { height: 1, width: 1, ..WIDE };
+    let kernel = binary(QBinary::Product(multiplier), gate);
+    bench.other(&format!("binary_i8 product {WIDE} by {gate}"), 2 * words, |rec| kernel.run(rec));
 
     for kind in [PoolKind::Max, PoolKind::Average] {
         let pool = Pool { kind, kernel: [3; 2], stride: [2; 2], padding: [1; 4], ceil: false };
-        let windows = pool_i8::Windows::new(device, pool, &[multiplier; 9], WIDE).expect("the device has memory");
-        bench.other(&format!("pool_i8 {kind:?} 3×3/2 {WIDE}"), words + words / 4, |rec| {
-            pool_i8::dispatch(rec, images, &windows, 0, &OUTPUT, &a, &y)
-        });
+        let windows = Windows::new(device, pool, &[multiplier; 9], WIDE).expect("the device has memory");
+        let kernel = PoolI8 { images, windows: &windows, x_zero_point: 0, levels: OUTPUT, x: &a, y: &y };
+        bench.other(&format!("pool_i8 {kind:?} 3×3/2 {WIDE}"), words + words / 4, |rec| kernel.run(rec));
     }
 
     let table = repquant::model::Table::of(&q, &q, |x| x * x);
-    let twice = Shape { channels: 2 * WIDE.channels, ..WIDE };
-    for (name, table, place, y_shape) in
-        [("table", Some(&table), 0, WIDE), ("behind another", None, WIDE.channels, twice)]
-    {
-        let mapping = move_i8::Mapping::new(device, table).expect("the device has memory");
-        let at = (Axis::Channels, place);
-        bench.other(&format!("move_i8 {name} {WIDE}"), 2 * words, |rec| {
-            move_i8::dispatch(rec, images, WIDE, &mapping, at, y_shape, 0, &a, &y)
-        });
-    }
+    let entries = Entries::new(device, &table).expect("the device has memory");
+    let kernel = LookupI8 { images, shape: WIDE, entries: &entries, zero_point: 0, x: &a, y: &y };
+    bench.other(&format!("lookup_i8 {WIDE}"), 2 * words, |rec| kernel.run(rec));
+    let mapping = Mapping::new(device, None).expect("the device has memory");
+    let kernel = ConcatI8 {
+        images,
+        x_shape: WIDE,
+        mapping: &mapping,
+        axis: Axis::Channels,
+        first: WIDE.channels,
+        y_shape: Shape { channels: 2 * WIDE.channels, ..WIDE },
+        zero_point: 0,
+        x: &a,
+        y: &y,
+    };
+    bench.other(&format!("concat_i8 behind another {WIDE}"), 2 * words, |rec| kernel.run(rec));
 
     let sides = vec![2, WIDE.channels / 2, WIDE.pixels()];
     let shuffle = RearrangeKind::Transpose { sides, order: vec![1, 0, 2] };
@@ -249,11 +258,9 @@ fn between(bench: &mut Bench<'_>) {
     for (name, kind, x_shape, read) in
         [("shuffle", shuffle, WIDE, words), ("upsample", RearrangeKind::Upsample { factor: [2; 2] }, blocks, words / 4)]
     {
-        let places = gather_i8::Places::new(device, &Rearrange { kind, shape: WIDE }, x_shape);
-        let places = places.expect("the device has memory");
-        bench.other(&format!("gather_i8 {name} {WIDE}"), words + read, |rec| {
-            gather_i8::dispatch(rec, images, &places, 0, &a, &y)
-        });
+        let order = Order::new(device, &Rearrange { kind, shape: WIDE }, x_shape).expect("the device has memory");
+        let kernel = GatherI8 { images, order: &order, zero_point: 0, x: &a, y: &y };
+        bench.other(&format!("gather_i8 {name} {WIDE}"), words + read, |rec| kernel.run(rec));
     }
 }
 

@@ -1,5 +1,5 @@
-//! Whole networks in float, in int8, and in int8 with the centre split: images/s, how much of the device's peak that is,
-//! and their ratios.
+//! Whole networks in float, in int8, and in int8 with the centre split: images/s, how much of the
+//! device's peak that is, and their ratios.
 //!
 //! `REPQUANT_BENCH_DEVICE` names the device; see `benches/README.md`.
 

@@ -1,5 +1,5 @@
-//! The stages around the networks: statistics of an activation (GB/s), decoding (images/s), thresholds, the search for
-//! splits, and calibration as a whole.
+//! The stages around the networks: statistics of an activation (GB/s), decoding (images/s),
+//! thresholds, the search for splits, and calibration as a whole.
 //!
 //! `REPQUANT_BENCH_DEVICE` names the device; see `benches/README.md`.
 
@@ -16,7 +16,10 @@ use rayon::prelude::*;
 use repquant::calibrate::calibrate;
 use repquant::device::Device;
 use repquant::images::{BatchOptions, Batches, Item};
-use repquant::kernels::{COUNT_WORDS, Extent, Random, State, coarsen, error_sums, histogram, power, range};
+use repquant::internals::{
+    CLASSES, COUNT_WORDS, Coarsen, ErrorSums, Extent, Histogram, Magnitudes, Random, Range, Row, Run, SUM_WORDS, State,
+    alloc, upload,
+};
 use repquant::model::{Decode, Graph, Op, Preprocessing, QParams, Shape};
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, quantize, search};
@@ -38,13 +41,20 @@ fn statistics(timer: &mut Timer, device: &Device) {
     let memory = "the device has memory";
     let mut random = Random::new(2);
     let values: Vec<u32> = (0..extent.values()).map(|_| random.float().max(0.0).to_bits()).collect();
-    let x = device.upload(&values, "x").expect(memory);
+    let x = upload(device, &values).expect(memory);
     let levels: Vec<u32> = (0..values.len() / 4).map(|_| random.next_u64() as u32 & 0x7F7F_7F7F).collect();
-    let levels = device.upload(&levels, "levels").expect(memory);
-    let states = device.upload(bytemuck::cast_slice(&[State::EMPTY]), "state").expect(memory);
-    let alloc = |words| device.alloc(words, "counts").expect(memory);
-    let (counts, classes, sums) =
-        (alloc(COUNT_WORDS), alloc(power::CLASSES * WIDE.channels), alloc(error_sums::SUM_WORDS));
+    let levels = upload(device, &levels).expect(memory);
+    let states = upload(device, bytemuck::cast_slice(&[State::EMPTY])).expect(memory);
+    let alloc = |words| alloc(device, words).expect(memory);
+    let (counts, classes, sums) = (alloc(COUNT_WORDS), alloc(CLASSES * WIDE.channels), alloc(SUM_WORDS));
+    let row = Row { states: &states, index: 0 };
+    let range = Range { extent, x: &x, row };
+    let coarsen = Coarsen { row, counts: &counts };
+    let histogram = Histogram { extent, x: &x, row, counts: &counts };
+    let magnitudes = Magnitudes { extent, x: &x, counts: &classes };
+    let q = QParams::symmetric(1.0, 8);
+    let qparams = Some((q.scale, q.zero_point));
+    let error_sums = ErrorSums { extent, qparams, y: &x, other: &levels, sums: &sums };
     let mut rows = PeakTable::new(device);
     let mut add = |name: &str, passes: f64, seconds: Option<f64>| {
         if let Some(seconds) = seconds {
@@ -53,30 +63,26 @@ fn statistics(timer: &mut Timer, device: &Device) {
         }
     };
     let name = "range";
-    add(name, 1.0, timer.kernel(device, name, |rec| range::dispatch(rec, &extent, &x, &states, 0)));
+    add(name, 1.0, timer.kernel(device, name, |rec| range.run(rec)));
     let name = "range and histogram";
     let time = timer.kernel(device, name, |rec| {
-        range::dispatch(rec, &extent, &x, &states, 0)?;
-        coarsen::dispatch(rec, &states, 0, &counts)?;
-        histogram::dispatch(rec, &extent, &x, &states, 0, &counts)
+        range.run(rec)?;
+        coarsen.run(rec)?;
+        histogram.run(rec)
     });
     add(name, 2.0, time);
-    let name = "classes of each channel";
-    add(name, 1.0, timer.kernel(device, name, |rec| power::dispatch(rec, &extent, &x, &classes)));
+    let name = "magnitudes of each channel";
+    add(name, 1.0, timer.kernel(device, name, |rec| magnitudes.run(rec)));
     let name = "all of calibration";
     let time = timer.kernel(device, name, |rec| {
-        range::dispatch(rec, &extent, &x, &states, 0)?;
-        coarsen::dispatch(rec, &states, 0, &counts)?;
-        histogram::dispatch(rec, &extent, &x, &states, 0, &counts)?;
-        power::dispatch(rec, &extent, &x, &classes)
+        range.run(rec)?;
+        coarsen.run(rec)?;
+        histogram.run(rec)?;
+        magnitudes.run(rec)
     });
     add(name, 3.0, time);
     let name = "error sums, float and int8";
-    let q = QParams::symmetric(1.0, 8);
-    let time = timer.kernel(device, name, |rec| {
-        error_sums::dispatch(rec, &extent, Some((q.scale, q.zero_point)), &x, &levels, &sums)
-    });
-    add(name, 1.25, time);
+    add(name, 1.25, timer.kernel(device, name, |rec| error_sums.run(rec)));
     let head = ["statistics", "ms", "GB/s", "of peak"];
     let title = format!("Statistics of an activation of {WIDE} on {}, batch {images}", device.info().name);
     let fractions = rows.finish(Table::new("", &head), Table::new(title, &head));

@@ -1,8 +1,9 @@
 //! Times the forward pass of a network: in float, in int8, and in int8 with the centre split.
 //!
-//! `cargo run --release --example forward -- MODEL BATCH SECONDS ROUNDS [ARCHITECTURE]` loads a float checkpoint, quantizes it
-//! on random images, runs the three in turn on random images, ROUNDS rounds of about SECONDS each, and prints images/s of
-//! each round as JSON. `REPQUANT_BENCH_DEVICE` names the device (default `cpu`).
+//! `cargo run --release --example forward -- MODEL BATCH SECONDS ROUNDS [ARCHITECTURE]` loads a
+//! float checkpoint, quantizes it on random images, runs the three in turn on random images, ROUNDS
+//! rounds of about SECONDS each, and prints images/s of each round as JSON. `REPQUANT_BENCH_DEVICE`
+//! names the device (default `cpu`).
 
 #[path = "../benches/common/networks.rs"]
 #[allow(dead_code, reason = "the benches use the rest")]
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use networks::{Ready, alternate, calibration, images, int8};
-use repquant::device::{Backends, Device, DeviceChoice};
+use repquant::device::{Device, DeviceChoice, DeviceOptions};
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::fuse::fuse;
 use repquant::load::{LoadOptions, load};
@@ -38,7 +39,7 @@ fn run(arguments: &[String]) -> Result<()> {
         .unwrap_or_else(|_| "cpu".into())
         .parse()
         .unwrap_or_else(|never| match never {});
-    let device = Device::open(&choice, Backends::All)?;
+    let device = Device::open(&DeviceOptions { choice, ..DeviceOptions::default() })?;
     let graph = fuse(&load(Path::new(model), &LoadOptions { arch, ..Default::default() })?)?;
     let statistics = calibration(&graph);
     let input = images(&graph, batch);

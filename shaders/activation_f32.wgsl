@@ -1,4 +1,4 @@
-// Functions of one f32 value: see src/kernels/activation_f32.rs.
+// Functions of one f32 value: see src/kernels/function/activation_f32.rs.
 
 struct Params {
     quads: u32,

@@ -1,4 +1,4 @@
-// Sums, differences and products of two f32 activations: see src/kernels/binary_f32.rs.
+// Sums, differences and products of two f32 activations: see src/kernels/binary/binary_f32.rs.
 
 struct Operand {
     // Fours of channels from one image, row, column and four channels to the next; 0 where one serves all.

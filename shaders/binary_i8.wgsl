@@ -1,4 +1,4 @@
-// Sums, differences and products of packed int8: see src/kernels/binary_i8.rs.
+// Sums, differences and products of packed int8: see src/kernels/binary/binary_i8.rs.
 
 struct Operand {
     image: u32,

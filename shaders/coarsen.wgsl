@@ -1,18 +1,8 @@
-// Widens the bins until they hold the largest magnitude: see src/kernels/coarsen.rs.
+// Widens the bins until they hold the largest magnitude: see src/kernels/statistics/coarsen.rs.
+// Behind state.wgsl.
 
 struct Params {
     row: u32,
-    unused0: u32,
-    unused1: u32,
-    unused2: u32,
-}
-
-struct State {
-    exponent: i32,
-    min_key: u32,
-    max_key: u32,
-    bad_image: u32,
-    zeros: u32,
     unused0: u32,
     unused1: u32,
     unused2: u32,
@@ -34,27 +24,30 @@ fn magnitude(key: u32) -> u32 {
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) lane: u32) {
     if lane == 0u {
-        let state = states[params.row];
+        let exponent = states[params.row].exponent;
+        let min_key = atomicLoad(&states[params.row].min_key);
+        let max_key = atomicLoad(&states[params.row].max_key);
         var needed = -100;
-        if state.min_key <= state.max_key {
-            let largest = max(magnitude(state.min_key), magnitude(state.max_key));
+        if min_key <= max_key {
+            let largest = max(magnitude(min_key), magnitude(max_key));
             // A normal number lies in [2^E, 2^(E+1)), E = field - 127, and must be below 2^(12+e).
             needed = max(needed, i32(largest >> 23u) - 138);
         }
-        let growth = max(needed - state.exponent, 0);
-        states[params.row].exponent = state.exponent + growth;
-        // 12 halvings leave bin 0 alone.
+        let growth = max(needed - exponent, 0);
+        states[params.row].exponent = exponent + growth;
+        // 12 halvings leave bin 0 alone. Whatever the row holds, this is 0 to 12.
         group_growth = u32(min(growth, 12));
     }
     let growth = workgroupUniformLoad(&group_growth);
     if growth == 0u {
         return;
     }
-    // In place, from the lowest bins up: new bin b is made of old bins from b << growth on, and no later round reads what
-    // an earlier one wrote. Within a round all read before any writes.
+    // In place, from the lowest bins up: new bin b is made of old bins from b << growth on, and no
+    // later round reads what an earlier one wrote. Within a round all read before any writes.
     for (var first = 0u; first < 2u * BINS; first += 256u) {
         let sign = first & BINS;
         let bin = (first & (BINS - 1u)) + lane;
+        // Old bins end at BINS, whatever the growth: no side reads beyond its own.
         let begin = min(bin << growth, BINS);
         let end = min((bin + 1u) << growth, BINS);
         var sum = 0u;

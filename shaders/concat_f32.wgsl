@@ -1,4 +1,4 @@
-// An f32 activation into a box of the output: see src/kernels/concat_f32.rs.
+// An f32 activation into a box of the output: see src/kernels/concat/concat_f32.rs.
 
 struct Params {
     images: u32,

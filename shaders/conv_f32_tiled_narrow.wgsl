@@ -1,34 +1,10 @@
-// Convolution in f32 as a product of tiles (implicit GEMM): see src/kernels/conv_f32/tiled.rs.
+// Convolution in f32 as a product of tiles (implicit GEMM): see src/kernels/conv/float/tiled.rs.
 //
-// A workgroup computes 64 pixels × 64 output channels of one group, an invocation 8 × 4: pixels 8 apart, and one quad of
-// channels. K runs over taps and input quads, two quads a tile.
+// A workgroup computes 64 pixels × 64 output channels of one group, an invocation 8 × 4: pixels 8
+// apart, and one quad of channels. K runs over taps and input quads, two quads a tile.
 
-@group(0) @binding(0) var<uniform> params: FloatParams;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> states: array<State>;
-
-// Two tiles each, one being filled while the other is read. Activations: 64 pixels × 2 quads.
+// Activations, two tiles: 64 pixels × 2 quads.
 var<workgroup> tile_x: array<vec4<f32>, 256>;
-
-// Weights: 8 input channels × 16 output quads and 2 unused ones, so that neighbours write to different banks.
-var<workgroup> tile_w: array<vec4<f32>, 288>;
-
-// The last tile's missing pixels repeat the last one.
-fn clamped(pixel: u32) -> u32 {
-    return min(pixel, params.end_pixel - 1u);
-}
-
-// `quad` counts within the group.
-fn store(pixel: u32, group_first: u32, quad: u32, a: vec4<f32>) {
-    if pixel < params.end_pixel && quad < params.geometry.group_out_quads {
-        let v = activate(a);
-        y[pixel * params.geometry.out_quads + group_first + quad] = v;
-        observe(pixel, group_first + quad, v);
-    }
-}
 
 @compute @workgroup_size(128)
 fn main(
@@ -36,44 +12,26 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let g = params.geometry;
-    let in_quads = g.group_in_quads;
-    // Workgroups with the same pixels follow each other.
-    let columns = (g.group_out_quads + 15u) / 16u;
-    let all_columns = g.out_quads / g.group_out_quads * columns;
-    let flat = flat_group(group, groups);
-    let first = params.first_pixel + flat / all_columns * 64u;
-    if first >= params.end_pixel {
+    let place = place_of(flat_group(group, groups), 64u);
+    if place.pixel >= params.end_pixel {
         return;
     }
-    let conv_group = flat % all_columns / columns;
-    let first_quad = flat % columns * 16u;
-    let first_in = conv_group * in_quads;
+    let in_quads = params.geometry.group_in_quads;
+    let first_in = place.group * in_quads;
+    let depth = depth_quads();
 
-    // What this invocation loads of a tile: the quad `lane & 1` of a pixel, ...
-    let p = clamped(first + lane / 2u);
-    var window = vec3<i32>();
-    var tap = Tap(p * g.in_quads, true);
-    if !is_pointwise(g) {
-        window = corner(g, p);
-        tap = tap_at(g, window, 0u, 0u);
-    }
-    var quad = lane & 1u;
-    var dy = 0u;
-    var dx = 0u;
-    // ... and one vector of weights, which lie by eights of output channels; past the group's end those of its last eight.
-    let depth_quads = g.kernel_height * g.kernel_width * in_quads;
-    let eights = (g.group_out_quads + 1u) / 2u;
-    let eight = conv_group * eights + min(first_quad / 2u + lane / 16u, eights - 1u);
-    var weight_quad = lane % 16u / 8u;
-    var at_weight = eight * depth_quads * 8u + lane % 16u;
-    let to_w = lane % 16u / 2u * 18u + lane / 16u * 2u + (lane & 1u);
+    // What this invocation loads of a tile: the quad `lane & 1` of a pixel, and one vector of
+    // weights.
+    let window = window_of(place.pixel + lane / 2u);
+    var tap = window.tap;
+    var walk = Walk(lane & 1u, 0u, 0u);
+    var load = first_load(place, lane);
+    let to_w = slot(lane);
 
     // What it computes.
     let own_pixel = lane / 16u;
-    let own_quad = first_quad + lane % 16u;
-    let bias_first = conv_group * eights * 2u;
-    var a0 = bias[bias_first + min(own_quad, eights * 2u - 1u)];
+    let own_quad = place.quad + lane % 16u;
+    var a0 = bias_of(place, own_quad);
     var a1 = a0;
     var a2 = a0;
     var a3 = a0;
@@ -82,30 +40,23 @@ fn main(
     var a6 = a0;
     var a7 = a0;
 
-    // Loads of a tile are under way while the tile before it is multiplied: the first turn only loads, the last loads zeros.
-    let tiles = (depth_quads + 1u) / 2u;
+    // Loads of a tile are under way while the tile before it is multiplied: the first turn only
+    // loads, the last loads zeros.
+    let tiles = (depth + 1u) / 2u;
     for (var tile = 0u; tile <= tiles; tile++) {
-        if quad >= in_quads {
-            // The next tap; further ones where a tap has fewer quads than a tile.
-            while quad >= in_quads {
-                quad -= in_quads;
-                dx += 1u;
-                if dx == g.kernel_width {
-                    dx = 0u;
-                    dy += 1u;
-                }
-            }
-            tap = tap_at(g, window, dy, dx);
+        if walk.at >= in_quads {
+            walk = next_tap(walk, in_quads);
+            tap = tap_at(window.corner, walk.dy, walk.dx);
         }
-        // Taps outside the image, and what is past the last tap, read the first vector. It becomes 0 only where it is stored:
-        // nothing waits for a load before the products are under way.
-        let ix = tap.inside && dy < g.kernel_height;
-        let iw = weight_quad < depth_quads;
-        let load_x = x[select(0u, tap.base + first_in + quad, ix)];
-        let load_w = weights[select(0u, at_weight, iw)];
-        quad += 2u;
-        weight_quad += 2u;
-        at_weight += 16u;
+        // Taps outside the image, and what is past the last tap, read the first vector. It becomes
+        // 0 only where it is stored: nothing waits for a load before the products are under way.
+        let ix = tap.inside && walk.dy < params.geometry.kernel_height;
+        let iw = load.quad < depth;
+        let load_x = x[select(0u, tap.base + first_in + walk.at, ix)];
+        let load_w = weights[select(0u, load.at, iw)];
+        walk.at += 2u;
+        load.quad += 2u;
+        load.at += 16u;
 
         if tile > 0u {
             var at_x = ((tile - 1u) & 1u) * 128u + own_pixel * 2u;
@@ -165,15 +116,14 @@ fn main(
         workgroupBarrier();
     }
 
-    let pixel = first + own_pixel;
-    let group_first = conv_group * g.group_out_quads;
-    store(pixel, group_first, own_quad, a0);
-    store(pixel + 8u, group_first, own_quad, a1);
-    store(pixel + 16u, group_first, own_quad, a2);
-    store(pixel + 24u, group_first, own_quad, a3);
-    store(pixel + 32u, group_first, own_quad, a4);
-    store(pixel + 40u, group_first, own_quad, a5);
-    store(pixel + 48u, group_first, own_quad, a6);
-    store(pixel + 56u, group_first, own_quad, a7);
+    let pixel = place.pixel + own_pixel;
+    store_quad(place, pixel, own_quad, a0);
+    store_quad(place, pixel + 8u, own_quad, a1);
+    store_quad(place, pixel + 16u, own_quad, a2);
+    store_quad(place, pixel + 24u, own_quad, a3);
+    store_quad(place, pixel + 32u, own_quad, a4);
+    store_quad(place, pixel + 40u, own_quad, a5);
+    store_quad(place, pixel + 48u, own_quad, a6);
+    store_quad(place, pixel + 56u, own_quad, a7);
     finish(lane);
 }

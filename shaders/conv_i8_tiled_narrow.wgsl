@@ -1,57 +1,7 @@
-// Convolution of packed int8 with one or two sets of weights as a product of tiles: see src/kernels/conv_i8/tiled.rs.
+// Convolution of packed int8 with one or two sets of weights as a product of tiles: see
+// src/kernels/conv/int8/tiled.rs.
 //
-// A workgroup computes 64 pixels × 64 output channels of one group, an invocation 4 × 4: pixels 16 apart and one quad. K runs
-// over taps and spans, a span being four quads of a tap; the last span of a tap may be cut. Two spans a tile.
-
-@group(0) @binding(0) var<uniform> params: Int8Params;
-// The input twice: by quads, and by spans where those are aligned.
-@group(0) @binding(1) var<storage, read> x: array<u32>;
-@group(0) @binding(2) var<storage, read> x_spans: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> fine: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> coarse: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read> channels: array<Channel>;
-@group(0) @binding(6) var<storage, read_write> y: array<u32>;
-
-// Two tiles each, one being filled while the other is read. Activations: 64 pixels × 2 spans.
-var<workgroup> tile_x: array<vec4<u32>, 256>;
-
-// Weights: 8 quads of input channels × 16 output quads.
-var<workgroup> tile_fine: array<vec4<u32>, 256>;
-var<workgroup> tile_coarse: array<vec4<u32>, 256>;
-
-// Four output channels of one pixel.
-fn dots(q: u32, w: vec4<u32>) -> vec4<i32> {
-    return vec4<i32>(dot4I8Packed(q, w.x), dot4I8Packed(q, w.y), dot4I8Packed(q, w.z), dot4I8Packed(q, w.w));
-}
-
-// A quad of a span in the image; 0 past the tap's end, where the weights are 0 as well.
-fn quad_of(span: u32, first: u32, i: u32) -> u32 {
-    let there = span * 4u + i < params.geometry.group_in_quads;
-    return select(0u, x[select(0u, first + i, there)], there);
-}
-
-// Whether a tile has a span with coarse weights.
-fn has_coarse(tile: u32, centre: u32, spans: u32) -> bool {
-    return params.coarse == COARSE_FULL
-        || (params.coarse == COARSE_CENTER && tile * 2u < centre + spans && tile * 2u + 2u > centre);
-}
-
-fn store(pixel: u32, quad: u32, word: u32) {
-    if pixel < params.end_pixel && params.finish != FINISH_TOTALS {
-        y[pixel * params.geometry.out_quads + quad] = word;
-    }
-}
-
-// A channel's output of one pixel: its level in front of the three before it, or its total to the buffer.
-fn finish(pixel: u32, quad: u32, i: u32, word: u32, channel: Channel, f: i32, c: i32) -> u32 {
-    if params.finish == FINISH_TOTALS {
-        if pixel < params.end_pixel {
-            y[4u * (pixel * params.geometry.out_quads + quad) + i] = bitcast<u32>(channel_total(channel, f, c));
-        }
-        return 0u;
-    }
-    return push_level(word, channel_level(params, channel, f, c));
-}
+// An invocation computes 4 pixels × 4 channels: pixels 16 apart and one quad.
 
 @compute @workgroup_size(256)
 fn main(
@@ -59,49 +9,29 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let g = params.geometry;
-    // Workgroups with the same pixels follow each other.
-    let columns = (g.group_out_quads + 15u) / 16u;
-    let all_columns = g.out_quads / g.group_out_quads * columns;
-    let flat = flat_group(group, groups);
-    let first = params.first_pixel + flat / all_columns * 64u;
-    if first >= params.end_pixel {
+    let place = place_of(flat_group(group, groups), 64u);
+    if place.pixel >= params.end_pixel {
         return;
     }
-    let conv_group = flat % all_columns / columns;
-    let first_quad = flat % columns * 16u;
+    let g = params.geometry;
     let taps = g.kernel_height * g.kernel_width;
-    let spans = (g.group_in_quads + 3u) / 4u;
-    let centre = (g.kernel_height / 2u * g.kernel_width + g.kernel_width / 2u) * spans;
-    let aligned = (g.in_quads | g.group_in_quads) % 4u == 0u;
+    let spans = tap_spans();
+    let first_in = place.group * g.group_in_quads;
 
-    // The first half of the invocations loads activations: the span `slot & 1` of a pixel each (the last tile's missing
-    // pixels repeat the last one).
+    // What this invocation loads of a tile. The first half of them: the span `slot & 1` of a pixel;
+    // the second half: the weights of an input and an output quad.
     let loads_x = lane < 128u;
     let slot = lane % 128u;
-    let p = min(first + slot / 2u, params.end_pixel - 1u);
-    var window = vec3<i32>();
-    var tap = Tap(p * g.in_quads, true);
-    if !is_pointwise(g) {
-        window = corner(g, p);
-        tap = tap_at(g, window, 0u, 0u);
-    }
-    let first_in = conv_group * g.group_in_quads;
-    var span = slot & 1u;
-    var dy = 0u;
-    var dx = 0u;
-    // The second half loads the weights of an input and an output quad each; past the group's end those of its last output
-    // quad.
-    let weight_quad = min(first_quad + lane % 16u, g.group_out_quads - 1u);
-    let weight_first = conv_group * g.group_out_quads + weight_quad;
-    var weight_span = slot / 64u;
-    var weight_tap = 0u;
+    let window = window_of(place.pixel + slot / 2u);
+    var tap = window.tap;
+    var walk = Walk(slot & 1u, 0u, 0u);
+    let quad = weight_quad(place, lane);
+    var weights = WeightWalk(slot / 64u, 0u);
 
     // What it computes.
     let own_pixel = lane / 16u;
-    let own_quad = first_quad + lane % 16u;
-    let quad = weight_first;
-    let own_centre = centre + own_quad / 4u;
+    let own_quad = place.quad + lane % 16u;
+    let own_centre = centre_span() + own_quad / 4u;
     var f0 = vec4<i32>();
     var f1 = vec4<i32>();
     var f2 = vec4<i32>();
@@ -111,61 +41,40 @@ fn main(
     var c2 = vec4<i32>();
     var c3 = vec4<i32>();
 
-    // Loads of a tile are under way while the tile before it is multiplied: the first turn only loads, the last loads zeros.
+    // Loads of a tile are under way while the tile before it is multiplied: the first turn only
+    // loads, the last loads zeros.
     let tiles = (taps * spans + 1u) / 2u;
     for (var tile = 0u; tile <= tiles; tile++) {
-        if span >= spans {
-            // The next tap; two where a tap has one span.
-            while span >= spans {
-                span -= spans;
-                dx += 1u;
-                if dx == g.kernel_width {
-                    dx = 0u;
-                    dy += 1u;
-                }
-            }
-            tap = tap_at(g, window, dy, dx);
+        if walk.at >= spans {
+            walk = next_tap(walk, spans);
+            tap = tap_at(window.corner, walk.dy, walk.dx);
         }
-        while weight_span >= spans {
-            weight_span -= spans;
-            weight_tap += 1u;
-        }
-        // Outside the image, past the last tap and past a group's quads the first vector is read. Zero points and zeros take its
-        // place only where it is stored: nothing waits for a load before the products are under way.
-        let inside = tap.inside && dy < g.kernel_height;
-        let in_quad = weight_span * 4u + slot / 16u % 4u;
-        let there = weight_tap < taps && in_quad < g.group_in_quads;
-        let loads_coarse = has_coarse(tile, centre, spans);
+        weights = next_weights(weights);
+        // Outside the image, past the last tap and past a group's quads the first vector is read.
+        // Zero points and zeros take its place only where it is stored: nothing waits for a load
+        // before the products are under way.
+        let inside = tap.inside && walk.dy < g.kernel_height;
+        let in_quad = weights.span * 4u + slot / 16u % 4u;
+        let there = weights.tap < taps && in_quad < g.group_in_quads;
+        let loads_coarse = has_coarse(tile);
         let full = params.coarse == COARSE_FULL;
-        let covered = there && (full || weight_tap * spans == centre);
+        let covered = there && (full || weights.tap == centre_tap());
         var load: vec4<u32>;
         var load_coarse: vec4<u32>;
         if loads_x {
-            let at = select(0u, tap.base + first_in + span * 4u, inside);
-            if aligned {
-                load = x_spans[at / 4u];
-            } else {
-                load = vec4<u32>(
-                    quad_of(span, at, 0u),
-                    quad_of(span, at, 1u),
-                    quad_of(span, at, 2u),
-                    quad_of(span, at, 3u),
-                );
-            }
+            load = load_span(walk.at, select(0u, tap.base + first_in + walk.at * 4u, inside));
         } else {
-            let at_fine = (weight_tap * g.group_in_quads + in_quad) * g.out_quads + weight_first;
-            load = fine[select(0u, at_fine, there)];
+            load = fine[select(0u, weight_at(weights.tap, in_quad, quad), there)];
             if loads_coarse {
-                let at_coarse = select(in_quad * g.out_quads + weight_first, at_fine, full);
-                load_coarse = coarse[select(0u, at_coarse, covered)];
+                load_coarse = coarse[select(0u, weight_at(select(0u, weights.tap, full), in_quad, quad), covered)];
             }
         }
-        span += 2u;
-        weight_span += 2u;
+        walk.at += 2u;
+        weights.span += 2u;
 
         if tile > 0u {
             let other = ((tile - 1u) & 1u) * 128u;
-            let two = has_coarse(tile - 1u, centre, spans);
+            let two = has_coarse(tile - 1u);
             for (var k = 0u; k < 2u; k++) {
                 let at_x = other + own_pixel * 2u + k;
                 let at_w = other + k * 64u + lane % 16u;
@@ -216,13 +125,7 @@ fn main(
                     c3 += dots(x3.w, w);
                 }
                 if params.coarse == COARSE_DIAGONAL && (tile - 1u) * 2u + k == own_centre {
-                    // The own channels: input and output have the same quads.
-                    let d = vec4<i32>(
-                        channels[4u * quad].diagonal,
-                        channels[4u * quad + 1u].diagonal,
-                        channels[4u * quad + 2u].diagonal,
-                        channels[4u * quad + 3u].diagonal,
-                    );
+                    let d = diagonal_of(quad);
                     // From the tile once more: a register cannot be indexed.
                     let i = own_quad % 4u;
                     c0 = d * unpack4xI8(tile_x[at_x][i]);
@@ -248,7 +151,7 @@ fn main(
     if own_quad >= g.group_out_quads {
         return;
     }
-    let pixel = first + own_pixel;
+    let pixel = place.pixel + own_pixel;
     var w0 = 0u;
     var w1 = 0u;
     var w2 = 0u;

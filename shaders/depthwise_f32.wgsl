@@ -1,25 +1,17 @@
-// Depthwise convolution in f32, 4 pixels of a row × 4 channels an invocation: see src/kernels/depthwise_f32.rs.
+// Depthwise convolution in f32, 4 pixels of a row × 4 channels an invocation: see
+// src/kernels/conv/float/depthwise.rs.
 
-@group(0) @binding(0) var<uniform> params: FloatParams;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> states: array<State>;
-
-// The input quad at a column of the row that starts at `row`; 0 outside. A column left of the image has wrapped around.
+// The input quad at a column of the row that starts at `row`; 0 outside. A column left of the image
+// has wrapped around.
 fn load(row: u32, column: u32) -> vec4<f32> {
     let inside = column < params.geometry.in_width;
     return select(vec4<f32>(0.0), x[row + select(0u, column, inside) * params.geometry.in_quads], inside);
 }
 
 // `row` counts through all images.
-fn store(row: u32, column: u32, quad: u32, sum: vec4<f32>) {
+fn store_column(row: u32, column: u32, quad: u32, sum: vec4<f32>) {
     if column < params.geometry.out_width {
-        let pixel = row * params.geometry.out_width + column;
-        let v = activate(sum);
-        y[pixel * params.geometry.out_quads + quad] = v;
-        observe(pixel, quad, v);
+        store(row * params.geometry.out_width + column, quad, sum);
     }
 }
 
@@ -53,10 +45,10 @@ fn convolve(item: u32) {
             a3 = fma(w, load(start, left + kx + 3u * params.geometry.stride_x), a3);
         }
     }
-    store(row, column, quad, a0);
-    store(row, column + 1u, quad, a1);
-    store(row, column + 2u, quad, a2);
-    store(row, column + 3u, quad, a3);
+    store_column(row, column, quad, a0);
+    store_column(row, column + 1u, quad, a1);
+    store_column(row, column + 2u, quad, a2);
+    store_column(row, column + 3u, quad, a3);
 }
 
 @compute @workgroup_size(64)

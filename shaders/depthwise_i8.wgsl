@@ -1,46 +1,16 @@
-// Depthwise convolution of packed int8 with one or two sets of weights: see src/kernels/depthwise_i8.rs.
-// One invocation computes 4 pixels x 4 channels; neighbours in a workgroup have neighbouring channels.
+// Depthwise convolution of packed int8 with one or two sets of weights: see
+// src/kernels/conv/int8/depthwise.rs.
 
-@group(0) @binding(0) var<uniform> params: Int8Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 @group(0) @binding(2) var<storage, read> fine: array<u32>;
 @group(0) @binding(3) var<storage, read> coarse: array<u32>;
 @group(0) @binding(4) var<storage, read> channels: array<Channel>;
 @group(0) @binding(5) var<storage, read_write> y: array<u32>;
 
-// The last tile's missing pixels repeat the last one.
-fn window(pixel: u32) -> vec3<i32> {
-    return corner(params.geometry, min(pixel, params.end_pixel - 1u));
-}
-
 // Four channels of a tap; the zero point outside the image.
-fn load(corner: vec3<i32>, dy: u32, dx: u32, quad: u32) -> vec4<i32> {
-    let tap = tap_at(params.geometry, corner, dy, dx);
+fn load(corner: vec3<u32>, dy: u32, dx: u32, quad: u32) -> vec4<i32> {
+    let tap = tap_at(corner, dy, dx);
     return unpack4xI8(select(params.zero_word, x[tap.base + quad], tap.inside));
-}
-
-// Four channels of a pixel, biases added and requantized. A loop, for the code is long.
-fn store(pixel: u32, quad: u32, fine_totals: vec4<i32>, coarse_totals: vec4<i32>) {
-    if pixel >= params.end_pixel {
-        return;
-    }
-    let at = pixel * params.geometry.out_quads + quad;
-    var f = fine_totals;
-    var c = coarse_totals;
-    var word = 0u;
-    for (var i = 0u; i < 4u; i++) {
-        let channel = channels[4u * quad + i];
-        if params.finish == FINISH_TOTALS {
-            y[4u * at + i] = bitcast<u32>(channel_total(channel, f.x, c.x));
-        } else {
-            word = push_level(word, channel_level(params, channel, f.x, c.x));
-        }
-        f = f.yzwx;
-        c = c.yzwx;
-    }
-    if params.finish != FINISH_TOTALS {
-        y[at] = word;
-    }
 }
 
 @compute @workgroup_size(64)
@@ -56,10 +26,10 @@ fn main(
     if pixel >= params.end_pixel {
         return;
     }
-    let corner0 = window(pixel);
-    let corner1 = window(pixel + 1u);
-    let corner2 = window(pixel + 2u);
-    let corner3 = window(pixel + 3u);
+    let corner0 = corner(pixel);
+    let corner1 = corner(pixel + 1u);
+    let corner2 = corner(pixel + 2u);
+    let corner3 = corner(pixel + 3u);
 
     var f0 = vec4<i32>();
     var f1 = vec4<i32>();
@@ -70,7 +40,7 @@ fn main(
     var c2 = vec4<i32>();
     var c3 = vec4<i32>();
 
-    let centre = g.kernel_height / 2u * g.kernel_width + g.kernel_width / 2u;
+    let centre = centre_tap();
     var tap = 0u;
     for (var dy = 0u; dy < g.kernel_height; dy++) {
         for (var dx = 0u; dx < g.kernel_width; dx++) {
@@ -94,7 +64,7 @@ fn main(
         }
     }
     for (var i = 0u; i < 4u; i++) {
-        store(pixel + i, quad, f0, c0);
+        store_quad(pixel + i, quad, f0, c0);
         f0 = f1;
         f1 = f2;
         f2 = f3;

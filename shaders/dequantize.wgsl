@@ -1,4 +1,4 @@
-// int8 to f32: see src/kernels/dequantize.rs.
+// int8 to f32: see src/kernels/convert/dequantize.rs.
 
 struct Params {
     pixels: u32,

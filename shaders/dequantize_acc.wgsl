@@ -1,4 +1,4 @@
-// int32 accumulators to f32: see src/kernels/dequantize_acc.rs.
+// int32 accumulators to f32: see src/kernels/convert/dequantize_acc.rs.
 
 struct Params {
     pixels: u32,

@@ -1,4 +1,4 @@
-// Sums that compare two activations: see src/kernels/error_sums.rs.
+// Sums that compare two activations: see src/kernels/statistics/error_sums.rs.
 
 struct Params {
     quads: u32,
@@ -33,7 +33,8 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    // One vec4 of sums for each of four channels: short chains of additions, and none between lanes in the loop.
+    // One vec4 of sums for each of four channels: short chains of additions, and none between lanes
+    // in the loop.
     var yy = vec4<f32>(0.0);
     var dd = vec4<f32>(0.0);
     var yz = vec4<f32>(0.0);

@@ -1,4 +1,4 @@
-// f32 values in another order: see src/kernels/gather_f32.rs.
+// f32 values in another order: see src/kernels/rearrange/gather_f32.rs.
 
 struct Params {
     images: u32,

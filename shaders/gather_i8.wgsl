@@ -1,4 +1,4 @@
-// Packed int8 in another order: see src/kernels/gather_i8.rs.
+// Packed int8 in another order: see src/kernels/rearrange/gather_i8.rs.
 
 struct Params {
     images: u32,

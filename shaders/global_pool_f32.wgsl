@@ -1,4 +1,4 @@
-// Global average pooling in f32, one quad of one image an invocation: see src/kernels/global_pool_f32.rs.
+// Global average pooling in f32, one quad of one image an invocation: see src/kernels/pool/global_pool_f32.rs.
 
 struct Params {
     images: u32,

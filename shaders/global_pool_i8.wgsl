@@ -1,4 +1,4 @@
-// Global average pooling of packed int8: see src/kernels/global_pool_i8.rs.
+// Global average pooling of packed int8: see src/kernels/pool/global_pool_i8.rs.
 
 struct Params {
     images: u32,

@@ -1,4 +1,5 @@
-// Counts values into bins of width 2^e, one histogram for each sign, exact zeros apart: see src/kernels/histogram.rs.
+// Counts values into bins of width 2^e, one histogram for each sign, exact zeros apart: see
+// src/kernels/statistics/histogram.rs. Behind state.wgsl.
 
 struct Params {
     quads: u32,
@@ -6,17 +7,6 @@ struct Params {
     last_real: u32,
     quads_per_group: u32,
     row: u32,
-    unused0: u32,
-    unused1: u32,
-    unused2: u32,
-}
-
-struct State {
-    exponent: i32,
-    min_key: u32,
-    max_key: u32,
-    bad_image: u32,
-    zeros: atomic<u32>,
     unused0: u32,
     unused1: u32,
     unused2: u32,
@@ -30,8 +20,8 @@ struct State {
 
 const BINS = 4096u;
 
-// Positive values in the low half, negative ones in the high half: a workgroup sees fewer than 65536 values. This is all
-// of the 16 KiB that every adapter has.
+// Positive values in the low half, negative ones in the high half: a workgroup sees fewer than
+// 65536 values. This is all of the 16 KiB that every adapter has.
 var<workgroup> bins: array<atomic<u32>, 4096>;
 
 // How many of four channels are no padding.
@@ -52,6 +42,7 @@ fn count(bits: u32, exponent: i32) -> u32 {
     if field < 255 {
         // |x| = mantissa * 2^(field - 150), so floor(|x| * 2^-e) is the mantissa shifted right; at least by 12, as |x| is
         // below 2^(12 + e). A subnormal number is taken for a larger one, and still is in bin 0.
+        // The mantissa is below 2^24, so the bin is below 4096 whatever exponent the row holds.
         let mantissa = (magnitude & 0x7FFFFFu) | 0x800000u;
         let bin = mantissa >> u32(clamp(150 + exponent - field, 12, 31));
         atomicAdd(&bins[bin], select(1u, 0x10000u, bits > 0x7FFFFFFFu));
@@ -60,17 +51,24 @@ fn count(bits: u32, exponent: i32) -> u32 {
 }
 
 @compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     for (var bin = lane; bin < BINS; bin += 256u) {
         atomicStore(&bins[bin], 0u);
     }
     workgroupBarrier();
 
     let exponent = states[params.row].exponent;
-    let end = min((group.x + 1u) * params.quads_per_group, params.quads);
-    // Half of the values after a ReLU: counted in a register, lest all lanes fight over one bin.
+    // Both products are below 2^32, for a grid has few more workgroups than `quads` needs.
+    let begin = flat_group(group, groups) * params.quads_per_group;
+    let end = min(begin + params.quads_per_group, params.quads);
+    // Half of the values after a ReLU: counted in a register, so that not all lanes fight over one
+    // bin.
     var zeros = 0u;
-    for (var i = group.x * params.quads_per_group + lane; i < end; i += 256u) {
+    for (var i = begin + lane; i < end; i += 256u) {
         let bits = x[i];
         let real = real_channels(i);
         zeros += count(bits.x, exponent);

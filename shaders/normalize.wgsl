@@ -1,4 +1,4 @@
-// 8-bit pixels to the float network input, through a table: see src/kernels/normalize.rs.
+// 8-bit pixels to the float network input, through a table: see src/kernels/convert/normalize.rs.
 
 struct Params {
     pixels: u32,

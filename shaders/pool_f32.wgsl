@@ -1,4 +1,4 @@
-// Pooling over windows in f32: see src/kernels/pool_f32.rs.
+// Pooling over windows in f32: see src/kernels/pool/pool_f32.rs.
 
 struct Params {
     images: u32,

@@ -1,4 +1,4 @@
-// Pooling of packed int8 over windows: see src/kernels/pool_i8.rs.
+// Pooling of packed int8 over windows: see src/kernels/pool/pool_i8.rs.
 
 struct Params {
     images: u32,

@@ -1,4 +1,4 @@
-// f32 to int8: see src/kernels/quantize_activation.rs.
+// f32 to int8: see src/kernels/convert/quantize_activation.rs.
 
 struct Params {
     pixels: u32,

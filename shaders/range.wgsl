@@ -1,4 +1,5 @@
-// Least and greatest value, and the first image that is not finite: see src/kernels/range.rs. Behind extremes.wgsl.
+// Least and greatest value, and the first image that is not finite: see
+// src/kernels/statistics/range.rs. Behind state.wgsl and extremes.wgsl.
 
 struct Params {
     quads: u32,
@@ -22,6 +23,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    // Below `quads`: within x.
     for (var i = group.x * 256u + lane; i < params.quads; i += groups.x * 256u) {
         let channels = select(4u, params.last_real, (i + 1u) % params.quads_per_pixel == 0u);
         if look(x[i], channels) {

@@ -1,4 +1,4 @@
-// Bilinear resizing in f32: see src/kernels/resize_f32.rs.
+// Bilinear resizing in f32: see src/kernels/rearrange/resize_f32.rs.
 
 struct Params {
     images: u32,

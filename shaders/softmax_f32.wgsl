@@ -1,4 +1,4 @@
-// Softmax along an axis in f32: see src/kernels/softmax_f32.rs.
+// Softmax along an axis in f32: see src/kernels/function/softmax_f32.rs.
 
 struct Params {
     // Lines of the batch that are normalized, and how many there are at each step of the outer sides.

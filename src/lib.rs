@@ -28,7 +28,10 @@ mod onnx_proto;
 pub mod output;
 pub mod profile;
 pub mod progress;
+pub mod random;
 mod tensor_file;
+#[cfg(test)]
+mod testing;
 
 pub mod model;
 
@@ -59,6 +62,9 @@ pub mod pipeline;
 mod api;
 pub mod files;
 pub mod options;
+
+#[doc(hidden)]
+pub mod internals;
 
 pub use api::{Calibration, Evaluation, Images, Model, Quantized, Quantizer};
 pub use device::Device;

@@ -3,7 +3,7 @@
 //! Each type with a choice is written as the words of the command (`FromStr`, and mostly `Display`).
 
 pub use crate::api::{Classes, Contender};
-pub use crate::device::{Backends, DeviceChoice};
+pub use crate::device::{Backends, DeviceChoice, DeviceOptions, Instructions};
 pub use crate::export::onnx::{Format, InputForm};
 pub use crate::images::RgbImage;
 pub use crate::load::{Crop, InputOverrides, LoadOptions};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use repquant::images::{Dataset, Item};
-use repquant::kernels::Random;
+use repquant::internals::Random;
 
 /// Files to decode, and what keeps them on disk.
 pub(crate) struct Photos {
@@ -16,7 +16,8 @@ pub(crate) struct Photos {
 }
 
 impl Photos {
-    /// `photos` of the reference data where `REPQUANT_TEST_DATA` names it, else 64 drawn JPEG files of 500×375 pixels.
+    /// `photos` of the reference data where `REPQUANT_TEST_DATA` names it, else 64 drawn JPEG files
+    /// of 500×375 pixels.
     pub(crate) fn new() -> Self {
         if let Some(data) = std::env::var_os("REPQUANT_TEST_DATA") {
             let folder = PathBuf::from(data).join("data/photos");

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use repquant::Result;
-use repquant::device::{Backends, Device, DeviceChoice, DeviceKind, Recorder};
+use repquant::device::{Device, DeviceChoice, DeviceKind, DeviceOptions};
+use repquant::internals::Recorder;
 
-/// Names the device that a bench runs on: what `--device` takes, or `adapter`. Default: the Cpu device.
+/// Names the device that a bench runs on: what `--device` takes, or `adapter`. Default: the Cpu
+/// device.
 const DEVICE_VARIABLE: &str = "REPQUANT_BENCH_DEVICE";
 
 /// Samples of each bench.
@@ -39,19 +41,19 @@ pub(crate) fn speed(device: &Device) -> Speed {
     }
 }
 
-/// The device that the environment names. `adapter`: a GPU where there is one, else a software adapter; none where there
-/// is neither, after saying so.
+/// The device that the environment names. `adapter`: a GPU where there is one, else a software
+/// adapter; none where there is neither, after saying so.
 pub(crate) fn device() -> Option<Device> {
     let name = std::env::var(DEVICE_VARIABLE).unwrap_or_else(|_| "cpu".into());
-    let open = |choice: &DeviceChoice| Device::open(choice, Backends::All);
+    let open = |choice: DeviceChoice| Device::open(&DeviceOptions { choice, ..DeviceOptions::default() });
     let device = match name.as_str() {
-        "adapter" => match open(&DeviceChoice::Auto).expect("auto falls back to the Cpu device") {
-            gpu @ Device::Gpu(_) => Some(gpu),
-            Device::Cpu(_) => open(&DeviceChoice::Software).ok(),
-        },
+        "adapter" => {
+            let best = open(DeviceChoice::Auto).expect("auto falls back to the Cpu device");
+            if best.is_native() { open(DeviceChoice::Software).ok() } else { Some(best) }
+        }
         name => {
             let choice = name.parse().expect("any text is a choice");
-            Some(open(&choice).unwrap_or_else(|e| panic!("{DEVICE_VARIABLE}={name}: {e}")))
+            Some(open(choice).unwrap_or_else(|e| panic!("{DEVICE_VARIABLE}={name}: {e}")))
         }
     };
     if device.is_none() {
@@ -94,8 +96,8 @@ impl Timer {
         Self { criterion }
     }
 
-    /// Times `run`, which does its work as often as it is told. Gives the median of the seconds for once; none where the
-    /// command line leaves this bench out.
+    /// Times `run`, which does its work as often as it is told. Gives the median of the seconds for
+    /// once; none where the command line leaves this bench out.
     pub(crate) fn time(&mut self, name: &str, run: impl Fn(u64)) -> Option<f64> {
         let mut samples = Vec::new();
         self.criterion.bench_function(name, |bencher| {
@@ -138,7 +140,8 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// The median seconds of `times` runs, for work that takes too long for criterion's ten samples and more.
+/// The median seconds of `times` runs, for work that takes too long for criterion's ten samples and
+/// more.
 pub(crate) fn seconds(times: usize, mut run: impl FnMut()) -> f64 {
     let each = (0..times).map(|_| {
         let start = Instant::now();

@@ -6,21 +6,22 @@ use std::time::Instant;
 use ndarray::{Array1, Array4};
 use repquant::Result;
 use repquant::calibrate::{Calibration, calibrate};
-use repquant::device::{Device, Recorder};
+use repquant::device::Device;
 use repquant::exec::{FloatNet, Int8Net};
 use repquant::fuse::fuse;
 use repquant::images::Batch;
-use repquant::kernels::Random;
+use repquant::internals::{Random, Recorder};
 use repquant::load::{InputDescription, LoadOptions, load};
 use repquant::model::{Conv, Graph, Linear, Node, Op, Output, QOp, QuantizedGraph, Shape};
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{Method, RangeOptions, choose};
 
-/// A fused RepVGG with random weights, for 224×224 images and 1000 classes: `a0`, `a1` or `b3` (arXiv 2101.03697,
-/// table 2 and 3).
+/// A fused RepVGG with random weights, for 224×224 images and 1000 classes: `a0`, `a1` or `b3`
+/// (arXiv 2101.03697, table 2 and 3).
 ///
-/// Every kernel is the sum of three branches, so its centre is wider than the rest, as in a trained network.
+/// Every kernel is the sum of three branches, so its centre is wider than the rest, as in a trained
+/// network.
 pub(crate) fn repvgg(name: &str) -> Graph {
     let (depths, widths): ([usize; 5], [usize; 5]) = match name {
         "a0" => ([1, 2, 4, 14, 1], [48, 48, 96, 192, 1280]),
@@ -57,8 +58,8 @@ pub(crate) fn repvgg(name: &str) -> Graph {
     Graph { name, input, classes: None, nodes, outputs, notes: Vec::new() }
 }
 
-/// A 3×3 kernel with a 1×1 kernel and, where shapes allow, an identity added at its centre; outputs have about the
-/// variance of the inputs.
+/// A 3×3 kernel with a 1×1 kernel and, where shapes allow, an identity added at its centre; outputs
+/// have about the variance of the inputs.
 fn block_of(random: &mut Random, inputs: usize, outputs: usize, stride: usize) -> Conv {
     let mut weight = weights(random, &[outputs, inputs, 3, 3]);
     let pointwise = weights(random, &[outputs, inputs, 1, 1]);
@@ -68,7 +69,8 @@ fn block_of(random: &mut Random, inputs: usize, outputs: usize, stride: usize) -
     if inputs == outputs && stride == 1 {
         (0..inputs).for_each(|c| weight[[c, c, 1, 1]] += 1.0);
     }
-    // Each of the two kernels keeps the variance, the identity adds half of it: only half of the inputs are not 0.
+    // Each of the two kernels keeps the variance, the identity adds half of it: only half of the
+    // inputs are not 0.
     weight *= 0.4_f32.sqrt();
     let bias = Array1::from_shape_simple_fn(outputs, || 0.1 * uniform(random));
     Conv { weight, bias, stride: [stride, stride], padding: [1, 1], groups: 1 }
@@ -147,7 +149,8 @@ impl Ready<'_> {
         }
     }
 
-    /// Runs the uploaded batch of `images` and waits for the logits to be there; nothing is read back.
+    /// Runs the uploaded batch of `images` and waits for the logits to be there; nothing is read
+    /// back.
     pub(crate) fn forward(&self, device: &Device, images: usize) {
         let mut rec = device.recorder();
         let run = self.record(&mut rec, images).and_then(|()| rec.submit()).and_then(|()| device.wait());
@@ -155,8 +158,9 @@ impl Ready<'_> {
     }
 }
 
-/// Images a second of each network: `rounds` rounds of about `seconds` each, the networks in turn within a round, so that
-/// their ratios hold on a machine whose load changes. The batch of `images` is on the device already.
+/// Images a second of each network: `rounds` rounds of about `seconds` each, the networks in turn
+/// within a round, so that their ratios hold on a machine whose load changes. The batch of `images`
+/// is on the device already.
 pub(crate) fn alternate(
     device: &Device,
     networks: &[Ready<'_>],

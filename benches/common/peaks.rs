@@ -1,43 +1,21 @@
-//! What a device can do at most, measured: multiplications and additions of f32, dot products of int8, memory.
+//! What a device can do at most, measured: multiplications and additions of f32, dot products of
+//! int8, memory.
 //!
-//! GPU: shaders of 16 independent chains of `fma`, or of `dot4I8Packed`, and a copy. Cpu device: products of 1024×1024
-//! matrices by the crate that its convolutions use, and a copy by all threads.
+//! GPU: kernels of 16 independent chains of `fma`, or of `dot4I8Packed`, and a copy. Cpu device:
+//! products of 1024×1024 matrices by the crate that its convolutions use, and a copy by all
+//! threads.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use repquant::device::{Binding, Device, KernelSpec};
-use repquant::kernels::Random;
+use repquant::device::Device;
+use repquant::internals::{CopyQuads, Dot, MultiplyAdd, Random, Run, alloc};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 
 use super::table::{Table, number, percent};
 use super::{Speed, repeat, speed};
-
-static MULTIPLY_ADD: KernelSpec = KernelSpec {
-    name: "bench_multiply_add",
-    source: include_str!("multiply_add.wgsl"),
-    bindings: &[Binding::Params, Binding::ReadWrite],
-    workgroup_size: [64, 1, 1],
-    params_bytes: 16,
-};
-
-static DOT: KernelSpec = KernelSpec {
-    name: "bench_dot",
-    source: include_str!("dot.wgsl"),
-    bindings: &[Binding::Params, Binding::ReadWrite],
-    workgroup_size: [64, 1, 1],
-    params_bytes: 16,
-};
-
-static COPY: KernelSpec = KernelSpec {
-    name: "bench_copy",
-    source: include_str!("copy.wgsl"),
-    bindings: &[Binding::Params, Binding::Read, Binding::ReadWrite],
-    workgroup_size: [64, 1, 1],
-    params_bytes: 16,
-};
 
 /// Side of the matrices.
 const SIDE: usize = 1024;
@@ -105,37 +83,28 @@ fn native_loads<'d>() -> [Load<'d>; 3] {
 }
 
 fn gpu_loads(device: &Device, speed: Speed) -> [Load<'_>; 3] {
-    let (workgroups, rounds, words): (u32, u32, usize) = match speed {
-        Speed::Gpu => (32768, 512, 128 << 20),
-        _ => (512, 256, 8 << 20),
+    let (results, rounds, quads): (usize, u32, usize) = match speed {
+        Speed::Gpu => (2 << 20, 512, 32 << 20),
+        _ => (32 << 10, 256, 2 << 20),
     };
-    let lanes = 64 * workgroups as usize;
     // 16 chains of `fma` on vec4, or of dot products of 4 pairs.
-    let operations = 16.0 * 8.0 * f64::from(rounds) * lanes as f64;
-    let arithmetic = |spec: &'static KernelSpec| {
-        let results = device.alloc(lanes, "results").expect("a few megabytes fit");
-        move |times| {
-            repeat(device, times, |rec| {
-                // Counted, for a submission must not keep a GPU busy for seconds.
-                rec.kernel(spec.name, operations as u64 / 2, |rec| {
-                    rec.run(spec, &[rounds, 0x7F03_8105, 0, 0], &[&results], [workgroups, 1, 1])
-                })
-            });
-        }
+    let operations = 16.0 * 8.0 * f64::from(rounds) * results as f64;
+    let memory = "the device has memory";
+    let (chains, sums) = (alloc(device, results).expect(memory), alloc(device, results).expect(memory));
+    let seed = 0x7F03_8105;
+    let multiply_add = move |times| {
+        repeat(device, times, |rec| MultiplyAdd { results, rounds, seed, y: &chains }.run(rec));
     };
-    let words = words.min(device.max_words() / 4 * 4);
-    let (from, to) = (device.alloc(words, "from"), device.alloc(words, "to"));
-    let (from, to) = (from.expect("the device has memory"), to.expect("the device has memory"));
-    let quads = words / 4;
-    let copy = move |times| {
-        let groups = repquant::device::groups_for(quads, 64);
-        repeat(device, times, |rec| rec.run(&COPY, &[quads as u32, 0, 0, 0], &[&from, &to], groups));
-    };
-    let (f32_chains, int8_chains) = (Box::new(arithmetic(&MULTIPLY_ADD)), Box::new(arithmetic(&DOT)));
+    let dot = move |times| repeat(device, times, |rec| Dot { results, rounds, seed, y: &sums }.run(rec));
+    let most = device.adapter().map_or(u64::MAX, |adapter| adapter.max_binding_bytes.min(adapter.max_buffer_bytes));
+    let quads = quads.min((most / 16) as usize);
+    let (from, to) = (alloc(device, 4 * quads).expect(memory), alloc(device, 4 * quads).expect(memory));
+    let copy = move |times| repeat(device, times, |rec| CopyQuads { quads, x: &from, y: &to }.run(rec));
+    let load = |name, work, is_memory, run| Load { name, work, is_memory, run };
     [
-        Load { name: "f32, chains of fma", work: operations, is_memory: false, run: f32_chains },
-        Load { name: "int8, chains of dot4I8Packed", work: operations, is_memory: false, run: int8_chains },
-        Load { name: "memory, a copy", work: 8.0 * words as f64, is_memory: true, run: Box::new(copy) },
+        load("f32, chains of fma", operations, false, Box::new(multiply_add)),
+        load("int8, chains of dot4I8Packed", operations, false, Box::new(dot)),
+        load("memory, a copy", 32.0 * quads as f64, true, Box::new(copy)),
     ]
 }
 
@@ -175,8 +144,9 @@ impl Peaks {
     }
 }
 
-/// Rows of a table whose last column is the fraction of a peak. The peaks are measured before the first row and after the
-/// last one, and the better ones count: the machine may be busy with something else at either time.
+/// Rows of a table whose last column is the fraction of a peak. The peaks are measured before the
+/// first row and after the last one, and the better ones count: the machine may be busy with
+/// something else at either time.
 pub(crate) struct PeakTable<'d> {
     device: &'d Device,
     before: Peaks,
@@ -194,8 +164,8 @@ impl<'d> PeakTable<'d> {
         self.rows.push((cells.into_iter().collect(), bound, rate));
     }
 
-    /// Writes the rows bound by operations to the first table, the others to the second. Gives the fractions of all rows by
-    /// the names in their first cells.
+    /// Writes the rows bound by operations to the first table, the others to the second. Gives the
+    /// fractions of all rows by the names in their first cells.
     pub(crate) fn finish(self, mut operations: Table, mut memory: Table) -> HashMap<String, f64> {
         let mut fractions = HashMap::new();
         if self.rows.is_empty() {

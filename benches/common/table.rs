@@ -1,5 +1,5 @@
-//! Markdown tables: on stdout, and at the end of the file that `REPQUANT_BENCH_TABLES` names. Rows of the table of targets:
-//! at the end of the one in `REPQUANT_BENCH_TARGETS`.
+//! Markdown tables: on stdout, and at the end of the file that `REPQUANT_BENCH_TABLES` names. Rows
+//! of the table of targets: at the end of the one in `REPQUANT_BENCH_TARGETS`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,8 +13,9 @@ fn add(variable: &str, text: &str) {
     }
 }
 
-/// States a figure that the project has a target for: what, on which device, the target, what was measured, and whether it
-/// is met (none: this machine cannot tell). `benches/README.md` has the list.
+/// States a figure that the project has a target for: what, on which device, the target, what was
+/// measured, and whether it is met (none: this machine cannot tell). `benches/README.md` has the
+/// list.
 pub(crate) fn target(what: &str, device: &str, wanted: &str, measured: &str, met: impl Into<Option<bool>>) {
     let met = match met.into() {
         None => "not judged",

@@ -1,24 +1,11 @@
 //! Which devices there are, and whether one computes what it should.
 
-use crate::device::{self, Backends, Device};
+use crate::device::Device;
 use crate::kernels;
 use crate::progress::{Event, Progress, Stage};
-use crate::report::{AdapterInfo, KernelRow, Verified};
+use crate::report::{KernelRow, Verified};
 
 impl Device {
-    /// Every adapter that can run compute shaders, in a stable order: graphics cards, and software that stands in for one.
-    ///
-    /// ```
-    /// use repquant::{Device, options::Backends};
-    ///
-    /// for adapter in Device::adapters(Backends::All) {
-    ///     println!("{}: {} ({})", adapter.index, adapter.name, adapter.backend);
-    /// }
-    /// ```
-    pub fn adapters(backends: Backends) -> Vec<AdapterInfo> {
-        device::adapters(backends)
-    }
-
     /// Compares every kernel with its plain twin: integers to the bit, floats within a bound derived from the length of
     /// the sums. It takes seconds; a device that fails here, or a driver, is broken.
     ///
@@ -34,7 +21,7 @@ impl Device {
             if kernel.runs_on(self) {
                 match (kernel.verify)(self) {
                     Ok(checks) => verified.kernels.push(KernelRow {
-                        name: kernel.spec.name,
+                        name: kernel.shader.name(),
                         cases: checks.len(),
                         failed: checks.iter().filter(|c| !c.passed).count(),
                         worst: checks.iter().map(|c| c.error).fold(0.0, f64::max),
@@ -44,7 +31,7 @@ impl Device {
                             .map(|c| format!("{}: {}", c.case, c.detail.unwrap_or_default())),
                     }),
                     Err(error) => {
-                        verified.failure = Some(error.at(format!("kernel {}", kernel.spec.name)).to_string());
+                        verified.failure = Some(error.at(format!("kernel {}", kernel.shader.name())).to_string());
                         break;
                     }
                 }

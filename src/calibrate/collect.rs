@@ -1,7 +1,9 @@
-//! Keeps the statistics of every activation on the device while a network runs, and brings them back exactly.
+//! Keeps the statistics of every activation on the device while a network runs, and brings them
+//! back exactly.
 //!
-//! Everything kept is an integer (counts, ordered keys of the extremes), and bins only ever grow by adding neighbours, so
-//! the result does not depend on the batch size, the order of the images or the device.
+//! Everything kept is an integer (counts, ordered keys of the extremes), and bins only ever grow by
+//! adding neighbours, so the result does not depend on the batch size, the order of the images or
+//! the device.
 
 use std::collections::VecDeque;
 
@@ -9,20 +11,25 @@ use super::{ActivationStats, POWER_BINS};
 use crate::device::{Buffer, Device, Readback, Recorder};
 use crate::error::{Term, text};
 use crate::exec;
-use crate::kernels::{self, Extent, Row, State, coarsen, histogram, power, range};
+use crate::kernels::statistics::coarsen::Coarsen;
+use crate::kernels::statistics::histogram::Histogram;
+use crate::kernels::statistics::magnitudes::{CLASSES, Magnitudes};
+use crate::kernels::statistics::range::Range;
+use crate::kernels::statistics::{BINS, COUNT_WORDS, Extent, MIN_EXPONENT, Row, State};
 use crate::model::Shape;
 use crate::{Error, Result};
 
 // The kernels come before this module and so have constants of their own.
-const _: () = assert!(kernels::BINS == super::BINS && power::CLASSES == POWER_BINS);
-const _: () = assert!(kernels::MIN_EXPONENT == super::MIN_EXPONENT);
+const _: () = assert!(BINS == super::BINS && CLASSES == POWER_BINS && MIN_EXPONENT == super::MIN_EXPONENT);
 
-/// The counters of the device have 32 bits: beyond so many values they are brought back and set to zero.
+/// The counters of the device have 32 bits: beyond so many values they are brought back and set to
+/// zero.
 const FLUSH_AFTER: u64 = 1 << 31;
 
 /// Collects statistics of the activations of a network, batch by batch.
 ///
-/// For each batch: [`record`](Self::record) every activation, submit, then [`end_batch`](Self::end_batch).
+/// For each batch: [`record`](Self::record) every activation, submit, then
+/// [`end_batch`](Self::end_batch).
 #[derive(Debug)]
 pub struct Collector {
     /// One [`State`] for each activation.
@@ -57,7 +64,7 @@ impl Collector {
             Ok(Activation {
                 shape: *shape,
                 stats: ActivationStats::new(name.as_str(), shape.channels),
-                counts: device.alloc(kernels::COUNT_WORDS, "histogram")?,
+                counts: device.alloc(COUNT_WORDS, "histogram")?,
                 power: device.alloc(POWER_BINS * shape.channels, "channel power")?,
                 pending: 0,
             })
@@ -71,8 +78,8 @@ impl Collector {
         Row { states: &self.states, index }
     }
 
-    /// Records the counting of activation `index` of a batch: x is f32, NHWC, channels padded to a multiple of 4. Nothing
-    /// is read back.
+    /// Records the counting of activation `index` of a batch: x is f32, NHWC, channels padded to a
+    /// multiple of 4. Nothing is read back.
     ///
     /// # Errors
     /// If the device failed, or the batch holds more values than its counters can.
@@ -81,7 +88,7 @@ impl Collector {
     /// If there is no such activation, or x is too short for it.
     pub fn record(&mut self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
         let extent = Extent { images, shape: self.activations[index].shape };
-        rec.kernel(range::SPEC.name, 0, |rec| range::dispatch(rec, &extent, x, &self.states, index))?;
+        rec.run(&Range { extent, x, row: self.row(index) })?;
         self.record_observed(rec, index, images, x)
     }
 
@@ -105,7 +112,8 @@ impl Collector {
         self.dispatch(rec, index, images, x)
     }
 
-    /// Records the kernels of [`Collector::record_observed`] for [`Device::prepare`]: nothing is counted.
+    /// Records the kernels of [`Collector::record_observed`] for [`Device::prepare`]: nothing is
+    /// counted.
     ///
     /// # Errors
     /// If the device failed.
@@ -116,41 +124,43 @@ impl Collector {
     fn dispatch(&self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
         let activation = &self.activations[index];
         let extent = Extent { images, shape: activation.shape };
-        let (states, counts, power) = (&self.states, &activation.counts, &activation.power);
-        rec.kernel(coarsen::SPEC.name, 0, |rec| coarsen::dispatch(rec, states, index, counts))?;
-        rec.kernel(histogram::SPEC.name, 0, |rec| histogram::dispatch(rec, &extent, x, states, index, counts))?;
-        rec.kernel(power::SPEC.name, 0, |rec| power::dispatch(rec, &extent, x, power))
+        let (row, counts) = (self.row(index), &activation.counts);
+        rec.run(&Coarsen { row, counts })?;
+        rec.run(&Histogram { extent, x, row, counts })?;
+        rec.run(&Magnitudes { extent, x, counts: &activation.power })
     }
 
-    /// Ends a batch whose work was submitted; `images` are the names of its images. On an adapter it waits for the batch
-    /// before alone, so that there is always work; counts are brought back where they could overflow in the next batch.
+    /// Ends a batch whose work was submitted; `images` are the names of its images. On an adapter
+    /// it waits for the batch before alone, so that there is always work; counts are brought back
+    /// where they could overflow in the next batch.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where an activation of this batch or of the one before holds NaN or
-    /// infinity, naming the first such activation and its image; or if the device failed.
-    pub fn end_batch(&mut self, device: &Device, images: &[String]) -> Result<()> {
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where an activation of this batch or of the
+    /// one before holds NaN or infinity, naming the first such activation and its image; or if the
+    /// device failed.
+    pub async fn end_batch(&mut self, device: &Device, images: &[String]) -> Result<()> {
         let states = device.begin_read(&[(&self.states, State::WORDS * self.activations.len())])?;
         self.unchecked.push_back((states, images.to_vec()));
         if self.activations.iter().any(|a| a.pending >= self.flush_after) {
-            self.settle(device)?;
-            return self.flush(device);
+            self.settle(device).await?;
+            return self.flush(device).await;
         }
-        self.check(device, exec::batches_in_flight(device) - 1)
+        self.check(device, exec::batches_in_flight(device) - 1).await
     }
 
     /// Waits for every batch that was ended.
     ///
     /// # Errors
     /// As [`Collector::end_batch`].
-    pub fn settle(&mut self, device: &Device) -> Result<()> {
-        self.check(device, 0)
+    pub async fn settle(&mut self, device: &Device) -> Result<()> {
+        self.check(device, 0).await
     }
 
     /// Looks for values that are not finite in all batches that were ended but the last `leave`.
-    fn check(&mut self, device: &Device, leave: usize) -> Result<()> {
+    async fn check(&mut self, device: &Device, leave: usize) -> Result<()> {
         while self.unchecked.len() > leave {
             let Some((readback, images)) = self.unchecked.pop_front() else { break };
-            let words = device.finish_read(readback)?.concat();
+            let words = device.finish_read(readback).await?.concat();
             let states: Vec<State> = bytemuck::pod_collect_to_vec(&words);
             for (state, activation) in states.iter().zip(&self.activations) {
                 if state.bad_image != u32::MAX {
@@ -166,35 +176,37 @@ impl Collector {
         Ok(())
     }
 
-    /// Brings everything back: one entry for each activation, in the order given to [`Collector::new`].
+    /// Brings everything back: one entry for each activation, in the order given to
+    /// [`Collector::new`].
     ///
     /// # Errors
     /// As [`Collector::end_batch`].
-    pub fn finish(mut self, device: &Device) -> Result<Vec<ActivationStats>> {
-        self.end_batch(device, &[])?;
-        self.settle(device)?;
-        self.flush(device)?;
+    pub async fn finish(mut self, device: &Device) -> Result<Vec<ActivationStats>> {
+        self.end_batch(device, &[]).await?;
+        self.settle(device).await?;
+        self.flush(device).await?;
         Ok(self.activations.into_iter().map(|a| a.stats).collect())
     }
 
-    /// Adds all counts of the device to those of the host and sets them to zero. Exponents and extremes stay.
-    fn flush(&mut self, device: &Device) -> Result<()> {
+    /// Adds all counts of the device to those of the host and sets them to zero. Exponents and
+    /// extremes stay.
+    async fn flush(&mut self, device: &Device) -> Result<()> {
         let mut parts = vec![(&self.states, State::WORDS * self.activations.len())];
         for a in &self.activations {
             parts.extend([(&a.counts, a.counts.len()), (&a.power, a.power.len())]);
         }
         let readback = device.begin_read(&parts)?;
-        let mut words = device.finish_read(readback)?.into_iter();
+        let mut words = device.finish_read(readback).await?.into_iter();
         let mut next = || words.next().unwrap_or_default();
         let mut states: Vec<State> = bytemuck::pod_collect_to_vec(&next());
         let mut rec = device.recorder();
         for (activation, state) in self.activations.iter_mut().zip(&mut states) {
             activation.bring_back(device, state, next(), next())?;
-            rec.clear(&activation.counts);
-            rec.clear(&activation.power);
+            rec.clear(&activation.counts)?;
+            rec.clear(&activation.power)?;
             state.zeros = 0;
         }
-        device.write(&self.states, bytemuck::cast_slice(&states));
+        device.write(&self.states, bytemuck::cast_slice(&states))?;
         rec.submit()
     }
 }
@@ -204,7 +216,7 @@ impl Activation {
     fn bring_back(&mut self, device: &Device, state: &State, counts: Vec<u32>, power: Vec<u32>) -> Result<()> {
         let wide = |words: Vec<u32>| words.into_iter().map(u64::from).collect::<Vec<u64>>();
         let mut positive = wide(counts);
-        let negative = positive.split_off(kernels::BINS);
+        let negative = positive.split_off(BINS);
         let mut found = ActivationStats::new(self.stats.name.as_str(), self.shape.channels);
         for (to, count) in found.power.iter_mut().zip(wide(power)) {
             *to = count;
@@ -256,9 +268,9 @@ mod tests {
                     collector.record(&mut rec, index, 1, &x).unwrap();
                 }
                 rec.submit().unwrap();
-                collector.end_batch(&device, &[]).unwrap();
+                pollster::block_on(collector.end_batch(&device, &[])).unwrap();
             }
-            collector.finish(&device).unwrap()
+            pollster::block_on(collector.finish(&device)).unwrap()
         };
         let once = collect(u64::MAX);
         assert_eq!((once[0].count(), once[1].count()), (72, 24));

@@ -6,6 +6,8 @@ mod histogram;
 mod moments;
 mod run;
 pub mod stats_file;
+#[cfg(test)]
+mod tests;
 
 pub use calibration::Calibration;
 pub use collect::Collector;

@@ -8,12 +8,29 @@ use crate::images::Batch;
 use crate::model::{Graph, NodeId};
 use crate::progress::{Event, Progress, Stage};
 
-/// Runs `graph` over `batches` on `device` and counts every activation that is [`stored`](Graph::stored). `total` is the number of images,
-/// for progress alone; `max_images` the largest batch.
+/// Runs `graph` over `batches` on `device` and counts every activation that is
+/// [`stored`](Graph::stored). `total` is the number of images, for progress alone; `max_images` the
+/// largest batch.
 ///
 /// # Errors
-/// A bad image, a NaN or infinity in an activation (named with its layer and image), or a failing device.
+/// A bad image, a NaN or infinity in an activation (named with its layer and image), or a failing
+/// device.
 pub fn calibrate(
+    device: &Device,
+    graph: &Graph,
+    batches: &mut dyn Iterator<Item = Result<Batch>>,
+    max_images: usize,
+    total: Option<u64>,
+    progress: &dyn Progress,
+) -> Result<Calibration> {
+    pollster::block_on(calibrate_async(device, graph, batches, max_images, total, progress))
+}
+
+/// As [`calibrate`], without blocking.
+///
+/// # Errors
+/// As [`calibrate`].
+pub(crate) async fn calibrate_async(
     device: &Device,
     graph: &Graph,
     batches: &mut dyn Iterator<Item = Result<Batch>>,
@@ -42,7 +59,7 @@ pub fn calibrate(
         let batch = match batch {
             Ok(batch) => batch,
             // What went wrong in an earlier batch is told before a bad image of this one.
-            Err(error) => return collector.settle(device).and(Err(error)),
+            Err(error) => return collector.settle(device).await.and(Err(error)),
         };
         net.upload(&batch)?;
         let mut rec = device.recorder();
@@ -55,11 +72,11 @@ pub fn calibrate(
             collector.record_observed(&mut rec, index, batch.count, net.activation(node))?;
         }
         rec.submit()?;
-        collector.end_batch(device, &batch.names)?;
+        collector.end_batch(device, &batch.names).await?;
         images += batch.count as u64;
         progress.event(Event::Advance { stage: Stage::Calibrate, items: batch.count as u64 });
     }
-    let activations = collector.finish(device)?;
+    let activations = collector.finish(device).await?;
     progress.event(Event::End { stage: Stage::Calibrate });
     Ok(Calibration { model_digest: graph.digest(), preprocessing: graph.input.clone(), images, activations })
 }

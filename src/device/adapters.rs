@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::error::{Term, text};
 use crate::{Error, Result};
 
 /// What the user asked for with `--device`.
@@ -17,7 +18,7 @@ pub enum DeviceChoice {
     Cpu,
     /// A software adapter: the WGSL kernels on lavapipe, WARP or the like.
     Software,
-    /// The adapter with this index in [`adapters`], or whose name contains this text.
+    /// The adapter with this index in [`Device::adapters`](super::Device::adapters), or whose name contains this text.
     Named(String),
 }
 
@@ -118,15 +119,13 @@ pub(super) struct Found {
 }
 
 /// Every adapter that can run compute shaders, in a stable order.
-pub fn adapters(backends: Backends) -> Vec<AdapterInfo> {
-    enumerate(backends).into_iter().map(|found| found.info).collect()
-}
-
-pub(super) fn enumerate(backends: Backends) -> Vec<Found> {
+pub(super) async fn enumerate(backends: Backends) -> Vec<Found> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backends.to_wgpu();
     let instance = wgpu::Instance::new(descriptor);
-    let mut found: Vec<Found> = pollster::block_on(instance.enumerate_adapters(backends.to_wgpu()))
+    let mut found: Vec<Found> = instance
+        .enumerate_adapters(backends.to_wgpu())
+        .await
         .into_iter()
         .filter(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
         .map(|adapter| Found { info: describe(&adapter), adapter })
@@ -165,10 +164,10 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
 }
 
 /// Finds the adapter that `choice` means; none: the Cpu device. The text says why.
-pub(super) fn select(choice: &DeviceChoice, backends: Backends) -> Result<(Option<Found>, String)> {
+pub(super) async fn select(choice: &DeviceChoice, backends: Backends) -> Result<(Option<Found>, String)> {
     let found = match choice {
         DeviceChoice::Cpu => return Ok((None, "asked for".into())),
-        _ => enumerate(backends),
+        _ => enumerate(backends).await,
     };
     let names = || list(&found);
     match choice {
@@ -195,8 +194,10 @@ pub(super) fn select(choice: &DeviceChoice, backends: Backends) -> Result<(Optio
             let list = names();
             match found.into_iter().find(|f| f.info.is_software()) {
                 Some(software) => Ok((Some(software), "asked for".into())),
-                None => Err(Error::device(format!("there is no software adapter ({list})"))
-                    .hint("on Debian or Ubuntu: apt-get install mesa-vulkan-drivers; or run with --device cpu")),
+                None => Err(Error::device(format!("there is no software adapter ({list})")).hint(text![
+                    "on Debian or Ubuntu: apt-get install mesa-vulkan-drivers; or run with ",
+                    Term::CpuDevice
+                ])),
             }
         }
         DeviceChoice::Named(name) => {
@@ -209,8 +210,12 @@ pub(super) fn select(choice: &DeviceChoice, backends: Backends) -> Result<(Optio
             });
             match place.and_then(|place| found.into_iter().nth(place)) {
                 Some(hit) => Ok((Some(hit), "asked for".into())),
-                None => Err(Error::device(format!("no adapter is called or numbered `{name}` ({list})"))
-                    .hint("`repquant devices` lists them; --device cpu needs none")),
+                None => Err(Error::device(format!("no adapter is called or numbered `{name}` ({list})")).hint(text![
+                    Term::Devices,
+                    " lists them; ",
+                    Term::CpuDevice,
+                    " needs none"
+                ])),
             }
         }
     }

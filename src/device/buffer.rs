@@ -5,17 +5,27 @@ use std::cell::{Ref, RefCell, RefMut};
 /// A block of 32-bit words on a device: f32, i32, u32 or four packed int8 each.
 #[derive(Debug)]
 pub struct Buffer {
-    pub(super) words: usize,
-    pub(super) storage: Storage,
+    words: usize,
+    storage: Storage,
 }
 
 #[derive(Debug)]
-pub(super) enum Storage {
+enum Storage {
     Gpu(wgpu::Buffer),
     Host(RefCell<Vec<u32>>),
 }
 
 impl Buffer {
+    /// On an adapter; `buffer` has at least so many words.
+    pub(super) fn on_adapter(buffer: wgpu::Buffer, words: usize) -> Self {
+        Self { words, storage: Storage::Gpu(buffer) }
+    }
+
+    /// On the Cpu device.
+    pub(super) fn on_host(words: Vec<u32>) -> Self {
+        Self { words: words.len(), storage: Storage::Host(RefCell::new(words)) }
+    }
+
     /// Length in words.
     pub fn len(&self) -> usize {
         self.words
@@ -26,14 +36,20 @@ impl Buffer {
         self.words == 0
     }
 
+    /// Whether it is one of the Cpu device.
+    pub(super) fn is_host(&self) -> bool {
+        matches!(self.storage, Storage::Host(_))
+    }
+
     /// The words of a Cpu buffer, for a kernel's native function.
     ///
     /// # Panics
-    /// If the buffer is on a GPU, or is being written: both are errors of the calling kernel, not of the input.
-    pub fn host(&self) -> Ref<'_, [u32]> {
+    /// If the buffer is on an adapter, or is being written: [`Recorder::run`](super::Recorder::run) has seen to it that it
+    /// is not.
+    pub(crate) fn host(&self) -> Ref<'_, [u32]> {
         match &self.storage {
             Storage::Host(words) => Ref::map(words.borrow(), Vec::as_slice),
-            Storage::Gpu(_) => panic!("a GPU buffer has no host words"),
+            Storage::Gpu(_) => panic!("a buffer of an adapter has no host words"),
         }
     }
 
@@ -41,17 +57,18 @@ impl Buffer {
     ///
     /// # Panics
     /// As [`Buffer::host`].
-    pub fn host_mut(&self) -> RefMut<'_, [u32]> {
+    pub(crate) fn host_mut(&self) -> RefMut<'_, [u32]> {
         match &self.storage {
             Storage::Host(words) => RefMut::map(words.borrow_mut(), Vec::as_mut_slice),
-            Storage::Gpu(_) => panic!("a GPU buffer has no host words"),
+            Storage::Gpu(_) => panic!("a buffer of an adapter has no host words"),
         }
     }
 
-    pub(super) fn gpu(&self) -> &wgpu::Buffer {
+    /// The buffer of an adapter; none of the Cpu device.
+    pub(super) fn gpu(&self) -> Option<&wgpu::Buffer> {
         match &self.storage {
-            Storage::Gpu(buffer) => buffer,
-            Storage::Host(_) => panic!("a Cpu buffer was given to a GPU kernel"),
+            Storage::Gpu(buffer) => Some(buffer),
+            Storage::Host(_) => None,
         }
     }
 }

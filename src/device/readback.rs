@@ -1,14 +1,15 @@
 //! Bringing results back, without waiting for them at once.
 
-use std::sync::mpsc::{Receiver, channel};
+use futures_channel::oneshot;
 
 use super::buffer::Buffer;
-use super::device::{Device, GpuDevice};
+use super::gpu::GpuDevice;
+use super::handle::{Device, Inner};
 use crate::{Error, Result};
 
 /// Words on their way from a device to the host: [`Device::begin_read`] makes it, [`Device::finish_read`] waits for it.
 #[derive(Debug)]
-pub struct Readback {
+pub(crate) struct Readback {
     /// Words of each part.
     parts: Vec<usize>,
     words: Words,
@@ -19,7 +20,7 @@ enum Words {
     Here(Vec<u32>),
     Coming {
         staging: wgpu::Buffer,
-        mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
+        mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
         submission: wgpu::SubmissionIndex,
     },
 }
@@ -29,13 +30,18 @@ impl Device {
     /// work submitted later may overwrite the buffers.
     ///
     /// # Errors
-    /// If the device failed.
-    pub fn begin_read(&self, parts: &[(&Buffer, usize)]) -> Result<Readback> {
+    /// If a buffer is shorter or one of another device, or the device failed.
+    pub(crate) fn begin_read(&self, parts: &[(&Buffer, usize)]) -> Result<Readback> {
+        for (buffer, words) in parts {
+            if *words > buffer.len() || buffer.is_host() != self.is_native() {
+                return Err(Error::device(format!("{words} words of a buffer of {} cannot be read", buffer.len())));
+            }
+        }
         let lengths: Vec<usize> = parts.iter().map(|(_, words)| *words).collect();
-        let words = match self {
-            Self::Gpu(gpu) if lengths.iter().any(|&words| words > 0) => gpu.begin_read(parts)?,
-            Self::Gpu(_) => Words::Here(Vec::new()),
-            Self::Cpu(_) => {
+        let words = match &self.0 {
+            Inner::Gpu(gpu) if lengths.iter().any(|&words| words > 0) => gpu.begin_read(parts)?,
+            Inner::Gpu(_) => Words::Here(Vec::new()),
+            Inner::Cpu(_) => {
                 let mut all = Vec::with_capacity(lengths.iter().sum());
                 for (buffer, words) in parts {
                     all.extend_from_slice(&buffer.host()[..*words]);
@@ -50,14 +56,16 @@ impl Device {
     ///
     /// # Errors
     /// If the device failed or does not answer.
-    pub fn finish_read(&self, readback: Readback) -> Result<Vec<Vec<u32>>> {
+    pub(crate) async fn finish_read(&self, readback: Readback) -> Result<Vec<Vec<u32>>> {
         let Readback { parts, words } = readback;
-        let words = match (self, words) {
+        let words = match (&self.0, words) {
             (_, Words::Here(words)) => words,
-            (Self::Gpu(gpu), Words::Coming { staging, mapped, submission }) => {
-                gpu.finish_read(&staging, &mapped, submission)?
+            (Inner::Gpu(gpu), Words::Coming { staging, mapped, submission }) => {
+                gpu.finish_read(&staging, mapped, submission).await?
             }
-            (Self::Cpu(_), Words::Coming { .. }) => unreachable!("the Cpu device reads at once"),
+            (Inner::Cpu(_), Words::Coming { .. }) => {
+                return Err(Error::device("the words of another device cannot be read"));
+            }
         };
         let mut rest = words.as_slice();
         Ok(parts
@@ -73,14 +81,15 @@ impl Device {
     /// Reads the first `words` words of a buffer, after all work submitted so far.
     ///
     /// # Errors
-    /// If the device failed or does not answer.
-    pub fn read(&self, buffer: &Buffer, words: usize) -> Result<Vec<u32>> {
+    /// As [`Device::begin_read`] and [`Device::finish_read`].
+    pub(crate) async fn read(&self, buffer: &Buffer, words: usize) -> Result<Vec<u32>> {
         let readback = self.begin_read(&[(buffer, words)])?;
-        Ok(self.finish_read(readback)?.concat())
+        Ok(self.finish_read(readback).await?.concat())
     }
 }
 
 impl GpuDevice {
+    /// `parts` were checked.
     fn begin_read(&self, parts: &[(&Buffer, usize)]) -> Result<Words> {
         let bytes = |words: usize| 4 * words as u64;
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -92,11 +101,12 @@ impl GpuDevice {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut offset = 0;
         for (buffer, words) in parts.iter().filter(|(_, words)| *words > 0) {
-            encoder.copy_buffer_to_buffer(buffer.gpu(), 0, &staging, offset, bytes(*words));
+            let Some(buffer) = buffer.gpu() else { continue };
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, offset, bytes(*words));
             offset += bytes(*words);
         }
         let submission = self.queue.submit([encoder.finish()]);
-        let (sender, mapped) = channel();
+        let (sender, mapped) = oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             // The receiver is gone only where `finish_read` failed before, and that error is the one to report.
             let _ = sender.send(result);
@@ -105,15 +115,15 @@ impl GpuDevice {
         Ok(Words::Coming { staging, mapped, submission })
     }
 
-    fn finish_read(
+    async fn finish_read(
         &self,
         staging: &wgpu::Buffer,
-        mapped: &Receiver<Result<(), wgpu::BufferAsyncError>>,
+        mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
         submission: wgpu::SubmissionIndex,
     ) -> Result<Vec<u32>> {
         self.wait(Some(submission))?;
-        let lost = |cause: String| Error::device(format!("{} lost a result: {cause}", self.info().name));
-        match mapped.recv() {
+        let lost = |cause: String| Error::device(format!("{} lost a result: {cause}", self.info.name));
+        match mapped.await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return Err(lost(e.to_string())),
             Err(e) => return Err(lost(e.to_string())),

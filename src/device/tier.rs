@@ -1,17 +1,8 @@
 //! The instruction sets that the Cpu device has code for: which of them the processor has, and which may be used.
 
-use std::ffi::{OsStr, OsString};
-use std::sync::LazyLock;
-
 use archmage::{SimdToken, X64V3Token, X64V4xToken};
 
-use crate::{Error, Result};
-
-/// Names the best instruction set that the Cpu device may use, where the processor has it: one of [`NAMES`].
-const VARIABLE: &str = "REPQUANT_CPU";
-
-/// What [`VARIABLE`] can be, in the order of [`Tier::of_processor`].
-const NAMES: [&str; 3] = ["avx512", "avx2", "plain"];
+use super::options::Instructions;
 
 /// An instruction set, with the proof that the processor has it.
 #[derive(Debug, Clone, Copy)]
@@ -25,23 +16,20 @@ pub(crate) enum Tier {
 }
 
 impl Tier {
-    /// Those that can and may be used, the fastest first.
-    ///
-    /// # Errors
-    /// If the variable has another value than it can have.
-    pub(super) fn all() -> Result<Vec<Self>> {
-        static VALUE: LazyLock<Option<OsString>> = LazyLock::new(|| std::env::var_os(VARIABLE));
-        let first = VALUE.as_deref().map_or(Ok(0), first_allowed)?;
-        Ok(Self::of_processor().into_iter().skip(first).flatten().collect())
+    /// Those that the processor has and that are none better than `most`, the fastest first.
+    pub(super) fn within(most: Option<Instructions>) -> Vec<Self> {
+        let of_processor = |set: Instructions| match set {
+            Instructions::Avx512 => X64V4xToken::summon().map(Self::Avx512),
+            Instructions::Avx2 => X64V3Token::summon().map(Self::Avx2),
+            Instructions::Plain => Some(Self::Plain),
+        };
+        let first = most.and_then(|most| Instructions::ALL.iter().position(|&set| set == most)).unwrap_or(0);
+        Instructions::ALL[first..].iter().filter_map(|&set| of_processor(set)).collect()
     }
 
-    /// The fastest that the processor has, whatever the variable.
-    pub(super) fn best() -> Self {
-        Self::of_processor().into_iter().flatten().next().unwrap_or(Self::Plain)
-    }
-
-    fn of_processor() -> [Option<Self>; NAMES.len()] {
-        [X64V4xToken::summon().map(Self::Avx512), X64V3Token::summon().map(Self::Avx2), Some(Self::Plain)]
+    /// The first of [`Tier::within`].
+    pub(super) fn best_within(most: Option<Instructions>) -> Self {
+        Self::within(most).first().copied().unwrap_or(Self::Plain)
     }
 
     /// Its code in the name of the device.
@@ -52,13 +40,6 @@ impl Tier {
             Self::Plain => "native code",
         }
     }
-}
-
-/// The place of the name among [`NAMES`].
-fn first_allowed(value: &OsStr) -> Result<usize> {
-    NAMES.iter().position(|name| value == *name).ok_or_else(|| {
-        Error::usage(format!("{VARIABLE} is `{}`", value.display())).hint(format!("it can be {}", NAMES.join(", ")))
-    })
 }
 
 /// Makes functions that run a plain one, which must be `#[inline(always)]`, compiled for the instruction set of a tier. The
@@ -94,9 +75,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_is_a_name_or_an_error() {
-        assert_eq!(NAMES.map(|name| first_allowed(name.as_ref()).unwrap()), [0, 1, 2]);
-        let error = first_allowed("AVX-512".as_ref()).unwrap_err();
-        assert_eq!(error.to_string(), "REPQUANT_CPU is `AVX-512`\n  it can be avx512, avx2, plain");
+    fn no_better_set_than_allowed_is_used() {
+        assert!(matches!(Tier::within(None).last(), Some(Tier::Plain)));
+        assert!(matches!(Tier::best_within(Some(Instructions::Plain)), Tier::Plain));
+        assert!(!Tier::within(Some(Instructions::Avx2)).iter().any(|tier| matches!(tier, Tier::Avx512(_))));
+        assert_eq!("avx2".parse::<Instructions>().unwrap(), Instructions::Avx2);
+        let error = "AVX-512".parse::<Instructions>().unwrap_err();
+        assert_eq!(error.to_string(), "there is no instruction set `AVX-512`\n  it can be avx512, avx2, plain");
     }
 }

@@ -66,7 +66,8 @@ impl Evaluation {
         self.agreement.map(|count| count as f64 / self.images.max(1) as f64)
     }
 
-    /// The logits against those of the float network; none without one, or where the network is no classifier.
+    /// The logits against those of the float network; none without one, or where the network is no
+    /// classifier.
     pub fn logits(&self) -> Option<Fidelity> {
         self.agreement.and(self.outputs.first()).map(|output| output.fidelity)
     }
@@ -114,12 +115,30 @@ impl Evaluation {
     }
 }
 
-/// Runs the float network, where there is one, and every contender over `batches`, and compares them. The first entry
-/// of the result is the float network's (named `float32`), the others follow in order.
+/// Runs the float network, where there is one, and every contender over `batches`, and compares
+/// them. The first entry of the result is the float network's (named `float32`), the others follow
+/// in order.
 ///
 /// # Errors
-/// A bad image, a label outside the classes, a contender made from another network, or a failing device.
+/// A bad image, a label outside the classes, a contender made from another network, or a failing
+/// device.
 pub fn evaluate(
+    device: &Device,
+    float: Option<&Graph>,
+    contenders: &[Contender<'_>],
+    batches: &mut dyn Iterator<Item = Result<Batch>>,
+    max_images: usize,
+    total: Option<u64>,
+    progress: &dyn Progress,
+) -> Result<Vec<Evaluation>> {
+    pollster::block_on(evaluate_async(device, float, contenders, batches, max_images, total, progress))
+}
+
+/// As [`evaluate`], without blocking.
+///
+/// # Errors
+/// As [`evaluate`].
+pub(crate) async fn evaluate_async(
     device: &Device,
     float: Option<&Graph>,
     contenders: &[Contender<'_>],
@@ -149,10 +168,11 @@ pub fn evaluate(
             Some(Err(error)) => Some(error),
             None => None,
         };
-        // At the end all are waited for: what went wrong in an earlier batch is told before a bad image of a later one.
+        // At the end all are waited for: what went wrong in an earlier batch is told before a bad
+        // image of a later one.
         while submitted.len() >= if going_on { most } else { 1 } {
             let Some(first) = submitted.pop_front() else { break };
-            let items = networks.finish(first, &mut results)?;
+            let items = networks.finish(first, &mut results).await?;
             progress.event(Event::Advance { stage: Stage::Evaluate, items });
         }
         match failed {
@@ -165,8 +185,8 @@ pub fn evaluate(
     Ok(results)
 }
 
-/// A contender is compared layer by layer, so it must come from the very network (and its digest) that it is
-/// compared with.
+/// A contender is compared layer by layer, so it must come from the very network (and its digest)
+/// that it is compared with.
 fn check_pair(float: Option<(&Graph, &str)>, contender: &Contender<'_>) -> Result<()> {
     match float {
         Some((graph, digest)) if digest != contender.graph.source_digest => {

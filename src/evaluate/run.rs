@@ -5,7 +5,8 @@ use crate::Result;
 use crate::device::{Buffer, Device, Readback, Recorder};
 use crate::exec::{FloatNet, Int8Net, Keep};
 use crate::images::Batch;
-use crate::kernels::{Extent, error_sums};
+use crate::kernels::statistics::Extent;
+use crate::kernels::statistics::error_sums::{self, ErrorSums};
 use crate::model::{Activation, Graph, NodeId, Op, Output, QuantizedGraph};
 
 /// The networks that run side by side.
@@ -72,11 +73,11 @@ impl<'a> Networks<'a> {
         Ok(Submitted { readback: self.device.begin_read(&parts)?, batch })
     }
 
-    /// Waits for a batch and adds what it gave to `results`: the float network's entry first, where there is one, then one
-    /// for each contender. Returns its number of images.
-    pub(super) fn finish(&self, submitted: Submitted, results: &mut [Evaluation]) -> Result<u64> {
+    /// Waits for a batch and adds what it gave to `results`: the float network's entry first, where
+    /// there is one, then one for each contender. Returns its number of images.
+    pub(super) async fn finish(&self, submitted: Submitted, results: &mut [Evaluation]) -> Result<u64> {
         let Submitted { batch, readback } = submitted;
-        let mut words = self.device.finish_read(readback)?.into_iter();
+        let mut words = self.device.finish_read(readback).await?.into_iter();
         let mut next = || words.next().unwrap_or_default();
         let float = self
             .float
@@ -100,7 +101,8 @@ impl<'a> Networks<'a> {
         Ok(batch.count as u64)
     }
 
-    /// Records all networks in step, so that a layer's float and int8 activations exist at the same time.
+    /// Records all networks in step, so that a layer's float and int8 activations exist at the same
+    /// time.
     fn record(&self, rec: &mut Recorder<'_>, images: usize) -> Result<()> {
         let float = self.float.as_ref().map(|(net, _)| net);
         let nodes = float.map_or(0, FloatNet::len).max(self.runners.iter().map(|r| r.net.len()).max().unwrap_or(0));
@@ -109,7 +111,8 @@ impl<'a> Networks<'a> {
                 net.record(rec, images, node)?;
             }
             for runner in &self.runners {
-                // With a float network the batch was uploaded to it, and the caller has checked that all take the same images.
+                // With a float network the batch was uploaded to it, and the caller has checked
+                // that all take the same images.
                 match float {
                     Some(float) => runner.net.record_from(rec, images, node, float.pixels())?,
                     None => runner.net.record(rec, images, node)?,
@@ -118,18 +121,17 @@ impl<'a> Networks<'a> {
                     runner.sums.binary_search_by_key(&node, |(id, _)| *id).ok().map(|place| &runner.sums[place].1);
                 let (Some(float), Some(sums)) = (float, sums) else { continue };
                 let extent = Extent { images, shape: runner.net.shape(node) };
-                let levels = runner.graph.nodes[node].output.map(|q| (q.scale, q.zero_point));
+                let qparams = runner.graph.nodes[node].output.map(|q| (q.scale, q.zero_point));
                 let (y, other) = (float.activation(node), runner.net.activation(node));
-                let work = |rec: &mut Recorder<'_>| error_sums::dispatch(rec, &extent, levels, y, other, sums);
-                rec.kernel(error_sums::SPEC.name, 0, work)?;
+                rec.run(&ErrorSums { extent, qparams, y, other, sums })?;
             }
         }
         Ok(())
     }
 }
 
-/// The nodes whose activations can be compared: those stored as levels, but one that only a clip reads may be stored as
-/// the clip's result.
+/// The nodes whose activations can be compared: those stored as levels, but one that only a clip
+/// reads may be stored as the clip's result.
 fn compared(float: &Graph, quantized: &QuantizedGraph) -> Vec<NodeId> {
     let clipped = |id: NodeId| {
         let mut readers = float.nodes.iter().filter(|node| node.inputs.contains(&id));

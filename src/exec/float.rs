@@ -6,7 +6,9 @@ use super::plan::{Activations, Keep, Reads, float_words};
 use super::real::RealLayer;
 use crate::device::{Buffer, Device, Recorder};
 use crate::images::Batch;
-use crate::kernels::{Extent, Row, normalize, range};
+use crate::kernels::convert::normalize::{self, Normalize};
+use crate::kernels::statistics::range::Range;
+use crate::kernels::statistics::{Extent, Row};
 use crate::model::{Graph, NodeId, Op, Shape};
 use crate::{Error, Result};
 
@@ -76,8 +78,7 @@ impl<'d> FloatNet<'d> {
     /// If the batch is larger than the network was made for, or its images have another size.
     pub fn upload(&self, batch: &Batch) -> Result<()> {
         check_batch(batch, self.max_images, self.shapes[0])?;
-        self.device.write(&self.pixels, &batch.pixels);
-        Ok(())
+        self.device.write(&self.pixels, &batch.pixels)
     }
 
     /// The images of the batch uploaded last, for [`Int8Net::record_from`](super::Int8Net::record_from).
@@ -93,7 +94,7 @@ impl<'d> FloatNet<'d> {
         self.record_with(rec, images, node, None)
     }
 
-    /// [`FloatNet::record`], and the update of a row of [`State`](crate::kernels::State)s with the range of the node's
+    /// [`FloatNet::record`], and the update of a row of states with the range of the node's
     /// activation.
     ///
     /// # Errors
@@ -105,23 +106,19 @@ impl<'d> FloatNet<'d> {
     fn record_with(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, row: Option<Row<'_>>) -> Result<()> {
         rec.layer(&self.names[node]);
         let y = self.activations.of(node);
-        match &self.steps[node] {
+        let observed = match &self.steps[node] {
             Step::Input { table } => {
                 let pixels = images * self.shapes[0].pixels();
-                rec.kernel(normalize::SPEC.name, 0, |rec| normalize::dispatch(rec, pixels, &self.pixels, table, y))?;
+                rec.run(&Normalize { pixels, x: &self.pixels, table, y })?;
+                false
             }
             Step::Layer(layer) => {
                 let inputs = self.inputs[node].iter().map(|&input| (self.shapes[input], self.activations.of(input)));
-                let inputs: Vec<_> = inputs.collect();
-                if let RealLayer::Conv(conv) = layer {
-                    return conv.record(rec, images, inputs[0], y, row);
-                }
-                layer.record(rec, images, &inputs, y)?;
+                layer.record(rec, images, &inputs.collect::<Vec<_>>(), y, row)?
             }
-        }
-        let Some(row) = row else { return Ok(()) };
-        let extent = Extent { images, shape: self.shapes[node] };
-        rec.kernel(range::SPEC.name, 0, |rec| range::dispatch(rec, &extent, y, row.states, row.index))
+        };
+        let (Some(row), false) = (row, observed) else { return Ok(()) };
+        rec.run(&Range { extent: Extent { images, shape: self.shapes[node] }, x: y, row })
     }
 
     /// A node's activation, NHWC f32 with padded channels; valid until the last node that reads it is recorded.
@@ -145,7 +142,8 @@ impl<'d> FloatNet<'d> {
     /// # Errors
     /// If the device failed.
     pub fn outputs(&self, images: usize) -> Result<Vec<Vec<Vec<f64>>>> {
-        let read = |(index, (buffer, words))| Ok(self.to_output(index, &self.device.read(buffer, words)?));
+        let read =
+            |(index, (buffer, words))| Ok(self.to_output(index, &pollster::block_on(self.device.read(buffer, words))?));
         self.output_words(images).into_iter().enumerate().map(read).collect()
     }
 

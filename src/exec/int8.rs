@@ -11,7 +11,7 @@ use super::float::check_batch;
 use super::plan::{Activations, Keep, Reads, int8_words, scratch_words};
 use crate::device::{Buffer, Device, Recorder};
 use crate::images::Batch;
-use crate::kernels::quantize_input;
+use crate::kernels::convert::quantize_input::QuantizeInput;
 use crate::model::{NodeId, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
@@ -91,8 +91,7 @@ impl<'d> Int8Net<'d> {
     /// If the batch is larger than the network was made for, or its images have another size.
     pub fn upload(&self, batch: &Batch) -> Result<()> {
         check_batch(batch, self.max_images, self.nodes[0].shape)?;
-        self.device.write(&self.pixels, &batch.pixels);
-        Ok(())
+        self.device.write(&self.pixels, &batch.pixels)
     }
 
     /// Records one node for the uploaded batch of `images`; nodes are recorded in order.
@@ -112,9 +111,7 @@ impl<'d> Int8Net<'d> {
         rec.layer(name);
         let y = self.activations.of(node);
         if let Step::Input { table } = step {
-            let count = images * shape.pixels();
-            return rec
-                .kernel(quantize_input::SPEC.name, 0, |rec| quantize_input::dispatch(rec, count, pixels, table, y));
+            return rec.run(&QuantizeInput { pixels: images * shape.pixels(), x: pixels, table, y });
         }
         let operand = |node: NodeId| Operand { shape: self.nodes[node].shape, buffer: self.activations.of(node) };
         let inputs: Vec<Operand<'_>> = inputs.iter().map(|&input| operand(input)).collect();
@@ -137,7 +134,7 @@ impl<'d> Int8Net<'d> {
     /// # Errors
     /// If the device failed.
     pub fn read(&self, node: NodeId, images: usize) -> Result<Vec<u32>> {
-        self.device.read(self.activation(node), images * self.nodes[node].words)
+        pollster::block_on(self.device.read(self.activation(node), images * self.nodes[node].words))
     }
 
     /// The buffers with the outputs of a batch of `images`, in the order of [`QuantizedGraph::outputs`], and how many of
@@ -161,7 +158,10 @@ impl<'d> Int8Net<'d> {
     /// # Errors
     /// If the device failed.
     pub fn outputs(&self, images: usize) -> Result<Vec<Vec<Vec<f64>>>> {
-        let words = self.output_words(images).into_iter().map(|(buffer, words)| self.device.read(buffer, words));
+        let words = self
+            .output_words(images)
+            .into_iter()
+            .map(|(buffer, words)| pollster::block_on(self.device.read(buffer, words)));
         words.enumerate().map(|(index, words)| Ok(self.to_output(index, &words?))).collect()
     }
 

@@ -1,40 +1,31 @@
 //! Operations in f32, prepared for a device: the steps of a float network, and the float islands of a quantized one.
 
 use crate::device::{Buffer, Device, Recorder};
-use crate::kernels::{
-    Epilogue, Geometry, Row, activation_f32, binary_f32, concat_f32, conv_f32, depthwise_f32, gather_f32,
-    global_pool_f32, pool_f32, resize_f32, softmax_f32,
-};
+use crate::kernels::binary::binary_f32::BinaryF32;
+use crate::kernels::concat::concat_f32::ConcatF32;
+use crate::kernels::conv::float::{ConvF32, Epilogue, Weights};
+use crate::kernels::function::activation_f32::ActivationF32;
+use crate::kernels::function::softmax_f32::SoftmaxF32;
+use crate::kernels::pool::global_pool_f32::GlobalPoolF32;
+use crate::kernels::pool::pool_f32::PoolF32;
+use crate::kernels::rearrange::gather_f32::{GatherF32, Order};
+use crate::kernels::rearrange::resize_f32::{ResizeF32, Taps};
+use crate::kernels::statistics::Row;
 use crate::model::{Activation, Axis, Binary, Conv, Linear, Op, Pool, Shape, joined};
 use crate::{Error, Result};
 
 /// An operation in f32, prepared for a device.
 pub(super) enum RealLayer {
-    Conv(Convolution),
+    Conv { weights: Weights, relu: bool },
     GlobalAveragePool,
     Activation(Activation),
     Binary { kind: Binary, relu: bool },
     Pool(Pool),
-    Rearrange(gather_f32::Places),
+    Rearrange(Order),
     Concat(Axis),
-    Resize(resize_f32::Taps),
+    Resize(Taps),
     Softmax(Axis),
-    Constant { values: Buffer, places: gather_f32::Places },
-}
-
-/// A convolution, its weights laid out for a device.
-pub(super) struct Convolution {
-    weights: Weights,
-    out_channels: usize,
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    padding: [usize; 2],
-    relu: bool,
-}
-
-enum Weights {
-    Dense(conv_f32::Weights),
-    Depthwise(depthwise_f32::Weights),
+    Constant { values: Buffer, order: Order },
 }
 
 impl RealLayer {
@@ -47,15 +38,15 @@ impl RealLayer {
     /// If inputs are missing: an error of the caller.
     pub(super) fn new(device: &Device, op: &Op, relu: bool, inputs: &[Shape]) -> Result<Self> {
         match op {
-            Op::Conv(conv) => Convolution::new(device, conv, relu).map(Self::Conv),
-            Op::Linear(linear) => Convolution::from_linear(device, linear).map(Self::Conv),
+            Op::Conv(conv) => Ok(Self::Conv { weights: Weights::new(device, conv)?, relu }),
+            Op::Linear(linear) => Ok(Self::Conv { weights: Weights::new(device, &pointwise(linear)?)?, relu }),
             Op::GlobalAveragePool => Ok(Self::GlobalAveragePool),
             Op::Activation(function) => Ok(Self::Activation(*function)),
             Op::Binary(kind) => Ok(Self::Binary { kind: *kind, relu }),
             Op::Pool(pool) => Ok(Self::Pool(*pool)),
-            Op::Rearrange(rearrange) => gather_f32::Places::new(device, rearrange, inputs[0]).map(Self::Rearrange),
+            Op::Rearrange(rearrange) => Order::new(device, rearrange, inputs[0]).map(Self::Rearrange),
             Op::Concat(axis) => Ok(Self::Concat(*axis)),
-            Op::Resize(resize) => resize_f32::Taps::new(device, resize, inputs[0]).map(Self::Resize),
+            Op::Resize(resize) => Taps::new(device, resize, inputs[0]).map(Self::Resize),
             Op::Softmax(axis) => Ok(Self::Softmax(*axis)),
             Op::Constant(values) => {
                 let (channels, height, width) = values.dim();
@@ -64,136 +55,81 @@ impl RealLayer {
                 for ((c, h, w), value) in values.indexed_iter() {
                     words[(h * width + w) * shape.padded_channels() + c] = value.to_bits();
                 }
-                let places = gather_f32::Places::repeat(device, shape)?;
-                Ok(Self::Constant { values: device.upload(&words, "constant")?, places })
+                let order = Order::repeat(device, shape)?;
+                Ok(Self::Constant { values: device.upload(&words, "constant")?, order })
             }
             Op::Input(_) => Err(Error::bad("the input is no layer")),
         }
     }
 
     /// Records the operation for a batch of `images`: `inputs` hold the shapes that [`RealLayer::new`] was told of, NHWC f32
-    /// with padded channels; so does y.
+    /// with padded channels; so does y. A convolution updates `range` too; for another layer
+    /// that is left to the caller: the result says whether it was done.
     ///
     /// # Errors
-    /// If the device failed.
-    ///
-    /// # Panics
-    /// If inputs are missing: an error of the caller.
+    /// If inputs are missing, or the device failed.
     pub(super) fn record(
         &self,
         rec: &mut Recorder<'_>,
         images: usize,
         inputs: &[(Shape, &Buffer)],
         y: &Buffer,
-    ) -> Result<()> {
+        range: Option<Row<'_>>,
+    ) -> Result<bool> {
+        let first = || inputs.first().copied().ok_or_else(|| Error::bad("a layer has no input"));
         match self {
-            Self::Conv(conv) => conv.record(rec, images, inputs[0], y, None),
+            Self::Conv { weights, relu } => {
+                let ((x_shape, x), epilogue) = (first()?, Epilogue { relu: *relu, range });
+                // It finds the range while its outputs are in registers.
+                rec.run(&ConvF32 { images, x_shape, weights, epilogue, x, y })?;
+                return Ok(true);
+            }
             Self::GlobalAveragePool => {
-                let (shape, x) = inputs[0];
-                rec.kernel(global_pool_f32::SPEC.name, 0, |rec| global_pool_f32::dispatch(rec, images, shape, x, y))
+                let (x_shape, x) = first()?;
+                rec.run(&GlobalPoolF32 { images, x_shape, x, y })?;
             }
             Self::Activation(function) => {
-                let (shape, x) = inputs[0];
-                let work = |rec: &mut Recorder<'_>| activation_f32::dispatch(rec, images, shape, *function, x, y);
-                rec.kernel(activation_f32::SPEC.name, 0, work)
+                let (shape, x) = first()?;
+                rec.run(&ActivationF32 { images, shape, function: *function, x, y })?;
             }
             Self::Binary { kind, relu } => {
-                let work =
-                    |rec: &mut Recorder<'_>| binary_f32::dispatch(rec, images, *kind, *relu, inputs[0], inputs[1], y);
-                rec.kernel(binary_f32::SPEC.name, 0, work)
+                let &[a, b] = inputs else { return Err(Error::bad("a layer of two inputs has another number")) };
+                rec.run(&BinaryF32 { images, kind: *kind, relu: *relu, operands: [a, b], y })?;
             }
             Self::Pool(pool) => {
-                let (shape, x) = inputs[0];
-                let work = |rec: &mut Recorder<'_>| pool_f32::dispatch(rec, images, shape, pool, x, y);
-                rec.kernel(pool_f32::SPEC.name, 0, work)
+                let (x_shape, x) = first()?;
+                rec.run(&PoolF32 { images, x_shape, pool, x, y })?;
             }
-            Self::Rearrange(places) => {
-                let work = |rec: &mut Recorder<'_>| gather_f32::dispatch(rec, images, places, inputs[0].1, y);
-                rec.kernel(gather_f32::SPEC.name, 0, work)
-            }
+            Self::Rearrange(order) => rec.run(&GatherF32 { images, order, x: first()?.1, y })?,
             Self::Concat(axis) => {
                 let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| *shape).collect();
-                let Some(whole) = joined(&shapes, *axis) else {
+                let Some(y_shape) = joined(&shapes, *axis) else {
                     return Err(Error::bad("the inputs of a concat do not go together"));
                 };
                 let mut first = 0;
-                for &(shape, x) in inputs {
-                    let place = (*axis, first);
-                    let work = |rec: &mut Recorder<'_>| concat_f32::dispatch(rec, images, shape, place, whole, x, y);
-                    rec.kernel(concat_f32::SPEC.name, 0, work)?;
-                    first += axis.of(shape);
+                for &(x_shape, x) in inputs {
+                    rec.run(&ConcatF32 { images, x_shape, axis: *axis, first, y_shape, x, y })?;
+                    first += axis.of(x_shape);
                 }
-                Ok(())
             }
-            Self::Resize(taps) => {
-                let work = |rec: &mut Recorder<'_>| resize_f32::dispatch(rec, images, taps, inputs[0].1, y);
-                rec.kernel(resize_f32::SPEC.name, 0, work)
-            }
+            Self::Resize(taps) => rec.run(&ResizeF32 { images, taps, x: first()?.1, y })?,
             Self::Softmax(axis) => {
-                let (shape, x) = inputs[0];
-                let work = |rec: &mut Recorder<'_>| softmax_f32::dispatch(rec, images, shape, *axis, x, y);
-                rec.kernel(softmax_f32::SPEC.name, 0, work)
+                let (shape, x) = first()?;
+                rec.run(&SoftmaxF32 { images, shape, axis: *axis, x, y })?;
             }
-            Self::Constant { values, places } => {
-                let work = |rec: &mut Recorder<'_>| gather_f32::dispatch(rec, images, places, values, y);
-                rec.kernel(gather_f32::SPEC.name, 0, work)
-            }
+            Self::Constant { values, order } => rec.run(&GatherF32 { images, order, x: values, y })?,
         }
+        Ok(false)
     }
 }
 
-impl Convolution {
-    fn new(device: &Device, conv: &Conv, relu: bool) -> Result<Self> {
-        let weights = if conv.is_depthwise() {
-            Weights::Depthwise(depthwise_f32::Weights::new(device, conv)?)
-        } else {
-            Weights::Dense(conv_f32::Weights::new(device, conv)?)
-        };
-        Ok(Self {
-            weights,
-            out_channels: conv.out_channels(),
-            kernel: conv.kernel(),
-            stride: conv.stride,
-            padding: conv.padding,
-            relu,
-        })
-    }
-
-    /// A fully connected layer is a 1×1 convolution of a 1×1 image.
-    fn from_linear(device: &Device, linear: &Linear) -> Result<Self> {
-        let (o, i) = linear.weight.dim();
-        let weight = linear
-            .weight
-            .clone()
-            .into_shape_with_order((o, i, 1, 1))
-            .map_err(|e| Error::bad("the classifier's weights are not stored in order").because(e))?;
-        let conv = Conv { weight, bias: linear.bias.clone(), stride: [1, 1], padding: [0, 0], groups: 1 };
-        Self::new(device, &conv, false)
-    }
-
-    /// Records the convolution, and the update of a row of states with the range of y.
-    pub(super) fn record(
-        &self,
-        rec: &mut Recorder<'_>,
-        images: usize,
-        (shape, x): (Shape, &Buffer),
-        y: &Buffer,
-        range: Option<Row<'_>>,
-    ) -> Result<()> {
-        let epilogue = Epilogue { relu: self.relu, range };
-        let geometry =
-            |groups| Geometry::new(images, shape, self.out_channels, self.kernel, self.stride, self.padding, groups);
-        match &self.weights {
-            Weights::Dense(w) => {
-                let g = geometry(w.groups());
-                let work = |rec: &mut Recorder<'_>| conv_f32::dispatch(rec, &g, epilogue, x, w, y);
-                rec.kernel(conv_f32::SPEC.name, g.multiplications(), work)
-            }
-            Weights::Depthwise(w) => {
-                let g = geometry(w.groups());
-                let work = |rec: &mut Recorder<'_>| depthwise_f32::dispatch(rec, &g, epilogue, x, w, y);
-                rec.kernel(depthwise_f32::SPEC.name, g.multiplications(), work)
-            }
-        }
-    }
+/// A fully connected layer is a 1×1 convolution of a 1×1 image.
+fn pointwise(linear: &Linear) -> Result<Conv> {
+    let (o, i) = linear.weight.dim();
+    let weight = linear
+        .weight
+        .clone()
+        .into_shape_with_order((o, i, 1, 1))
+        .map_err(|e| Error::bad("the classifier's weights are not stored in order").because(e))?;
+    Ok(Conv { weight, bias: linear.bias.clone(), stride: [1, 1], padding: [0, 0], groups: 1 })
 }

@@ -48,7 +48,7 @@ fn check(bench: &Bench, report: &Value) {
         // Convolutions find their own.
         assert_eq!(ran(&["range"], layer) >= 1, ran(&["conv_f32"], layer) == 0, "range, {layer}");
     }
-    let known: BTreeSet<&str> = kernels::ALL.iter().map(|kernel| kernel.spec.name).collect();
+    let known: BTreeSet<&str> = kernels::ALL.iter().map(|kernel| kernel.shader.name()).collect();
     for run in &runs {
         assert!(known.contains(run["name"].as_str().unwrap()), "{run}");
         let counted = run["args"]["multiplications"].as_u64().is_some();

@@ -10,7 +10,7 @@ pub(crate) mod timm;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use repquant::device::{AdapterInfo, Backends, Device, adapters};
+use repquant::device::{AdapterInfo, Backends, Device, DeviceOptions};
 use serde_json::Value;
 
 /// Says that the test at hand leaves something out. The harness hides what a passing test prints with `eprintln!`; this
@@ -44,8 +44,11 @@ pub(crate) fn adapter_required() -> bool {
 
 /// Every device, the Cpu device with each of its instruction sets first. Without an adapter it fails where one is required, and else says so.
 pub(crate) fn devices() -> Vec<Device> {
+    let checks = std::env::var("REPQUANT_SHADER_CHECKS").is_ok_and(|value| value == "1");
+    let instructions = std::env::var("REPQUANT_CPU").ok().map(|set| set.parse().expect("an instruction set"));
+    let options = DeviceOptions { checks, instructions, ..DeviceOptions::default() };
     let devices: Vec<Device> =
-        Device::all(Backends::All).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect();
+        Device::all(&options).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect();
     if devices.iter().all(Device::is_native) {
         no_adapter("only the Cpu device is tested");
     }
@@ -55,7 +58,7 @@ pub(crate) fn devices() -> Vec<Device> {
 /// What `--device` takes for an adapter: `software` where there is one, since every system can have it, else the first
 /// one's index. Without an adapter it fails where one is required, and else says so.
 pub(crate) fn adapter() -> Option<String> {
-    let found = adapters(Backends::All);
+    let found = Device::adapters(Backends::All);
     if found.is_empty() {
         no_adapter("nothing is tested");
         return None;

@@ -1,61 +1,22 @@
 //! Whole networks on every adapter and the Cpu device: int8 to the bit, float within the rounding of its sums.
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use repquant::calibrate::calibrate;
-use repquant::device::{Backends, Device};
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::fuse::fuse;
 use repquant::images::{Batch, BatchOptions, Batches, Dataset};
-use repquant::kernels::normalize;
 use repquant::load::{LoadOptions, load};
 use repquant::model::{Graph, Support};
-use repquant::profile::Profile;
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{ActivationMode, RangeOptions, choose};
 
-use crate::common::{adapter, devices, test_data, timm};
+use crate::common::{devices, test_data, timm};
 
 /// `scripts/ensure-vulkan.sh` asks this test whether there is an adapter.
 #[test]
 fn every_listed_adapter_opens() {
     assert!(devices()[0].is_native());
-}
-
-/// One query set holds the timestamps of 2,048 dispatches; a submission may have more.
-#[test]
-fn every_dispatch_of_a_long_submission_is_timed() {
-    let mut choices = vec!["cpu".to_owned()];
-    choices.extend(adapter());
-    for choice in choices {
-        let profile = Arc::new(Profile::new());
-        let opened = Device::open_profiled(&choice.parse().unwrap(), Backends::All, Arc::clone(&profile));
-        let device = match opened {
-            Err(error) if error.to_string().contains("no timestamp queries") => continue,
-            opened => opened.unwrap(),
-        };
-        let table = normalize::table(&device, &[[0.5; 256]; 3]).unwrap();
-        let (x, y) = (device.upload(&[7], "x").unwrap(), device.alloc(4, "y").unwrap());
-        let mut rec = device.recorder();
-        for layer in ["a", "b"] {
-            rec.layer(&layer.into());
-            for _ in 0..2050 {
-                rec.kernel("normalize", 3, |rec| normalize::dispatch(rec, 1, &x, &table, &y)).unwrap();
-            }
-        }
-        rec.submit().unwrap();
-        device.wait().unwrap();
-        let summary = profile.summary();
-        assert_eq!(
-            summary.kernels.iter().map(|row| (row.kernel, row.calls)).collect::<Vec<_>>(),
-            [("normalize", 4100)]
-        );
-        let layers: BTreeSet<_> = summary.layers.iter().map(|row| (row.layer.as_deref(), row.calls)).collect();
-        assert_eq!(layers, BTreeSet::from([(Some("a"), 2050), (Some("b"), 2050)]), "{choice}");
-        assert!(summary.milliseconds > 0.0, "{choice}");
-        assert_eq!(device.read(&y, 4).unwrap(), [0.5f32, 0.5, 0.5, 0.0].map(f32::to_bits));
-    }
 }
 
 fn first_batch(dataset: Dataset, graph: &Graph, images: usize) -> Batch {

@@ -5,17 +5,14 @@ mod common;
 
 mod accuracy;
 mod devices;
-mod histogram;
 mod images;
 mod integers;
-mod kernels;
 mod load;
 mod merge;
 mod operations;
 mod quantize;
 mod report;
 mod scaled;
-mod shaders;
 mod statistics;
 mod structure;
 mod threshold;

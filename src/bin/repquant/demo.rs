@@ -3,7 +3,7 @@
 mod network;
 
 use ndarray::ArrayD;
-use repquant::options::{Backends, Contender, SplitMode};
+use repquant::options::{Backends, Contender, DeviceOptions, SplitMode};
 use repquant::report::SecondDevice;
 use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Quantized, Quantizer, Result};
 
@@ -92,7 +92,11 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
 /// Cpu device beside an adapter.
 fn repeat(device: &Device, backends: Backends, chosen: &Quantized) -> Result<Option<SecondDevice>> {
     let second = if device.is_native() {
-        match Device::all(backends).into_iter().flatten().find(|device| !device.is_native()) {
+        match Device::all(&DeviceOptions { backends, ..DeviceOptions::default() })
+            .into_iter()
+            .flatten()
+            .find(|device| !device.is_native())
+        {
             Some(adapter) => adapter,
             None => return Ok(None),
         }

@@ -1,6 +1,6 @@
 //! `repquant devices`.
 
-use repquant::options::DeviceChoice;
+use repquant::options::{DeviceChoice, DeviceOptions};
 use repquant::report::{AdapterInfo, DeviceInfo, columns};
 use repquant::{Device, Result};
 use serde::Serialize;
@@ -16,7 +16,7 @@ struct Document {
 /// Lists the adapters and the Cpu device.
 pub(super) fn run(session: &Session) -> Result<()> {
     let backends = session.common.backends();
-    let cpu = Device::open(&DeviceChoice::Cpu, backends)?.info().clone();
+    let cpu = Device::open(&DeviceOptions { choice: DeviceChoice::Cpu, ..session.device_options()? })?.info().clone();
     let document = Document { adapters: Device::adapters(backends), cpu };
     if session.common.json {
         return print_json(&document);

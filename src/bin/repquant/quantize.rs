@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use repquant::options::{Contender, DeviceChoice, SplitMode};
+use repquant::options::{Contender, DeviceChoice, DeviceOptions, SplitMode};
 use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Result};
 
 use super::args::QuantizeArgs;
@@ -92,7 +92,7 @@ fn open(session: &Session, needed: bool) -> Result<Device> {
     if needed || session.common.device != DeviceChoice::Auto {
         session.device()
     } else {
-        Device::open(&DeviceChoice::Cpu, session.common.backends())
+        Device::open(&DeviceOptions { choice: DeviceChoice::Cpu, ..session.device_options()? })
     }
 }
 

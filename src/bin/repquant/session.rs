@@ -1,12 +1,14 @@
 //! What every command needs: the common flags, the device, printing, image sets.
 
 use std::cell::{Cell, OnceCell};
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use repquant::files::OutputFile;
-use repquant::options::{Classes, LoadOptions};
+use repquant::options::{Classes, DeviceOptions, Instructions, LoadOptions};
 use repquant::profile::Summary;
 use repquant::progress::{Event, Progress, Stage};
 use repquant::report::{self, Report, Run, Seconds};
@@ -16,6 +18,21 @@ use serde::Serialize;
 use super::args::{Common, OutputArgs, ProfileArgs};
 use super::bars::Bars;
 use super::profiling::{Files, Profiling};
+
+/// Names the best instruction set that the Cpu device may use, where the processor has it.
+const CPU_VARIABLE: &str = "REPQUANT_CPU";
+
+/// Set to 1, shaders keep wgpu's bounds checks, loop bounding and zeroed workgroup memory.
+const CHECKS_VARIABLE: &str = "REPQUANT_SHADER_CHECKS";
+
+/// The instruction set that [`CPU_VARIABLE`] names.
+fn instructions(value: &OsStr) -> Result<Instructions> {
+    let set = value.to_str().and_then(|text| text.parse().ok());
+    set.ok_or_else(|| {
+        let names = Instructions::ALL.map(|set| set.to_string()).join(", ");
+        Error::usage(format!("{CPU_VARIABLE} is `{}`", value.display())).hint(format!("it can be {names}"))
+    })
+}
 
 /// One run of a command.
 pub(super) struct Session {
@@ -93,16 +110,30 @@ impl Session {
         loaded
     }
 
+    /// The device asked for, as flags and environment say.
+    ///
+    /// # Errors
+    /// If [`CPU_VARIABLE`] names no instruction set.
+    pub(super) fn device_options(&self) -> Result<DeviceOptions> {
+        let instructions = match std::env::var_os(CPU_VARIABLE) {
+            None => None,
+            Some(value) => Some(instructions(&value)?),
+        };
+        Ok(DeviceOptions {
+            choice: self.common.device.clone(),
+            backends: self.common.backends(),
+            instructions,
+            checks: std::env::var(CHECKS_VARIABLE).is_ok_and(|value| value == "1"),
+            profile: self.profiling.get().map(|profiling| Arc::clone(&profiling.profile)),
+        })
+    }
+
     /// Opens the device asked for and says which it is and why.
     ///
     /// # Errors
     /// If there is none.
     pub(super) fn device(&self) -> Result<Device> {
-        let (choice, backends) = (&self.common.device, self.common.backends());
-        let device = match self.profiling.get() {
-            None => Device::open(choice, backends)?,
-            Some(profiling) => Device::open_profiled(choice, backends, std::sync::Arc::clone(&profiling.profile))?,
-        };
+        let device = Device::open(&self.device_options()?)?;
         let info = device.info();
         self.bars.note(&format!("device: {} ({}): {}", info.name, info.backend, info.reason));
         Ok(device)
@@ -256,5 +287,19 @@ pub(super) fn limited(images: Images<'static>, limit: Option<u32>) -> Images<'st
     match limit {
         Some(n) => images.limit(n as usize),
         None => images,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_is_a_name_or_an_error() {
+        for set in Instructions::ALL {
+            assert_eq!(instructions(set.to_string().as_ref()).unwrap(), set);
+        }
+        let error = instructions("AVX-512".as_ref()).unwrap_err();
+        assert_eq!(error.to_string(), "REPQUANT_CPU is `AVX-512`\n  it can be avx512, avx2, plain");
     }
 }

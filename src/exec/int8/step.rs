@@ -3,11 +3,19 @@
 use super::form::{Form, levels_of};
 use crate::device::{Buffer, Device, Recorder};
 use crate::exec::real::RealLayer;
-use crate::kernels::dequantize_acc::Factors;
-use crate::kernels::{
-    Geometry, binary_i8, conv_i8, depthwise_i8, dequantize, dequantize_acc, gather_i8, global_pool_i8, move_i8,
-    pool_i8, quantize_activation, quantize_input,
-};
+use crate::kernels::OutputLevels;
+use crate::kernels::binary::binary_i8::{BinaryI8, Levels};
+use crate::kernels::concat::concat_i8::{ConcatI8, Mapping};
+use crate::kernels::conv::int8::{ConvI8, Weights};
+use crate::kernels::convert::dequantize::Dequantize;
+use crate::kernels::convert::dequantize_acc::{DequantizeAcc, Factors};
+use crate::kernels::convert::quantize_activation::QuantizeActivation;
+use crate::kernels::convert::quantize_input;
+use crate::kernels::core::check_right_shift;
+use crate::kernels::function::lookup_i8::{Entries, LookupI8};
+use crate::kernels::pool::global_pool_i8::GlobalPoolI8;
+use crate::kernels::pool::pool_i8::{PoolI8, Windows};
+use crate::kernels::rearrange::gather_i8::{GatherI8, Order};
 use crate::model::{Axis, CoarseScale, Multiplier, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph, Shape, Table};
 use crate::{Error, Result};
 
@@ -16,33 +24,36 @@ pub(super) enum Step {
         table: Buffer,
     },
     Conv {
-        conv: IntConv,
+        weights: Weights,
         zero_point: i32,
-        output: Option<conv_i8::Output>,
+        output: Option<OutputLevels>,
     },
     GlobalAveragePool {
         multiplier: Multiplier,
         zero_point: i32,
-        output: conv_i8::Output,
+        output: OutputLevels,
     },
     Binary {
         binary: QBinary,
         zero_points: [i32; 2],
-        output: conv_i8::Output,
+        output: OutputLevels,
     },
     Window {
-        windows: pool_i8::Windows,
+        windows: Windows,
         zero_point: i32,
-        output: conv_i8::Output,
+        output: OutputLevels,
     },
     Rearrange {
-        places: gather_i8::Places,
+        order: Order,
         zero_point: i32,
     },
-    /// The inputs of a Concat, or that of a Table.
-    Move {
-        mappings: Vec<move_i8::Mapping>,
+    Concat {
+        mappings: Vec<Mapping>,
         axis: Axis,
+        zero_point: i32,
+    },
+    Lookup {
+        entries: Entries,
         zero_point: i32,
     },
     Float {
@@ -52,20 +63,6 @@ pub(super) enum Step {
     },
     /// The levels are the input's, and lie in its buffer.
     Same,
-}
-
-/// An integer convolution or classifier on a device.
-pub(super) struct IntConv {
-    weights: Weights,
-    out_channels: usize,
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    padding: [usize; 2],
-}
-
-enum Weights {
-    Dense(conv_i8::Weights),
-    Depthwise(depthwise_i8::Weights),
 }
 
 /// How an input becomes real.
@@ -83,9 +80,9 @@ pub(super) struct Operand<'a> {
 }
 
 /// The levels a node may store; a fused `ReLU` lifts the lowest to the zero point.
-fn levels(q: &QParams, relu: bool) -> conv_i8::Output {
+fn levels(q: &QParams, relu: bool) -> OutputLevels {
     let low = if relu { q.qmin.max(q.zero_point) } else { q.qmin };
-    conv_i8::Output { zero_point: q.zero_point, low, high: q.qmax }
+    OutputLevels { zero_point: q.zero_point, low, high: q.qmax }
 }
 
 impl Step {
@@ -105,16 +102,16 @@ impl Step {
         Ok(match &node.op {
             QOp::Input(_) => Self::Input { table: quantize_input::table(device, &graph.input.levels(), &stored()?)? },
             QOp::Conv(conv) | QOp::Linear(conv) => Self::Conv {
-                conv: IntConv::new(device, conv, node.output.is_some())?,
+                weights: weights(device, conv, node.output.is_some())?,
                 zero_point: input(0)?.zero_point,
                 output: node.output.map(|q| levels(&q, node.relu)),
             },
             QOp::GlobalAveragePool(multiplier) => {
-                check_shift(multiplier.right_shift)?;
+                check_right_shift(multiplier.right_shift)?;
                 Self::GlobalAveragePool { multiplier: *multiplier, zero_point: input(0)?.zero_point, output: output()? }
             }
             QOp::Binary(binary) => {
-                check_shift(match binary {
+                check_right_shift(match binary {
                     QBinary::Sum { right_shift, .. } => *right_shift,
                     QBinary::Product(multiplier) => multiplier.right_shift,
                 })?;
@@ -125,30 +122,33 @@ impl Step {
                 if node.op.passes_levels() {
                     same_levels(&input(0)?, &stored()?)?;
                 }
-                let windows = pool_i8::Windows::new(device, *pool, multipliers, one(inputs)?)?;
+                let windows = Windows::new(device, *pool, multipliers, one(inputs)?)?;
                 Self::Window { windows, zero_point: input(0)?.zero_point, output: output()? }
             }
             QOp::Rearrange(rearrange) => {
                 same_levels(&input(0)?, &stored()?)?;
-                let places = gather_i8::Places::new(device, rearrange, one(inputs)?)?;
-                if places.is_identity() {
+                let order = Order::new(device, rearrange, one(inputs)?)?;
+                if order.is_identity() {
                     return Ok(Self::Same);
                 }
-                Self::Rearrange { places, zero_point: input(0)?.zero_point }
+                Self::Rearrange { order, zero_point: input(0)?.zero_point }
             }
             QOp::Table { table, .. } => {
                 if is_identity(table, &input(0)?, &stored()?) {
                     return Ok(Self::Same);
                 }
-                let mappings = vec![move_i8::Mapping::new(device, Some(table))?];
-                Self::Move { mappings, axis: Axis::Channels, zero_point: stored()?.zero_point }
+                Self::Lookup { entries: Entries::new(device, table)?, zero_point: stored()?.zero_point }
             }
             QOp::Concat { axis, tables } => {
                 for index in 0..tables.len() {
                     input(index)?;
                 }
-                let mappings = tables.iter().map(|table| move_i8::Mapping::new(device, table.as_ref()));
-                Self::Move { mappings: mappings.collect::<Result<_>>()?, axis: *axis, zero_point: stored()?.zero_point }
+                let mappings = tables.iter().map(|table| Mapping::new(device, table.as_ref()));
+                Self::Concat {
+                    mappings: mappings.collect::<Result<_>>()?,
+                    axis: *axis,
+                    zero_point: stored()?.zero_point,
+                }
             }
             QOp::Float(op) => {
                 let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| *shape).collect();
@@ -176,44 +176,63 @@ impl Step {
         let first = || inputs.first().copied().ok_or_else(|| Error::bad("a layer has no input"));
         match self {
             Self::Input { .. } | Self::Same => Ok(()),
-            Self::Conv { conv, zero_point, output } => {
-                conv.record(rec, images, first()?, *zero_point, output.as_ref(), y.buffer)
+            Self::Conv { weights, zero_point, output } => {
+                let x = first()?;
+                rec.run(&ConvI8 {
+                    images,
+                    x_shape: x.shape,
+                    x_zero_point: *zero_point,
+                    output: *output,
+                    weights,
+                    x: x.buffer,
+                    y: y.buffer,
+                })
             }
             Self::GlobalAveragePool { multiplier, zero_point, output } => {
-                let Operand { shape, buffer } = first()?;
-                rec.kernel(global_pool_i8::SPEC.name, 0, |rec| {
-                    global_pool_i8::dispatch(rec, images, shape, *zero_point, *multiplier, output, buffer, y.buffer)
+                let x = first()?;
+                rec.run(&GlobalPoolI8 {
+                    images,
+                    x_shape: x.shape,
+                    x_zero_point: *zero_point,
+                    multiplier: *multiplier,
+                    levels: *output,
+                    x: x.buffer,
+                    y: y.buffer,
                 })
             }
             Self::Binary { binary, zero_points: [z_a, z_b], output } => {
                 let &[a, b] = inputs else { return Err(Error::bad("a layer of two inputs has another number")) };
-                let operands = [(a, *z_a), (b, *z_b)].map(|(x, zero_point)| binary_i8::Levels {
+                let operands = [(a, *z_a), (b, *z_b)].map(|(x, zero_point)| Levels {
                     shape: x.shape,
                     zero_point,
                     buffer: x.buffer,
                 });
-                rec.kernel(binary_i8::SPEC.name, 0, |rec| {
-                    binary_i8::dispatch(rec, images, binary, operands, output, y.buffer)
-                })
+                rec.run(&BinaryI8 { images, binary: *binary, operands, levels: *output, y: y.buffer })
             }
             Self::Window { windows, zero_point, output } => {
                 let x = first()?.buffer;
-                rec.kernel(pool_i8::SPEC.name, 0, |rec| {
-                    pool_i8::dispatch(rec, images, windows, *zero_point, output, x, y.buffer)
-                })
+                rec.run(&PoolI8 { images, windows, x_zero_point: *zero_point, levels: *output, x, y: y.buffer })
             }
-            Self::Rearrange { places, zero_point } => {
-                let x = first()?.buffer;
-                rec.kernel(gather_i8::SPEC.name, 0, |rec| {
-                    gather_i8::dispatch(rec, images, places, *zero_point, x, y.buffer)
-                })
+            Self::Rearrange { order, zero_point } => {
+                rec.run(&GatherI8 { images, order, zero_point: *zero_point, x: first()?.buffer, y: y.buffer })
             }
-            Self::Move { mappings, axis, zero_point } => {
+            Self::Lookup { entries, zero_point } => {
+                let Operand { shape, buffer: x } = first()?;
+                rec.run(&LookupI8 { images, shape, entries, zero_point: *zero_point, x, y: y.buffer })
+            }
+            Self::Concat { mappings, axis, zero_point } => {
                 let mut begin = 0;
                 for (x, mapping) in inputs.iter().zip(mappings) {
-                    let at = (*axis, begin);
-                    rec.kernel(move_i8::SPEC.name, 0, |rec| {
-                        move_i8::dispatch(rec, images, x.shape, mapping, at, y.shape, *zero_point, x.buffer, y.buffer)
+                    rec.run(&ConcatI8 {
+                        images,
+                        x_shape: x.shape,
+                        mapping,
+                        axis: *axis,
+                        first: begin,
+                        y_shape: y.shape,
+                        zero_point: *zero_point,
+                        x: x.buffer,
+                        y: y.buffer,
                     })?;
                     begin += axis.of(x.shape);
                 }
@@ -224,12 +243,11 @@ impl Step {
                 for ((x, how), scratch) in inputs.iter().zip(to_real).zip(&scratch[1..]) {
                     real.push((x.shape, how.record(rec, images, *x, scratch)?));
                 }
-                let Some(q) = stored else { return layer.record(rec, images, &real, y.buffer) };
-                layer.record(rec, images, &real, &scratch[0])?;
-                rec.kernel(quantize_activation::SPEC.name, 0, |rec| {
-                    let pixels = images * y.shape.pixels();
-                    quantize_activation::dispatch(rec, pixels, y.shape.channels, q, &scratch[0], y.buffer)
-                })
+                let result = if stored.is_some() { &scratch[0] } else { y.buffer };
+                layer.record(rec, images, &real, result, None)?;
+                let Some(q) = stored else { return Ok(()) };
+                let (pixels, channels) = (images * y.shape.pixels(), y.shape.channels);
+                rec.run(&QuantizeActivation { pixels, channels, q, x: result, y: y.buffer })
             }
         }
     }
@@ -238,10 +256,6 @@ impl Step {
 /// The shape of the only input.
 fn one(inputs: &[(Shape, &Form)]) -> Result<Shape> {
     inputs.first().map(|(shape, _)| *shape).ok_or_else(|| Error::bad("it has no input"))
-}
-
-fn check_shift(n: u8) -> Result<()> {
-    if (1..=62).contains(&n) { Ok(()) } else { Err(Error::bad(format!("right_shift is {n}; 1 to 62 are possible"))) }
 }
 
 /// What passes levels on must be stored as its input is.
@@ -260,58 +274,15 @@ fn is_identity(table: &Table, x: &QParams, y: &QParams) -> bool {
     x.zero_point == y.zero_point && (x.qmin..=x.qmax).all(|q| i8::try_from(q).is_ok_and(|q| table.get(q) == q))
 }
 
-impl IntConv {
-    fn new(device: &Device, conv: &QConv, requantizes: bool) -> Result<Self> {
-        if requantizes && conv.multiplier.is_empty() {
-            return Err(Error::bad("its output is stored as levels, but it has no multipliers"));
-        }
-        if !requantizes && conv.coarse.as_ref().is_some_and(|c| matches!(c.scale, CoarseScale::Own { .. })) {
-            return Err(Error::bad(
-                "it stays accumulators, but its two parts have grids of their own and no common total",
-            ));
-        }
-        let weights = if conv.is_depthwise() {
-            Weights::Depthwise(depthwise_i8::Weights::new(device, conv)?)
-        } else {
-            Weights::Dense(conv_i8::Weights::new(device, conv)?)
-        };
-        Ok(Self {
-            weights,
-            out_channels: conv.out_channels(),
-            kernel: conv.kernel(),
-            stride: conv.stride,
-            padding: conv.padding,
-        })
+/// The weights of a convolution or classifier whose output is stored as levels, or stays accumulators.
+fn weights(device: &Device, conv: &QConv, stored: bool) -> Result<Weights> {
+    if stored && conv.multiplier.is_empty() {
+        return Err(Error::bad("its output is stored as levels, but it has no multipliers"));
     }
-
-    fn record(
-        &self,
-        rec: &mut Recorder<'_>,
-        images: usize,
-        Operand { shape, buffer: x }: Operand<'_>,
-        zero_point: i32,
-        output: Option<&conv_i8::Output>,
-        y: &Buffer,
-    ) -> Result<()> {
-        let geometry =
-            |groups| Geometry::new(images, shape, self.out_channels, self.kernel, self.stride, self.padding, groups);
-        match &self.weights {
-            Weights::Dense(w) => {
-                let g = geometry(w.groups());
-                rec.kernel(conv_i8::SPEC.name, g.multiplications(), |rec| match output {
-                    Some(output) => conv_i8::dispatch(rec, &g, zero_point, output, x, w, y),
-                    None => conv_i8::dispatch_accumulators(rec, &g, zero_point, x, w, y),
-                })
-            }
-            Weights::Depthwise(w) => {
-                let g = geometry(w.groups());
-                rec.kernel(depthwise_i8::SPEC.name, g.multiplications(), |rec| match output {
-                    Some(output) => depthwise_i8::dispatch(rec, &g, zero_point, output, x, w, y),
-                    None => depthwise_i8::dispatch_accumulators(rec, &g, zero_point, x, w, y),
-                })
-            }
-        }
+    if !stored && conv.coarse.as_ref().is_some_and(|c| matches!(c.scale, CoarseScale::Own { .. })) {
+        return Err(Error::bad("it stays accumulators, but its two parts have grids of their own and no common total"));
     }
+    Weights::new(device, conv)
 }
 
 impl ToReal {
@@ -336,12 +307,13 @@ impl ToReal {
         let pixels = images * x.shape.pixels();
         match self {
             Self::AsItIs => return Ok(x.buffer),
-            Self::Levels(q) => rec.kernel(dequantize::SPEC.name, 0, |rec| {
-                dequantize::dispatch(rec, pixels, x.shape.channels, q.scale, q.zero_point, x.buffer, scratch)
-            })?,
-            Self::Accumulators { factors, relu } => rec.kernel(dequantize_acc::SPEC.name, 0, |rec| {
-                dequantize_acc::dispatch(rec, pixels, factors, *relu, x.buffer, scratch)
-            })?,
+            Self::Levels(QParams { scale, zero_point, .. }) => {
+                let (channels, scale, zero_point) = (x.shape.channels, *scale, *zero_point);
+                rec.run(&Dequantize { pixels, channels, scale, zero_point, x: x.buffer, y: scratch })?;
+            }
+            Self::Accumulators { factors, relu } => {
+                rec.run(&DequantizeAcc { pixels, factors, relu: *relu, x: x.buffer, y: scratch })?;
+            }
         }
         Ok(scratch)
     }

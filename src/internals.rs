@@ -1,0 +1,67 @@
+//! What the benches need from inside: single kernels, and memory for them. It is no part of the
+//! interface and changes without notice.
+//!
+//! Nothing here goes around a check: a kernel is run as this crate runs it, after its arguments and
+//! buffers were looked at.
+
+pub use crate::device::{Buffer, Recorder};
+pub use crate::kernels::OutputLevels;
+pub use crate::kernels::binary::binary_i8::{BinaryI8, Levels};
+pub use crate::kernels::concat::concat_i8::{ConcatI8, Mapping};
+pub use crate::kernels::conv::float::{ConvF32, Epilogue, Weights as WeightsF32};
+pub use crate::kernels::conv::int8::{ConvI8, Weights as WeightsI8};
+pub use crate::kernels::convert::dequantize::Dequantize;
+pub use crate::kernels::convert::dequantize_acc::{DequantizeAcc, Factors};
+pub use crate::kernels::convert::normalize::{Normalize, table as float_table};
+pub use crate::kernels::convert::quantize_activation::QuantizeActivation;
+pub use crate::kernels::convert::quantize_input::{QuantizeInput, table as int8_table};
+pub use crate::kernels::function::lookup_i8::{Entries, LookupI8};
+pub use crate::kernels::peaks::copy::CopyQuads;
+pub use crate::kernels::peaks::dot::Dot;
+pub use crate::kernels::peaks::multiply_add::MultiplyAdd;
+pub use crate::kernels::pool::global_pool_f32::GlobalPoolF32;
+pub use crate::kernels::pool::global_pool_i8::GlobalPoolI8;
+pub use crate::kernels::pool::pool_i8::{PoolI8, Windows};
+pub use crate::kernels::rearrange::gather_i8::{GatherI8, Order};
+pub use crate::kernels::statistics::coarsen::Coarsen;
+pub use crate::kernels::statistics::error_sums::{ErrorSums, SUM_WORDS};
+pub use crate::kernels::statistics::histogram::Histogram;
+pub use crate::kernels::statistics::magnitudes::{CLASSES, Magnitudes};
+pub use crate::kernels::statistics::range::Range;
+pub use crate::kernels::statistics::{COUNT_WORDS, Extent, Row, State};
+pub use crate::random::Random;
+
+use crate::Result;
+use crate::device::{Device, Kernel};
+
+/// A kernel that can be run on its own.
+pub trait Run {
+    /// Checks the kernel and runs it, or records it where `rec` is an adapter's.
+    ///
+    /// # Errors
+    /// As the crate's own runs: arguments or buffers that do not suit, naming the kernel, or a
+    /// device that failed.
+    fn run(&self, rec: &mut Recorder<'_>) -> Result<()>;
+}
+
+impl<K: Kernel> Run for K {
+    fn run(&self, rec: &mut Recorder<'_>) -> Result<()> {
+        rec.run(self)
+    }
+}
+
+/// A zeroed buffer of `words` 32-bit words.
+///
+/// # Errors
+/// If it is larger than the adapter's limit, or memory ran out.
+pub fn alloc(device: &Device, words: usize) -> Result<Buffer> {
+    device.alloc(words, "bench")
+}
+
+/// A buffer that holds `words`.
+///
+/// # Errors
+/// As [`alloc`].
+pub fn upload(device: &Device, words: &[u32]) -> Result<Buffer> {
+    device.upload(words, "bench")
+}

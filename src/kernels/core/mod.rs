@@ -1,0 +1,13 @@
+//! What all families of kernels share: the levels of an integer output, requantization, and comparison with a twin.
+
+mod check;
+mod inputs;
+mod levels;
+mod requantize;
+
+pub use check::Check;
+pub(crate) use check::{outcome, words_of};
+pub(crate) use inputs::{compare, packed_pixels, random_activation};
+pub use levels::OutputLevels;
+pub(crate) use levels::{check_right_shift, check_zero_point};
+pub(crate) use requantize::{requantize, requantize_two};
