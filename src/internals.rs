@@ -65,3 +65,11 @@ pub fn alloc(device: &Device, words: usize) -> Result<Buffer> {
 pub fn upload(device: &Device, words: &[u32]) -> Result<Buffer> {
     device.upload(words, "bench")
 }
+
+/// Overwrites the first words of a buffer, before any work submitted later.
+///
+/// # Errors
+/// If `words` is longer than the buffer, or the buffer is one of another device.
+pub fn write(device: &Device, buffer: &Buffer, words: &[u32]) -> Result<()> {
+    device.write(buffer, words)
+}

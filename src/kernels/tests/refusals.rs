@@ -6,6 +6,9 @@ use crate::kernels::ALL;
 use crate::kernels::binary::binary_f32::BinaryF32;
 use crate::kernels::convert::normalize::{self, Normalize};
 use crate::kernels::rearrange::{gather_f32, gather_i8};
+use crate::kernels::statistics::error_sums::{ErrorSums, SUM_WORDS};
+use crate::kernels::statistics::range::Range;
+use crate::kernels::statistics::{Extent, Row};
 use crate::model::{Binary, Rearrange, RearrangeKind, Shape};
 use crate::testing::devices;
 
@@ -16,14 +19,15 @@ fn refusal(device: &Device, kernel: &impl Kernel) -> String {
     error.to_string()
 }
 
-/// Every kernel's own cases, with its input, its output and its operands one word too short in turn.
+/// Every kernel's own cases, with its input, its output, its operands and what it counts into one
+/// word too short in turn.
 #[test]
 fn no_kernel_runs_on_buffers_that_are_too_short() {
     for device in devices() {
         for entry in ALL.iter().filter(|entry| entry.runs_on(&device)) {
             let name = entry.shader.name();
             let mut refused = Vec::new();
-            for label in ["x", "y", "a", "b", "states", "counts"] {
+            for label in ["x", "y", "a", "b", "other", "states", "counts", "sums"] {
                 let Err(error) = short::uploads(label, || (entry.verify)(&device)) else { continue };
                 assert!(error.to_string().contains(" are needed"), "{name}: {error}");
                 refused.push(label);
@@ -59,6 +63,25 @@ fn no_list_leads_past_the_end_of_a_buffer() {
 }
 
 #[test]
+fn statistics_beyond_all_counting_are_refused() {
+    for device in devices() {
+        let (x, states) = (device.alloc(64, "x").unwrap(), device.alloc(16, "states").unwrap());
+        let range = |images, index| Range {
+            extent: Extent { images, shape: Shape::new(4, 2, 2) },
+            x: &x,
+            row: Row { states: &states, index },
+        };
+        device.recorder().run(&range(4, 1)).unwrap();
+        assert_eq!(refusal(&device, &range(4, 2)), "kernel range: states has 16 words; 24 are needed");
+        assert_eq!(refusal(&device, &range(5, 1)), "kernel range: x has 64 words; 80 are needed");
+        // Products that would be small again after an overflow.
+        for (images, index) in [(1 << 60, 1), (4, usize::MAX), (4, 1 << 61)] {
+            assert!(refusal(&device, &range(images, index)).ends_with(" are needed"));
+        }
+    }
+}
+
+#[test]
 fn buffers_of_another_device_and_shared_ones_are_refused() {
     for device in devices() {
         let other = if device.is_native() { devices().pop() } else { Some(Device::cpu()) };
@@ -84,4 +107,9 @@ fn arguments_that_contradict_each_other_are_refused() {
     let operands = [(Shape::new(4, 2, 2), &a), (Shape::new(3, 2, 2), &b)];
     let kernel = BinaryF32 { images: 1, kind: Binary::Add, relu: false, operands, y: &y };
     assert_eq!(refusal(&device, &kernel), "kernel binary_f32: operands of 4×2×2 and 3×2×2 do not go together");
+
+    let sums = device.alloc(SUM_WORDS, "sums").unwrap();
+    let extent = Extent { images: 1, shape: Shape::new(4, 2, 2) };
+    let kernel = ErrorSums { extent, qparams: Some((1.0, 200)), y: &a, other: &b, sums: &sums };
+    assert_eq!(refusal(&device, &kernel), "kernel error_sums: zero point 200 is no level of int8");
 }
