@@ -8,6 +8,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use repquant::kernels::Random;
 use repquant::load::onnx::read_bytes;
 use safetensors::SafeTensors;
 
@@ -16,18 +17,6 @@ const SLOW: Duration = Duration::from_secs(5);
 
 /// Numbers at the ends of what protobuf and shapes can hold.
 const ENDS: [&[u8]; 6] = [&[0], &[1], &[0x7f], &[0xff; 9], &[0xff, 0xff, 0xff, 0xff, 7], &[0x80, 0x80, 4]];
-
-/// Numbers from a seed (`SplitMix64`), so that a run can be had again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) % end.max(1) as u64) as usize
-    }
-}
 
 fn damaged(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     let at = random.below(bytes.len());
@@ -67,7 +56,7 @@ fn main() -> ExitCode {
         .filter(|(n, _)| n.strip_suffix(".model").is_some())
         .map(|(_, t)| t.data().to_vec())
         .collect();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (start, mut tried, mut read, mut slowest) = (Instant::now(), 0u64, 0u64, Duration::ZERO);
     while start.elapsed().as_secs() < seconds {
         let mut bytes = files[random.below(files.len())].clone();

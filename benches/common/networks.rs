@@ -72,19 +72,14 @@ fn block_of(random: &mut Random, inputs: usize, outputs: usize, stride: usize) -
     // Each of the two kernels keeps the variance, the identity adds half of it: only half of the
     // inputs are not 0.
     weight *= 0.4_f32.sqrt();
-    let bias = Array1::from_shape_simple_fn(outputs, || 0.1 * uniform(random));
+    let bias = Array1::from_shape_simple_fn(outputs, || 0.1 * random.uniform());
     Conv { weight, bias, stride: [stride, stride], padding: [1, 1], groups: 1 }
 }
 
 /// Uniform weights of variance 2 / fan-in.
 fn weights(random: &mut Random, shape: &[usize; 4]) -> Array4<f32> {
     let reach = (6.0 / (shape[1] * shape[2] * shape[3]) as f32).sqrt();
-    Array4::from_shape_simple_fn(*shape, || reach * uniform(random))
-}
-
-/// Uniform in ±1.
-fn uniform(random: &mut Random) -> f32 {
-    (random.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    Array4::from_shape_simple_fn(*shape, || reach * random.uniform())
 }
 
 /// `repvgg-cifar10` of the reference data, where `REPQUANT_TEST_DATA` names it.

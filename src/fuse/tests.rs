@@ -7,6 +7,7 @@ use super::branches::fuse_block;
 use super::fuse;
 use crate::load::{BatchNorm, Block, Branch, TrainedNet};
 use crate::model::{Decode, Interpolation, Linear, Op, Preprocessing, Shape};
+use crate::random::Random;
 
 /// The plainest convolution, padded by half the kernel.
 fn convolve(x: &Array3<f64>, w: &Array4<f32>, stride: usize, groups: usize) -> Array3<f64> {
@@ -46,58 +47,46 @@ fn normalize(y: &Array3<f64>, norm: Option<&BatchNorm>, bias: Option<&Array1<f32
     y
 }
 
-/// A stream of numbers from a seed (`SplitMix64`), so that a failing case is found again.
-struct Stream(u64);
+fn vector(random: &mut Random, len: usize) -> Array1<f32> {
+    Array1::from_shape_simple_fn(len, || random.uniform())
+}
 
-impl Stream {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / 8_388_608.0 - 1.0
-    }
+fn weights(random: &mut Random, o: usize, i: usize, k: usize) -> Array4<f32> {
+    Array4::from_shape_simple_fn((o, i, k, k), || random.uniform())
+}
 
-    fn vector(&mut self, len: usize) -> Array1<f32> {
-        Array1::from_shape_fn(len, |_| self.next())
-    }
-
-    fn kernel(&mut self, o: usize, i: usize, k: usize) -> Array4<f32> {
-        Array4::from_shape_fn((o, i, k, k), |_| self.next())
-    }
-
-    fn norm(&mut self, channels: usize) -> BatchNorm {
-        BatchNorm {
-            weight: self.vector(channels),
-            bias: self.vector(channels),
-            mean: self.vector(channels),
-            variance: self.vector(channels).mapv(|v| v * v),
-            epsilon: 1e-3,
-        }
+fn norm(random: &mut Random, channels: usize) -> BatchNorm {
+    BatchNorm {
+        weight: vector(random, channels),
+        bias: vector(random, channels),
+        mean: vector(random, channels),
+        variance: vector(random, channels).mapv(|v| v * v),
+        epsilon: 1e-3,
     }
 }
 
 fn random_block(seed: u64, groups: usize, inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Block {
-    let mut stream = Stream(seed);
+    let mut random = Random::new(seed);
     let (in_channels, out_channels) = (groups * inputs, groups * outputs);
     let mut branches = vec![
         Branch::Conv {
-            weight: stream.kernel(out_channels, inputs, kernel),
+            weight: weights(&mut random, out_channels, inputs, kernel),
             bias: None,
-            norm: Some(stream.norm(out_channels)),
+            norm: Some(norm(&mut random, out_channels)),
         },
         Branch::Conv {
-            weight: stream.kernel(out_channels, inputs, 1),
-            bias: Some(stream.vector(out_channels)),
-            norm: Some(stream.norm(out_channels)),
+            weight: weights(&mut random, out_channels, inputs, 1),
+            bias: Some(vector(&mut random, out_channels)),
+            norm: Some(norm(&mut random, out_channels)),
         },
         Branch::Conv {
-            weight: stream.kernel(out_channels, inputs, kernel),
-            bias: Some(stream.vector(out_channels)),
+            weight: weights(&mut random, out_channels, inputs, kernel),
+            bias: Some(vector(&mut random, out_channels)),
             norm: None,
         },
     ];
     if in_channels == out_channels && stride == 1 {
-        branches.push(Branch::Identity(stream.norm(in_channels)));
+        branches.push(Branch::Identity(norm(&mut random, in_channels)));
     }
     let name = "stage1.0".into();
     Block { name, in_channels, out_channels, kernel, stride, padding: kernel / 2, groups, branches }
@@ -118,8 +107,8 @@ proptest! {
         // Every second case has as many channels out as in, so that the identity branch is met often.
         let outputs = if seed % 2 == 0 { inputs } else { outputs };
         let block = random_block(seed, groups, inputs, outputs, 2 * half + 1, stride);
-        let mut stream = Stream(!seed);
-        let x = Array3::from_shape_fn((block.in_channels, height, width), |_| f64::from(stream.next()));
+        let mut random = Random::new(!seed);
+        let x = Array3::from_shape_fn((block.in_channels, height, width), |_| f64::from(random.uniform()));
         let branches = block.branches.iter().map(|branch| match branch {
             Branch::Conv { weight, bias, norm } => {
                 normalize(&convolve(&x, weight, stride, groups), norm.as_ref(), bias.as_ref())

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use repquant::kernels::Random;
 use repquant::load::Description;
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
@@ -10,7 +11,6 @@ use safetensors::{Dtype, SafeTensors};
 #[derive(Clone, Default)]
 pub(crate) struct Checkpoint {
     pub(crate) tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
-    seed: u32,
 }
 
 impl Checkpoint {
@@ -56,7 +56,7 @@ impl Checkpoint {
     pub(crate) fn read(bytes: &[u8]) -> Self {
         let file = SafeTensors::deserialize(bytes).unwrap();
         let tensors = file.iter().map(|(n, v)| (n.to_owned(), (v.dtype(), v.shape().to_vec(), v.data().to_vec())));
-        Self { tensors: tensors.collect(), ..Self::default() }
+        Self { tensors: tensors.collect() }
     }
 
     fn classifier(mut self, features: usize) -> Self {
@@ -80,10 +80,8 @@ impl Checkpoint {
 
     /// Adds a tensor of small numbers, each exact in every float type, `offset` added.
     fn values(&mut self, name: &str, shape: &[usize], offset: f32) {
-        let mut value = || {
-            self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            ((self.seed >> 26) as f32 - 32.0) / 32.0 + offset
-        };
+        let mut random = Random::new(self.tensors.len() as u64);
+        let mut value = || (random.below(64) as f32 - 32.0) / 32.0 + offset;
         let bytes = (0..shape.iter().product()).flat_map(|_| value().to_le_bytes()).collect();
         self.tensors.insert(name.to_owned(), (Dtype::F32, shape.to_vec(), bytes));
     }
@@ -92,7 +90,7 @@ impl Checkpoint {
     pub(crate) fn renamed(&self, changes: &[(&str, &str)]) -> Self {
         let rename = |name: &String| changes.iter().fold(name.clone(), |name, (from, to)| name.replace(from, to));
         let tensors = self.tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect();
-        Self { tensors, ..Self::default() }
+        Self { tensors }
     }
 
     /// The same in a 16-bit type.

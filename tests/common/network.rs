@@ -2,28 +2,12 @@
 
 use ndarray::{Array1, Array2, Array4};
 use repquant::calibrate::Calibration;
+use repquant::kernels::Random;
 use repquant::model::{
     Conv, Decode, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, QuantizedGraph, Shape,
 };
 use repquant::quantize::{QuantizeOptions, quantize};
 use repquant::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
-
-/// A 64-bit linear congruential generator: uniform values from its upper bits.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// Uniform in −1 … 1.
-    pub(crate) fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-
-    /// Uniform in `0..n`.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.next();
-        (self.0 >> 33) as usize % n
-    }
-}
 
 /// A convolution whose centre is much wider than its neighbours, that of the own channel widest of all.
 pub(crate) fn conv(
@@ -38,15 +22,15 @@ pub(crate) fn conv(
     let weight = Array4::from_shape_fn((out, per_group, kernel, kernel), |(o, i, y, x)| {
         let middle = (y, x) == (center, center);
         let own = if middle && i == o % per_group && stride == 1 { 0.7 } else { 0.0 };
-        (own + random.next() * if middle { 0.2 } else { 0.03 }) as f32
+        (own + random.between(-1.0, 1.0) * if middle { 0.2 } else { 0.03 }) as f32
     });
-    let bias = Array1::from_shape_fn(out, |_| (random.next() * 0.3) as f32);
+    let bias = Array1::from_shape_fn(out, |_| (random.between(-1.0, 1.0) * 0.3) as f32);
     Conv { weight, bias, stride: [stride; 2], padding: [center; 2], groups }
 }
 
 /// Stem, grouped, depthwise, pointwise, plain 3×3, pooling, classifier; 16×16 input.
 pub(crate) fn network() -> Graph {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let mut nodes =
         vec![Node { name: "input".into(), op: Op::Input(Shape::new(3, 16, 16)), inputs: vec![], relu: false }];
     let convs = [
@@ -61,8 +45,8 @@ pub(crate) fn network() -> Graph {
     }
     nodes.push(Node { name: "pool".into(), op: Op::GlobalAveragePool, inputs: vec![nodes.len() - 1], relu: false });
     let linear = Linear {
-        weight: Array2::from_shape_fn((5, 12), |_| random.next() as f32),
-        bias: Array1::from_shape_fn(5, |_| random.next() as f32),
+        weight: Array2::from_shape_fn((5, 12), |_| random.between(-1.0, 1.0) as f32),
+        bias: Array1::from_shape_fn(5, |_| random.between(-1.0, 1.0) as f32),
     };
     nodes.push(Node { name: "linear".into(), op: Op::Linear(linear), inputs: vec![nodes.len() - 1], relu: false });
     Graph {
@@ -84,7 +68,7 @@ pub(crate) fn network() -> Graph {
 
 /// Statistics of made-up activations, non-negative after a `ReLU` and in the pooled features.
 pub(crate) fn statistics(graph: &Graph) -> Calibration {
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     let mut calibration = Calibration::new(graph);
     calibration.images = 4;
     for (stats, node) in calibration.activations.iter_mut().zip(&graph.nodes) {
@@ -92,7 +76,7 @@ pub(crate) fn statistics(graph: &Graph) -> Calibration {
         let positive = !matches!(node.op, Op::Input(_));
         let values: Vec<f32> = (0..channels * 4000)
             .map(|i| {
-                let x = (1.0 + (i % channels) as f64) * 0.3 * random.next();
+                let x = (1.0 + (i % channels) as f64) * 0.3 * random.between(-1.0, 1.0);
                 (if positive { x.max(0.0) } else { x }) as f32
             })
             .collect();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use repquant::kernels::Random;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 use serde::Deserialize;
@@ -30,14 +31,9 @@ pub(crate) fn fixture(name: &str) -> Fixture {
 
 /// Pseudo-random words for a name: `SplitMix64`, seeded with the FNV-1a hash of the name.
 fn words(name: &str) -> impl Iterator<Item = u64> {
-    let mut state =
-        name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
-    std::iter::repeat_with(move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    })
+    let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    let mut random = Random::new(seed);
+    std::iter::repeat_with(move || random.next_u64())
 }
 
 impl Fixture {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from first to last; those on one line may not import each other.
 const ORDER: &[&[&str]] = &[
-    &["error", "onnx_proto", "output", "profile", "progress", "tensor_file"],
+    &["error", "onnx_proto", "output", "profile", "progress", "random", "tensor_file"],
     &["model"],
     &["load"],
     &["fuse"],

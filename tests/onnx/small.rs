@@ -4,17 +4,18 @@ use repquant::device::Device;
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized};
 use repquant::images::Batch;
+use repquant::kernels::Random;
 use repquant::model::{Interpolation, Op, Preprocessing, QOp, QuantizedGraph, Support};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};
 
-use crate::common::network::{Random, network, statistics};
+use crate::common::network::{network, statistics};
 use crate::compare::{assert_same_integers, levels, planes};
 use crate::runtime::Runtime;
 
 /// Pictures of noise.
 fn batch(count: usize) -> Batch {
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let mut batch = Batch::empty([16, 16]);
     for i in 0..count {
         let pixels: Vec<u32> = (0..256).map(|_| random.below(1 << 24) as u32).collect();

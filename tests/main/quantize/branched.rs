@@ -2,6 +2,7 @@
 
 use ndarray::Array3;
 use repquant::calibrate::Calibration;
+use repquant::kernels::Random;
 use repquant::model::{
     Activation, Axis, Binary, Coordinates, Graph, Node, Op, Output, Pool, PoolKind, QuantizedGraph, Rearrange,
     RearrangeKind, Resize, Shape,
@@ -10,7 +11,7 @@ use repquant::quantize::{QuantizeOptions, quantize};
 use repquant::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
 
 use super::plain::run_float;
-use crate::common::network::{Random, conv, network};
+use crate::common::network::{conv, network};
 
 pub(crate) fn id(graph: &Graph, name: &str) -> usize {
     graph.nodes.iter().position(|node| node.name == name).unwrap_or_else(|| panic!("{name}"))
@@ -46,7 +47,7 @@ pub(crate) fn pool(kind: PoolKind, kernel: usize, stride: usize, padding: usize)
 /// A stem and one beside it on the pooled input; a residual sum; squeeze and excitation; pools, a shuffle, a difference,
 /// a concatenation; resizing and a mask in float; two heads without a classifier.
 pub(crate) fn branched() -> Graph {
-    let mut random = Random(23);
+    let mut random = Random::new(23);
     let mut graph = empty();
     let g = &mut graph;
     let mut layer = |g: &mut Graph, name: &str, sizes: [usize; 3], from: &str, relu: bool| {
@@ -91,12 +92,12 @@ pub(crate) fn branched() -> Graph {
 
 pub(crate) fn image(random: &mut Random, graph: &Graph) -> Array3<f64> {
     let [height, width] = graph.input.size;
-    Array3::from_shape_fn((3, height, width), |_| f64::from((2.0 * random.next()) as f32))
+    Array3::from_shape_fn((3, height, width), |_| f64::from((2.0 * random.between(-1.0, 1.0)) as f32))
 }
 
 /// Statistics of the network on a few random images.
 pub(crate) fn statistics(graph: &Graph) -> Calibration {
-    let mut random = Random(31);
+    let mut random = Random::new(31);
     let mut calibration = Calibration::new(graph);
     for _ in 0..4 {
         let values = run_float(graph, &image(&mut random, graph));

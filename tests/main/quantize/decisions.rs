@@ -2,6 +2,7 @@
 
 use ndarray::Array3;
 use repquant::ErrorKind;
+use repquant::kernels::Random;
 use repquant::model::{
     Activation, Binary, Graph, Multiplier, Op, PoolKind, QBinary, QNode, QOp, QParams, QuantizedGraph, Rearrange,
     RearrangeKind, Shape, Table,
@@ -11,7 +12,7 @@ use repquant::threshold::ActivationMode;
 
 use super::branched::{add, branched, empty, id, image, made, output, pool, ranges, statistics};
 use super::plain::{Value, meant, step};
-use crate::common::network::{Random, conv};
+use crate::common::network::conv;
 
 const MODES: [(ActivationMode, u8); 4] = [
     (ActivationMode::Symmetric, 8),
@@ -107,7 +108,7 @@ fn moved_levels_are_stored_as_they_were() {
     let shuffle = id(&float, "shuffle");
     let kind = RearrangeKind::Reshape;
     add(&mut float, "flat", Op::Rearrange(Rearrange { kind, shape: Shape::new(128, 1, 1) }), &["shuffle"], false);
-    add(&mut float, "again", Op::Conv(conv(&mut Random(3), 2, 128, 1, 1, 1)), &["flat"], false);
+    add(&mut float, "again", Op::Conv(conv(&mut Random::new(3), 2, 128, 1, 1, 1)), &["flat"], false);
     output(&mut float, "more", "again", &[2]);
     float.nodes[shuffle].inputs = vec![id(&float, "mean")];
     let graph = plain(&float, ActivationMode::Affine);
@@ -143,7 +144,7 @@ fn a_clip_is_left_to_the_saturation_before_it() {
 
 /// A network of one operation between convolutions, followed by a clip that nothing else reads.
 fn before_a_clip(op: Op, inputs: &[&str], between: &[Op], low: f32) -> Graph {
-    let mut random = Random(41);
+    let mut random = Random::new(41);
     let mut float = empty();
     add(&mut float, "a", Op::Conv(conv(&mut random, 4, 3, 3, 1, 1)), &["input"], false);
     add(&mut float, "b", Op::Conv(conv(&mut random, 4, 3, 3, 1, 1)), &["input"], false);
@@ -171,7 +172,7 @@ fn which_results_take_the_range_of_a_clip() {
         (pool(PoolKind::AverageWithPadding, 3, 2, 1), &["a"], false),
         (Op::Resize(resize), &["a"], false),
         (Op::Concat(repquant::model::Axis::Height), &["a", "b"], false),
-        (Op::Conv(conv(&mut Random(1), 4, 4, 1, 1, 1)), &["a"], true),
+        (Op::Conv(conv(&mut Random::new(1), 4, 4, 1, 1, 1)), &["a"], true),
     ];
     for (op, inputs, may_relu) in takes {
         for (low, mode) in [(0.0, ActivationMode::Symmetric), (-0.1, ActivationMode::Affine)] {
@@ -266,7 +267,7 @@ fn tables_are_those_of_a_plain_computation() {
 #[test]
 fn integers_mean_the_real_functions() {
     let float = branched();
-    let mut random = Random(77);
+    let mut random = Random::new(77);
     for (mode, bits) in MODES {
         for split in [SplitMode::None, SplitMode::Paper, SplitMode::Aligned, SplitMode::Auto] {
             let graph = made(&float, &QuantizeOptions { split, ..Default::default() }, mode, bits);

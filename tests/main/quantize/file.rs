@@ -3,13 +3,14 @@
 use repquant::ErrorKind;
 use repquant::export::safetensors::{from_bytes, read, to_bytes};
 use repquant::export::{FileKind, kind};
+use repquant::kernels::Random;
 use repquant::model::{CoarseScale, Multiplier, Op, QConv, QOp, QuantizedGraph, Support};
 use repquant::quantize::{QuantizeOptions, SplitMode};
 use repquant::threshold::ActivationMode;
 use serde_json::{Value, json};
 
 use super::graph::variants;
-use crate::common::network::{Random, quantized};
+use crate::common::network::quantized;
 
 fn model(split: SplitMode) -> QuantizedGraph {
     let options = QuantizeOptions { split, keep_float: vec!["stage1.0".into()], ..Default::default() };
@@ -32,7 +33,7 @@ fn every_variant_loads_back_equal() {
 
 #[test]
 fn scales_keep_every_bit_in_json() {
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let mut graph = model(SplitMode::None);
     for _ in 0..300 {
         for node in &mut graph.nodes {
@@ -270,7 +271,7 @@ fn cut_and_flipped_files_never_panic() {
     let mut longer = bytes.clone();
     longer.push(0);
     refused(&longer, "a byte too many");
-    let mut random = Random(9);
+    let mut random = Random::new(9);
     for _ in 0..6000 {
         let mut flipped = bytes.clone();
         for _ in 0..=random.below(3) {

@@ -2,6 +2,7 @@
 
 use ndarray::Array3;
 use repquant::export::safetensors::{from_bytes, to_bytes};
+use repquant::kernels::Random;
 use repquant::model::{Activation, CoarseScale, Multiplier, Op, Pool, PoolKind, QBinary, QNode, QOp, QuantizedGraph};
 use repquant::quantize::{QuantizeOptions, SplitMode};
 use repquant::threshold::ActivationMode;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::branched::{branched, made};
 use super::file::{refused, with_entry, with_header};
-use crate::common::network::{Random, quantized};
+use crate::common::network::quantized;
 
 fn model(split: SplitMode) -> QuantizedGraph {
     let options = QuantizeOptions { split, keep_float: vec!["reduce".into()], ..Default::default() };
@@ -308,7 +309,7 @@ fn sums_are_bounded_by_the_levels_that_occur() {
     let (inputs, y) = (graph.nodes[joined].inputs.clone(), graph.nodes[joined].output.unwrap());
     // The network up to here, then a pointwise layer of one weight.
     graph.nodes.truncate(joined + 1);
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let mut end = made(&branched(), &QuantizeOptions::default(), ActivationMode::Affine, 8);
     let mut layer = find(&mut end, "right").clone();
     let QOp::Conv(conv) = &mut layer.op else { panic!("no convolution") };
@@ -339,7 +340,7 @@ fn sums_are_bounded_by_the_levels_that_occur() {
 #[test]
 fn cut_and_flipped_files_never_panic() {
     let bytes = to_bytes(&model(SplitMode::Paper)).unwrap();
-    let mut random = Random(19);
+    let mut random = Random::new(19);
     for _ in 0..500 {
         let length = random.below(bytes.len());
         assert!(from_bytes(&bytes[..length]).is_err(), "cut to {length}");

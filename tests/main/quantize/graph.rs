@@ -2,11 +2,12 @@
 
 use ndarray::Axis;
 use repquant::ErrorKind;
+use repquant::kernels::Random;
 use repquant::model::{CoarseScale, Graph, Multiplier, Op, QConv, QOp, QParams, QuantizedGraph, Support};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, dequantize, qmax, quantize};
 use repquant::threshold::ActivationMode;
 
-use crate::common::network::{Random, network, quantized, ranges, statistics};
+use crate::common::network::{network, quantized, ranges, statistics};
 
 fn options(split: SplitMode, support: Option<Support>) -> QuantizeOptions {
     QuantizeOptions { split, support, ..Default::default() }
@@ -137,7 +138,7 @@ pub(crate) fn integer_output(
 /// rounding the bias to a step of `s_x·s_f` can change.
 #[test]
 fn integers_mean_what_the_dequantized_layer_computes() {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     for (options, mode) in variants() {
         let graph = quantized(&options, mode);
         for (id, node) in graph.nodes.iter().enumerate() {

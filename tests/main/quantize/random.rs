@@ -3,6 +3,7 @@
 
 use ndarray::Array3;
 use repquant::export::safetensors::{from_bytes, to_bytes};
+use repquant::kernels::Random;
 use repquant::model::{
     Activation, Axis, Binary, Coordinates, Graph, Node, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize, Shape,
 };
@@ -11,7 +12,7 @@ use repquant::threshold::ActivationMode;
 
 use super::branched::{empty, made};
 use super::decisions::compare;
-use crate::common::network::{Random, conv};
+use crate::common::network::conv;
 
 const AXES: [Axis; 3] = [Axis::Channels, Axis::Height, Axis::Width];
 
@@ -87,9 +88,10 @@ fn network(random: &mut Random, count: usize) -> Graph {
         let (op, inputs) = match random.below(8) {
             0 => (Op::Binary([Binary::Add, Binary::Sub, Binary::Mul][random.below(3)]), vec![a, b]),
             1 => (Op::Concat(AXES[random.below(3)]), vec![a, b, a]),
-            2 if random.below(4) == 0 => {
-                (Op::Constant(Array3::from_shape_fn((shapes[a].channels, 1, 1), |_| random.next() as f32)), vec![])
-            }
+            2 if random.below(4) == 0 => (
+                Op::Constant(Array3::from_shape_fn((shapes[a].channels, 1, 1), |_| random.between(-1.0, 1.0) as f32)),
+                vec![],
+            ),
             _ => (unary(random, shapes[a]), vec![a]),
         };
         let read: Vec<Shape> = inputs.iter().map(|&i| shapes[i]).collect();
@@ -111,7 +113,7 @@ fn network(random: &mut Random, count: usize) -> Graph {
 
 #[test]
 fn whatever_fits_together_is_quantized() {
-    let mut random = Random(101);
+    let mut random = Random::new(101);
     let (mut quantized, mut operations) = (0, std::collections::BTreeMap::new());
     for seed in 0..150 {
         let float = network(&mut random, 6 + seed % 14);
