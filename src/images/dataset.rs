@@ -5,22 +5,14 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::labels;
+use super::item::Item;
+use super::labels::{self, in_words};
 use crate::error::{Term, text};
 use crate::{Error, Result};
 
 /// What image files are called; the case does not matter.
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp"];
 const EXTENSIONS_IN_WORDS: &str = "jpg, jpeg, jpe, png, webp or bmp";
-
-/// One image file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Item {
-    /// The file.
-    pub path: PathBuf,
-    /// Its class, an index into the network's outputs; none in a set without labels.
-    pub label: Option<usize>,
-}
 
 /// Image files in the order of their paths (compared folder by folder, then by name).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,13 +112,6 @@ impl Dataset {
         }
         self
     }
-}
-
-/// The first few names, for a message.
-pub(super) fn in_words(names: &[String]) -> String {
-    const SHOWN: usize = 12;
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN { format!("{} classes: {shown}, …", names.len()) } else { shown }
 }
 
 fn is_image(path: &Path) -> bool {

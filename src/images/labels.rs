@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Item;
-use super::dataset::in_words;
+use super::item::Item;
 use crate::{Error, Result};
 
 /// Reads lines `file class` or `file,class`; empty lines and those that begin with `#` are skipped.
@@ -73,4 +72,11 @@ fn class_index(class: &str, indices: Option<&HashMap<&str, usize>>, classes: Opt
         (Err(_), None) => Err(Error::bad(format!("class `{class}` is no index, and the model has no class names"))
             .hint("number the classes from 0, or add `classes` to the model's description")),
     }
+}
+
+/// The first few names, for a message.
+pub(super) fn in_words(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{} classes: {shown}, …", names.len()) } else { shown }
 }

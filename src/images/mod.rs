@@ -7,6 +7,7 @@ mod batch;
 mod batches;
 mod dataset;
 pub mod decode;
+mod item;
 mod labels;
 mod preprocess;
 mod resize;
@@ -15,7 +16,8 @@ mod waited;
 
 pub use batch::Batch;
 pub use batches::{BatchOptions, Batches, Skipped};
-pub use dataset::{Dataset, Item};
+pub use dataset::Dataset;
+pub use item::Item;
 pub use preprocess::{preprocess, preprocess_decoded};
 pub use waited::Waited;
 

@@ -6,8 +6,6 @@ mod results;
 mod rows;
 mod table;
 
-use std::fmt;
-
 use serde::Serialize;
 
 pub use layers::{FloatLayer, LayerRow, NoteRow};
@@ -153,13 +151,4 @@ pub fn peak_memory_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
-}
-
-impl fmt::Display for Report {
-    /// The table of networks, and that of outputs where there is one.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outputs = output_table(self);
-        let gap = if outputs.is_empty() { "" } else { "\n" };
-        write!(f, "{}{gap}{outputs}", result_table(self))
-    }
 }

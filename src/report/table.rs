@@ -1,6 +1,17 @@
 //! The report as text, in columns.
 
+use std::fmt;
+
 use super::{LayerRow, OutputRow, Report, ResultRow, Throughput};
+
+impl fmt::Display for Report {
+    /// The table of networks, and that of outputs where there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outputs = output_table(self);
+        let gap = if outputs.is_empty() { "" } else { "\n" };
+        write!(f, "{}{gap}{outputs}", result_table(self))
+    }
+}
 
 /// The table of networks, one line each.
 pub fn result_table(report: &Report) -> String {

@@ -8,12 +8,9 @@ use super::draft::Draft;
 use super::operation::{self, Operation};
 use super::range;
 use super::shape_ops::{cuts, permutation, unsqueezed};
-use super::tensors::{Source, Tensor, Values, product};
+use super::tensors::{MOST_INT, Source, Tensor, Values, product};
 use crate::model::View;
 use crate::{Error, Result};
-
-/// Bounds of what is exact in both kinds of number.
-pub(super) const MOST_INT: f32 = 9.0e15;
 
 /// The result of an operation whose inputs are all constants; none where it is not one of those that are computed here.
 ///

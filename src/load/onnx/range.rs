@@ -1,9 +1,8 @@
 //! `Range` of constants.
 
 use super::draft::Draft;
-use super::fold::MOST_INT;
 use super::operation::Operation;
-use super::tensors::{Tensor, Values, narrowed};
+use super::tensors::{MOST_INT, Tensor, Values, narrowed};
 use crate::{Error, Result};
 
 /// From the first input on, below the second (or above it, where the third, the step, is negative).

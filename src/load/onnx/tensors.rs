@@ -229,6 +229,9 @@ fn unsigned(values: &[u64]) -> Result<Vec<i64>> {
     signed.collect::<Result<_, _>>().map_err(|e| Error::bad("has an integer that is too large").because(e))
 }
 
+/// Bounds of what is exact in both kinds of number.
+pub(super) const MOST_INT: f32 = 9.0e15;
+
 /// Rounded to f32; what is too large becomes infinite.
 #[allow(clippy::cast_possible_truncation, reason = "rounding is meant")]
 pub(super) fn narrowed(value: f64) -> f32 {

@@ -259,6 +259,7 @@ mod tests {
         let nothing: [&str; 0] = [];
         assert_eq!(uses("mod b; pub use b::B;"), nothing);
         assert_eq!(uses("mod b; pub(crate) use self::b::B;"), nothing);
+        assert_eq!(uses("pub mod b; pub use b::b;"), nothing);
         for text in ["mod b; use b::B;", "mod b; pub use b::B; fn f(x: B) {}", "mod b; fn f(x: b::B) {}"] {
             assert_eq!(uses(text), ["a: its own file -> b"], "{text}");
         }

@@ -49,11 +49,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
     ("export/onnx", &["integer", "qdq", OWN_FILE]),
     ("export/onnx", &["operations", "real"]),
     ("export/onnx/integer", &["operations", OWN_FILE]),
-    ("images", &["dataset", "labels"]),
-    ("images", &["preprocess", "resize", OWN_FILE]),
-    ("load/onnx", &["fold", "range"]),
     ("quantize", &["search", "split", "weights"]),
-    ("threshold", &["choose", OWN_FILE]),
     ("bin/repquant", &["args", "input_args"]),
 ];
 

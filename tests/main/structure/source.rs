@@ -124,6 +124,9 @@ pub(super) fn parse(text: &str) -> Source {
         if is(i, "mod") && is_word(i + 1) && is(i + 2, "{") {
             braces.push(Some(tokens[i + 1].text.clone()));
             i += 3;
+        } else if is(i, "mod") && is_word(i + 1) {
+            // A declaration does not speak of the module.
+            i += 2;
         } else if is(i, "{") {
             braces.push(None);
             i += 1;
