@@ -13,7 +13,7 @@ demo:
 test:
 	./scripts/ensure-vulkan.sh
 	python=$$(./scripts/test-python.sh) && REPQUANT_PYTHON=$$python REPQUANT_REQUIRE_ADAPTER=1 cargo test
-	REPQUANT_REQUIRE_ADAPTER=1 REPQUANT_SHADER_CHECKS=1 cargo test --test main kernels::
+	REPQUANT_REQUIRE_ADAPTER=1 REPQUANT_SHADER_CHECKS=1 cargo test --lib kernels_agree_with_their_twins
 
 check:
 	cargo fmt --check

@@ -8,7 +8,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::load::onnx::read_bytes;
 use safetensors::SafeTensors;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::load::Description;
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, Array4};
 use repquant::calibrate::Calibration;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{
     Conv, Decode, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, QuantizedGraph, Shape,
 };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 use serde::Deserialize;

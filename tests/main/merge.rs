@@ -5,7 +5,7 @@ use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::fuse::merge;
 use repquant::images::Batch;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{
     Binary, Conv, Decode, Graph, Interpolation, Node, NodeId, NoteKind, Op, Output, Pool, PoolKind, Preprocessing,
     Rearrange, RearrangeKind, Shape,

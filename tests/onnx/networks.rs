@@ -9,7 +9,7 @@ use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized as written};
 use repquant::export::safetensors::to_bytes;
 use repquant::images::Batch;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::load::LoadOptions;
 use repquant::model::{Graph, Node, NoteKind, Op, QOp, QuantizedGraph, Rearrange, RearrangeKind};
 use repquant::pipeline::load_and_fuse;

@@ -4,7 +4,7 @@ use repquant::device::Device;
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized};
 use repquant::images::Batch;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{Interpolation, Op, Preprocessing, QOp, QuantizedGraph, Support};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};

@@ -1,7 +1,7 @@
 //! Quantized graphs made by hand.
 
 use ndarray::{Array1, Array2, Array4};
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{
     Activation, Conv, Decode, Interpolation, Linear, Multiplier, NodeId, Op, Output, Preprocessing, QBinary, QConv,
     QNode, QOp, QParams, QuantizedGraph, Shape, SplitReport, Table,

@@ -10,7 +10,7 @@ use ndarray::Array3;
 use repquant::device::Device;
 use repquant::exec::{Int8Net, Keep};
 use repquant::images::Batch;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{
     Activation, Axis, Binary, Multiplier, NodeId, Op, Pool, PoolKind, QOp, QParams, QuantizedGraph, Rearrange,
     RearrangeKind, Shape,

@@ -4,7 +4,7 @@ use ndarray::{Array1, Array3, Array4};
 use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::images::Batch;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{Conv, Decode, Graph, Interpolation, Node, NodeId, Op, Output, Preprocessing, Shape};
 
 use crate::common::reference;

@@ -6,7 +6,7 @@ mod random;
 use ndarray::{Array1, Array2, Array3};
 use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{
     Activation, Axis, Binary, Coordinates, Linear, NodeId, Op, Output, Pool, PoolKind, Rearrange, RearrangeKind,
     Resize, Shape,

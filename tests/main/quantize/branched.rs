@@ -2,7 +2,7 @@
 
 use ndarray::Array3;
 use repquant::calibrate::Calibration;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{
     Activation, Axis, Binary, Coordinates, Graph, Node, Op, Output, Pool, PoolKind, QuantizedGraph, Rearrange,
     RearrangeKind, Resize, Shape,

@@ -2,7 +2,7 @@
 
 use ndarray::Array3;
 use repquant::ErrorKind;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{
     Activation, Binary, Graph, Multiplier, Op, PoolKind, QBinary, QNode, QOp, QParams, QuantizedGraph, Rearrange,
     RearrangeKind, Shape, Table,

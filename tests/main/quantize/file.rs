@@ -3,7 +3,7 @@
 use repquant::ErrorKind;
 use repquant::export::safetensors::{from_bytes, read, to_bytes};
 use repquant::export::{FileKind, kind};
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{CoarseScale, Multiplier, Op, QConv, QOp, QuantizedGraph, Support};
 use repquant::quantize::{QuantizeOptions, SplitMode};
 use repquant::threshold::ActivationMode;

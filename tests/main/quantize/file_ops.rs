@@ -2,7 +2,7 @@
 
 use ndarray::Array3;
 use repquant::export::safetensors::{from_bytes, to_bytes};
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{Activation, CoarseScale, Multiplier, Op, Pool, PoolKind, QBinary, QNode, QOp, QuantizedGraph};
 use repquant::quantize::{QuantizeOptions, SplitMode};
 use repquant::threshold::ActivationMode;

@@ -2,7 +2,7 @@
 
 use ndarray::Axis;
 use repquant::ErrorKind;
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{CoarseScale, Graph, Multiplier, Op, QConv, QOp, QParams, QuantizedGraph, Support};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, dequantize, qmax, quantize};
 use repquant::threshold::ActivationMode;

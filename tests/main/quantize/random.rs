@@ -3,7 +3,7 @@
 
 use ndarray::Array3;
 use repquant::export::safetensors::{from_bytes, to_bytes};
-use repquant::kernels::Random;
+use repquant::internals::Random;
 use repquant::model::{
     Activation, Axis, Binary, Coordinates, Graph, Node, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize, Shape,
 };
