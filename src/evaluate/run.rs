@@ -1,6 +1,7 @@
 //! The networks on a device: a batch runs through all of them, and its results are read back once.
 
-use super::{Contender, Evaluation, Fidelity};
+use super::evaluation::Evaluation;
+use super::fidelity::Fidelity;
 use crate::Result;
 use crate::device::{Buffer, Device, Readback, Recorder};
 use crate::exec::{FloatNet, Int8Net, Keep};
@@ -8,6 +9,17 @@ use crate::images::Batch;
 use crate::kernels::statistics::Extent;
 use crate::kernels::statistics::error_sums::{self, ErrorSums};
 use crate::model::{Activation, Graph, NodeId, Op, Output, QuantizedGraph};
+
+/// A quantized network to be measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Contender<'a> {
+    /// What the report calls it.
+    pub name: &'a str,
+    /// The network.
+    pub graph: &'a QuantizedGraph,
+    /// Whether each layer's activation is compared with the float one.
+    pub layers: bool,
+}
 
 /// The networks that run side by side.
 pub(super) struct Networks<'a> {

@@ -12,6 +12,7 @@ use repquant::options::{
 use repquant::{Model, Quantizer};
 
 use super::input_args::InputArgs;
+use super::values::parse;
 
 /// Post-training quantization for re-parameterized CNNs (RepVGG, MobileOne) on any GPU.
 #[derive(Debug, Parser)]
@@ -422,14 +423,6 @@ pub(super) struct InspectArgs {
     /// The model, float or quantized.
     #[command(flatten)]
     pub model: ModelArgs,
-}
-
-/// A value parser from `FromStr`, so that the library's own parsers and messages serve the command line.
-pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, String>
-where
-    T::Err: std::fmt::Display,
-{
-    text.parse().map_err(|e: T::Err| e.to_string())
 }
 
 #[cfg(test)]

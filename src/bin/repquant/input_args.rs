@@ -5,6 +5,8 @@ use clap::Args;
 use repquant::options::{Crop, InputOverrides, Interpolation, MAX_SIDE};
 use repquant::{Error, Result};
 
+use super::values::parse;
+
 /// Preprocessing in place of what the description says.
 #[derive(Debug, Args)]
 pub(super) struct InputArgs {
@@ -15,10 +17,10 @@ pub(super) struct InputArgs {
     #[arg(long, value_name = "N|none", value_parser = resize)]
     pub resize: Option<Resize>,
     /// Where the crop is taken: center
-    #[arg(long, value_name = "WHERE", value_parser = super::args::parse::<Crop>)]
+    #[arg(long, value_name = "WHERE", value_parser = parse::<Crop>)]
     pub crop: Option<Crop>,
     /// The filter of the resize: bilinear or bicubic
-    #[arg(long, value_name = "FILTER", value_parser = super::args::parse::<Interpolation>)]
+    #[arg(long, value_name = "FILTER", value_parser = parse::<Interpolation>)]
     pub interpolation: Option<Interpolation>,
     /// Mean of each colour, on 0 to 1
     #[arg(long, value_name = "R,G,B", value_parser = colours, allow_hyphen_values = true)]

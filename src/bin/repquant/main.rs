@@ -18,6 +18,7 @@ mod profiling;
 mod quantize;
 mod session;
 mod terms;
+mod values;
 mod verify;
 
 use std::io::Write;

@@ -40,13 +40,11 @@ const ORDER: &[&[&str]] = &[
 
 /// Circles that are still there: a folder, and children of it that may use each other. The list is to become empty.
 const CIRCLES: &[(&str, &[&str])] = &[
-    ("evaluate", &["run", OWN_FILE]),
     ("export/check", &["layers", "ops", OWN_FILE]),
     ("export/onnx", &["integer", "qdq", OWN_FILE]),
     ("export/onnx", &["operations", "real"]),
     ("export/onnx/integer", &["operations", OWN_FILE]),
     ("quantize", &["search", "split", "weights"]),
-    ("bin/repquant", &["args", "input_args"]),
 ];
 
 fn rank(module: &str) -> Option<usize> {
