@@ -12,7 +12,7 @@ use repquant::fuse::fuse;
 use repquant::images::Batch;
 use repquant::internals::{Random, Recorder};
 use repquant::load::{InputDescription, LoadOptions, load};
-use repquant::model::{Conv, Graph, Linear, Node, Op, Output, QOp, QuantizedGraph, Shape};
+use repquant::model::{Conv, Graph, GraphOutput, Node, Op, QuantizedGraph, Shape};
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{Method, RangeOptions, choose};
@@ -48,12 +48,10 @@ pub(crate) fn repvgg(name: &str) -> Graph {
         }
     }
     nodes.push(node("pool".into(), Op::GlobalAveragePool, nodes.len(), false));
-    let linear = Linear {
-        weight: weights(&mut random, &[1000, channels, 1, 1]).into_shape_with_order((1000, channels)).expect("1×1"),
-        bias: Array1::zeros(1000),
-    };
+    let weight = weights(&mut random, &[1000, channels, 1, 1]).into_shape_with_order((1000, channels)).expect("1×1");
+    let linear = Conv::linear(weight, Array1::zeros(1000));
     nodes.push(node("linear".into(), Op::Linear(linear), nodes.len(), false));
-    let outputs = vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![1000] }];
+    let outputs = vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![1000] }];
     let (name, input) = (format!("repvgg-{name}"), InputDescription::imagenet().preprocessing());
     Graph { name, input, classes: None, nodes, outputs, notes: Vec::new() }
 }
@@ -118,14 +116,8 @@ pub(crate) fn int8(graph: &Graph, calibration: &Calibration, split: SplitMode) -
 
 /// Multiplications for one image, coarse parts included.
 pub(crate) fn int8_macs(graph: &QuantizedGraph) -> f64 {
-    let each = graph.nodes.iter().zip(graph.shapes()).map(|(node, shape)| match &node.op {
-        QOp::Conv(conv) | QOp::Linear(conv) => {
-            let coarse = conv.coarse.as_ref().map_or(0, |part| part.weights.len());
-            (conv.fine.len() + coarse) * shape.height * shape.width
-        }
-        _ => 0,
-    });
-    each.sum::<usize>() as f64
+    let (plain, added) = graph.macs();
+    (plain + added) as f64
 }
 
 /// A network with a batch of images on a device, ready to run.

@@ -1,6 +1,6 @@
 //! The classes that a network tells apart.
 
-use crate::model::{Output, class_count};
+use crate::model::{GraphOutput, class_count};
 
 /// The classes that a network tells apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Classes {
 
 impl Classes {
     /// Those of a network with these outputs; none where it is no classifier.
-    pub(super) fn of(outputs: &[Output], names: Option<&[String]>) -> Option<Self> {
+    pub(super) fn of(outputs: &[GraphOutput], names: Option<&[String]>) -> Option<Self> {
         class_count(outputs).map(|count| Self { count, names: names.map(<[String]>::to_vec) })
     }
 }

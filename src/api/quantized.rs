@@ -10,7 +10,7 @@ use crate::exec::{self, Int8Net, Keep};
 use crate::export::onnx::{self, Format, InputForm};
 use crate::export::safetensors;
 use crate::files::{OnnxFile, OutputFile};
-use crate::model::{Decode, Preprocessing, QOp, QuantizedGraph};
+use crate::model::{Decode, Op, Preprocessing, QuantizedGraph};
 use crate::report::{LayerRow, NetworkOutput, layer_rows};
 
 /// A quantized network: int8 weights, integer multipliers and tables. On every device it gives the same bits.
@@ -162,8 +162,8 @@ impl Quantized {
 
 /// Bit widths of the weights and activations, as most layers have them.
 fn usual_bits(graph: &QuantizedGraph) -> [u8; 2] {
-    let convs = graph.nodes.iter().filter_map(|n| match &n.op {
-        QOp::Conv(c) => Some(c.bits),
+    let convs = graph.nodes.iter().filter_map(|n| match n.computed.as_integer()?.op() {
+        Op::Conv(c) => Some(c.bits),
         _ => None,
     });
     let count = |bits: &[u8], b: u8| bits.iter().map(|&x| usize::from(x == b)).sum::<usize>();

@@ -3,7 +3,7 @@
 use super::accuracy::{Accuracy, top1};
 use super::fidelity::{Fidelity, OutputFidelity};
 use crate::images::Batch;
-use crate::model::{Output, class_count};
+use crate::model::{GraphOutput, class_count};
 use crate::{Error, Result};
 
 /// What was measured of one network.
@@ -53,7 +53,7 @@ impl Evaluation {
     pub(super) fn add(
         &mut self,
         batch: &Batch,
-        outputs: &[Output],
+        outputs: &[GraphOutput],
         found: &[Rows],
         float: Option<&[Rows]>,
     ) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::exec::{FloatNet, Int8Net, Keep};
 use crate::images::Batch;
 use crate::kernels::statistics::Extent;
 use crate::kernels::statistics::error_sums::{self, ErrorSums};
-use crate::model::{Activation, Graph, NodeId, Op, Output, QuantizedGraph};
+use crate::model::{Activation, Graph, GraphOutput, NodeId, Op, QuantizedGraph};
 
 /// A quantized network to be measured.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,7 @@ pub struct Contender<'a> {
 /// The networks that run side by side.
 pub(super) struct Networks<'a> {
     device: &'a Device,
-    float: Option<(FloatNet<'a>, &'a [Output])>,
+    float: Option<(FloatNet<'a>, &'a [GraphOutput])>,
     runners: Vec<Runner<'a>>,
 }
 

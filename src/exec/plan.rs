@@ -2,7 +2,7 @@
 
 use crate::device::{Buffer, Device};
 use crate::error::{Term, text};
-use crate::model::{Graph, NodeId, Output, QNode, QOp, QuantizedGraph, Shape};
+use crate::model::{Computed, Graph, GraphOutput, NodeId, QNode, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// Which activations outlive the step that reads them last.
@@ -27,7 +27,7 @@ pub(super) struct Reads<'a> {
 
 impl<'a> Reads<'a> {
     /// Of nodes with these inputs, none the same as its input.
-    pub(super) fn new(inputs: impl Iterator<Item = &'a [NodeId]>, outputs: &[Output]) -> Self {
+    pub(super) fn new(inputs: impl Iterator<Item = &'a [NodeId]>, outputs: &[GraphOutput]) -> Self {
         let inputs: Vec<_> = inputs.collect();
         let same = vec![false; inputs.len()];
         Self { inputs, same, outputs: outputs.iter().map(|output| output.node).collect() }
@@ -158,7 +158,7 @@ pub(super) fn int8_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize>
 pub(super) fn scratch_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
     let mut words = vec![0];
     for (node, shape) in graph.nodes.iter().zip(shapes) {
-        if !matches!(node.op, QOp::Float(_)) {
+        if !matches!(node.computed, Computed::Float(_)) {
             continue;
         }
         if node.output.is_some() {
@@ -166,7 +166,7 @@ pub(super) fn scratch_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usi
         }
         words.resize(words.len().max(node.inputs.len() + 1), 0);
         for (words, &input) in words[1..].iter_mut().zip(&node.inputs) {
-            let is_real = matches!(graph.nodes[input], QNode { op: QOp::Float(_), output: None, .. });
+            let is_real = matches!(graph.nodes[input], QNode { computed: Computed::Float(_), output: None, .. });
             *words = (*words).max(if is_real { 0 } else { float_words(&shapes[input]) });
         }
     }

@@ -11,7 +11,7 @@ use crate::kernels::pool::pool_f32::PoolF32;
 use crate::kernels::rearrange::gather_f32::{GatherF32, Order};
 use crate::kernels::rearrange::resize_f32::{ResizeF32, Taps};
 use crate::kernels::statistics::Row;
-use crate::model::{Activation, Axis, Binary, Conv, Linear, Op, Pool, Shape, joined};
+use crate::model::{Activation, Axis, Binary, Op, Pool, Shape, joined};
 use crate::{Error, Result};
 
 /// An operation in f32, prepared for a device.
@@ -38,8 +38,7 @@ impl RealLayer {
     /// If inputs are missing: an error of the caller.
     pub(super) fn new(device: &Device, op: &Op, relu: bool, inputs: &[Shape]) -> Result<Self> {
         match op {
-            Op::Conv(conv) => Ok(Self::Conv { weights: Weights::new(device, conv)?, relu }),
-            Op::Linear(linear) => Ok(Self::Conv { weights: Weights::new(device, &pointwise(linear)?)?, relu }),
+            Op::Conv(conv) | Op::Linear(conv) => Ok(Self::Conv { weights: Weights::new(device, conv)?, relu }),
             Op::GlobalAveragePool => Ok(Self::GlobalAveragePool),
             Op::Activation(function) => Ok(Self::Activation(*function)),
             Op::Binary(kind) => Ok(Self::Binary { kind: *kind, relu }),
@@ -121,15 +120,4 @@ impl RealLayer {
         }
         Ok(false)
     }
-}
-
-/// A fully connected layer is a 1×1 convolution of a 1×1 image.
-fn pointwise(linear: &Linear) -> Result<Conv> {
-    let (o, i) = linear.weight.dim();
-    let weight = linear
-        .weight
-        .clone()
-        .into_shape_with_order((o, i, 1, 1))
-        .map_err(|e| Error::bad("the classifier's weights are not stored in order").because(e))?;
-    Ok(Conv { weight, bias: linear.bias.clone(), stride: [1, 1], padding: [0, 0], groups: 1 })
 }

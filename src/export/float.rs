@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
 use crate::load::{DEFAULT_BN_EPS, Description, FLOAT_VERSION, Family, FloatMetadata, InputDescription};
-use crate::model::{Conv, Graph, Linear, Op};
+use crate::model::{Conv, Graph, Op};
 use crate::tensor_file::METADATA_KEY;
 use crate::{Error, Result};
 
@@ -51,7 +51,11 @@ pub fn fused_bytes(graph: &Graph) -> Result<Vec<u8>> {
         push(format!("{name}.{module}.weight"), conv.weight.shape(), &mut conv.weight.iter());
         push(format!("{name}.{module}.bias"), conv.bias.shape(), &mut conv.bias.iter());
     }
-    push(format!("{classifier_name}.weight"), classifier.weight.shape(), &mut classifier.weight.iter());
+    push(
+        format!("{classifier_name}.weight"),
+        &[classifier.out_channels(), classifier.in_channels()],
+        &mut classifier.weight.iter(),
+    );
     push(format!("{classifier_name}.bias"), classifier.bias.shape(), &mut classifier.bias.iter());
     let views = data.iter().map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
     let views: Vec<_> = views.collect::<std::result::Result<_, _>>().map_err(failed)?;
@@ -61,7 +65,7 @@ pub fn fused_bytes(graph: &Graph) -> Result<Vec<u8>> {
 /// A graph that is a chain of blocks and a classifier.
 struct Parts<'g> {
     blocks: Vec<(&'g str, &'g Conv)>,
-    classifier: (&'g str, &'g Linear),
+    classifier: (&'g str, &'g Conv),
 }
 
 impl<'g> Parts<'g> {

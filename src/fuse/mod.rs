@@ -13,7 +13,7 @@ mod tests;
 pub use merge::merge;
 
 use crate::load::TrainedNet;
-use crate::model::{Conv, Graph, Linear, Node, Note, NoteKind, Op, Output};
+use crate::model::{Conv, Graph, GraphOutput, Node, Note, NoteKind, Op};
 use crate::{Error, Result};
 
 /// Fuses every block into one convolution.
@@ -36,13 +36,13 @@ pub fn fuse(net: &TrainedNet) -> Result<Graph> {
             notes.push(Note { layer: block.name.clone(), kind: NoteKind::Merged, text });
         }
     }
-    let Linear { weight, bias } = &net.classifier;
-    if !weight.iter().chain(bias).all(|v| v.is_finite()) {
+    if !net.classifier.weight.iter().chain(&net.classifier.bias).all(|v| v.is_finite()) {
         return Err(Error::bad("a weight is not finite").at(format!("layer {}", net.classifier_name)));
     }
     nodes.push(node("pool", Op::GlobalAveragePool, vec![nodes.len() - 1], false));
     nodes.push(node(&net.classifier_name, Op::Linear(net.classifier.clone()), vec![nodes.len() - 1], false));
-    let outputs = vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![net.classifier.bias.len()] }];
+    let outputs =
+        vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![net.classifier.bias.len()] }];
     let (name, input, classes) = (net.name.clone(), net.input.clone(), net.classes.clone());
     let graph = Graph { name, input, classes, nodes, outputs, notes };
     graph.check()?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::branches::fuse_block;
 use super::fuse;
 use crate::load::{BatchNorm, Block, Branch, TrainedNet};
-use crate::model::{Decode, Interpolation, Linear, Op, Preprocessing, Shape};
+use crate::model::{Conv, Decode, Interpolation, Op, Preprocessing, Shape};
 use crate::random::Random;
 
 /// The plainest convolution, padded by half the kernel.
@@ -143,7 +143,7 @@ fn net(block: Block) -> TrainedNet {
         classes: None,
         input_shape: Shape::new(block.in_channels, 4, 4),
         blocks: vec![block],
-        classifier: Linear { weight: ndarray::Array2::ones((2, channels)), bias: Array1::zeros(2) },
+        classifier: Conv::linear(ndarray::Array2::ones((2, channels)), Array1::zeros(2)),
         classifier_name: "head.fc".into(),
     }
 }

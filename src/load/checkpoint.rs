@@ -5,7 +5,7 @@ use super::layout::{self, BlockKeys, KeyErrors, Layout};
 use super::naming::{Field, Part, Scheme, Slot, layer_name};
 use super::tensors::{Tensors, place};
 use super::{BatchNorm, Block, Branch, Description, Family, TrainedNet};
-use crate::model::{Linear, Shape};
+use crate::model::{Conv, Shape};
 use crate::{Error, Result};
 
 /// Colours of an image: the channels of the input.
@@ -36,8 +36,7 @@ pub(super) fn build(name: &str, tensors: &Tensors, description: &Description) ->
     if let Some(names) = description.classes.as_ref().filter(|names| names.len() != classes) {
         return Err(contradiction(format!("it names {} classes, the classifier has {classes}", names.len())));
     }
-    let classifier =
-        Linear { weight: tensors.matrix(&weight, [classes, features])?, bias: tensors.vector(&bias, classes)? };
+    let classifier = Conv::linear(tensors.matrix(&weight, [classes, features])?, tensors.vector(&bias, classes)?);
     let [height, width] = description.input.size;
     Ok(TrainedNet {
         name: name.to_owned(),

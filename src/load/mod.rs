@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use ndarray::{Array1, Array4};
 
-use crate::model::{Linear, Preprocessing, Shape};
+use crate::model::{Conv, Preprocessing, Shape};
 
 pub use arch::architecture_names;
 pub use description::{Crop, DEFAULT_BN_EPS, Description, Family, InputDescription};
@@ -39,8 +39,8 @@ pub struct TrainedNet {
     pub input_shape: Shape,
     /// The blocks, in order; each is followed by a `ReLU`.
     pub blocks: Vec<Block>,
-    /// The classifier after global average pooling.
-    pub classifier: Linear,
+    /// The classifier after global average pooling, a 1×1 kernel.
+    pub classifier: Conv,
     /// Name of the classifier in the checkpoint (`linear`, `head.fc` …).
     pub classifier_name: String,
 }

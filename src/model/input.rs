@@ -39,8 +39,9 @@ pub enum Decode {
     /// Every pixel.
     #[default]
     Full,
-    /// A big one at 1/4 or 1/8 of its width and height, where that still is at least as large as the resized image.
-    /// It moves pixels by a level or so; see [`images::decode`](crate::images::decode).
+    /// A big one at 1/4 or 1/8 of its width and height, where that still is at least as large as
+    /// the resized image. It moves pixels by a level or so; see
+    /// [`images::decode`](crate::images::decode).
     Scaled,
 }
 
@@ -65,12 +66,14 @@ impl FromStr for Decode {
     }
 }
 
-/// Preprocessing: resize the shorter side, crop the centre, normalize each colour: `(v/255 − mean) / std`.
+/// Preprocessing: resize the shorter side, crop the centre, normalize each colour: `(v/255 − mean)
+/// / std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Height and width of the input.
     pub size: [usize; 2],
-    /// Length of the shorter side after resizing, before the crop; none: images must already have `size`.
+    /// Length of the shorter side after resizing, before the crop; none: images must already have
+    /// `size`.
     pub resize: Option<usize>,
     /// The filter of the resize.
     pub interpolation: Interpolation,

@@ -4,13 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Shape;
+use super::{MAX_SIDE, Shape};
 
 /// A function of one value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Activation {
-    /// `min(max(x, low), high)`; either may be infinite. `ReLU` that follows nothing it could be fused into is `[0, ∞)`.
+    /// `min(max(x, low), high)`; either may be infinite. `ReLU` that follows nothing it could be
+    /// fused into is `[0, ∞)`.
     Clip {
         /// The smallest value; −∞ is null in JSON.
         #[serde(deserialize_with = "or_lowest")]
@@ -66,6 +67,17 @@ impl Activation {
         }
     }
 
+    /// Whether its parameters are finite; bounds of a clip may be infinite, if they leave
+    /// something.
+    pub fn is_in_range(self) -> bool {
+        match self {
+            Self::Clip { low, high } => low < f32::INFINITY && high > f32::NEG_INFINITY,
+            Self::LeakyRelu { slope } => slope.is_finite(),
+            Self::HardSigmoid { slope, offset } => slope.is_finite() && offset.is_finite(),
+            Self::Sigmoid | Self::HardSwish | Self::Silu => true,
+        }
+    }
+
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -81,7 +93,8 @@ impl Activation {
 
 /// A function of two values, element by element.
 ///
-/// The operands have the same shape, or a side of either is 1 where the other's is not, and that one value serves all.
+/// The operands have the same shape, or a side of either is 1 where the other's is not, and that
+/// one value serves all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Binary {
@@ -126,8 +139,8 @@ pub struct Pool {
     pub stride: [usize; 2],
     /// Padding above, left, below and right; each smaller than the window.
     pub padding: [usize; 4],
-    /// Whether a last window that reaches beyond the padding counts (it must begin within the image or the padding
-    /// before it), or is left out.
+    /// Whether a last window that reaches beyond the padding counts (it must begin within the image
+    /// or the padding before it), or is left out.
     pub ceil: bool,
 }
 
@@ -144,10 +157,17 @@ pub enum PoolKind {
 }
 
 impl Pool {
+    /// Whether sides are from 1 to [`MAX_SIDE`], and no window lies in the padding alone: it would
+    /// have no value.
+    pub fn is_in_range(&self) -> bool {
+        let mut sides = self.kernel.iter().chain(&self.stride);
+        sides.all(|side| (1..=MAX_SIDE).contains(side)) && (0..4).all(|at| self.padding[at] < self.kernel[at % 2])
+    }
+
     /// Output rows or columns along `axis` (0 rows, 1 columns) for a side of `input`.
     ///
-    /// `floor or ceil((input + before + after − kernel) / stride) + 1`; with `ceil` the last window is dropped where it
-    /// would begin behind the image (ONNX since opset 19, `PyTorch` always).
+    /// `floor or ceil((input + before + after − kernel) / stride) + 1`; with `ceil` the last window
+    /// is dropped where it would begin behind the image (ONNX since opset 19, `PyTorch` always).
     pub fn side(&self, input: usize, axis: usize) -> usize {
         let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
         let (before, after) = (self.padding[axis], self.padding[axis + 2]);
@@ -164,8 +184,8 @@ impl Pool {
         Shape::new(x.channels, self.side(x.height, 0), self.side(x.width, 1))
     }
 
-    /// A bound of what a mean over a window divides by, for an input of shape `x`: the values of a window, those outside the
-    /// image only where they count.
+    /// A bound of what a mean over a window divides by, for an input of shape `x`: the values of a
+    /// window, those outside the image only where they count.
     pub fn largest_divisor(&self, x: Shape) -> usize {
         match self.kind {
             PoolKind::AverageWithPadding => self.kernel[0] * self.kernel[1],
@@ -173,8 +193,8 @@ impl Pool {
         }
     }
 
-    /// The rows or columns of the image that the window at output position `at` along `axis` covers (empty where it lies
-    /// in the padding), and how many a mean over them divides by.
+    /// The rows or columns of the image that the window at output position `at` along `axis` covers
+    /// (empty where it lies in the padding), and how many a mean over them divides by.
     pub fn window(&self, input: usize, axis: usize, at: usize) -> (std::ops::Range<usize>, usize) {
         let (before, after) = (self.padding[axis], self.padding[axis + 2]);
         let begin = at * self.stride[axis];
@@ -246,15 +266,15 @@ pub struct Resize {
     pub size: [usize; 2],
     /// Where the pixels of the result lie in the image.
     pub coordinates: Coordinates,
-    /// Pixels of the result for each of the image, vertical and horizontal, where that is not the ratio of their sides: a
-    /// scale whose result was rounded down.
+    /// Pixels of the result for each of the image, vertical and horizontal, where that is not the
+    /// ratio of their sides: a scale whose result was rounded down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<[f32; 2]>,
 }
 
 impl Resize {
-    /// The two rows (`axis` 0) or columns (1) of an image of side `from` that number `i` of the result lies between, and
-    /// the share of the second.
+    /// The two rows (`axis` 0) or columns (1) of an image of side `from` that number `i` of the
+    /// result lies between, and the share of the second.
     pub fn neighbours(&self, axis: usize, i: usize, from: usize) -> (usize, usize, f64) {
         let ratio = match self.scale {
             None => [from as f64, self.size[axis] as f64],
@@ -267,8 +287,8 @@ impl Resize {
     }
 }
 
-/// Where pixel `i` of `to` lies among those of a side `from`, with a ratio that is `from/to` or near it; beyond the first
-/// and the last these are repeated.
+/// Where pixel `i` of `to` lies among those of a side `from`, with a ratio that is `from/to` or
+/// near it; beyond the first and the last these are repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Coordinates {
@@ -283,7 +303,8 @@ pub enum Coordinates {
 }
 
 impl Coordinates {
-    /// The position of pixel `i`, in f64; the ratio as a fraction, so that positions that are halves come out as halves.
+    /// The position of pixel `i`, in f64; the ratio as a fraction, so that positions that are
+    /// halves come out as halves.
     pub fn position(self, i: usize, from: usize, to: usize, ratio: [f64; 2]) -> f64 {
         let (i, from, to) = (i as f64, from as f64, to as f64);
         match self {
@@ -324,7 +345,8 @@ mod tests {
         // 6 → ceil((6 − 3)/2) + 1 = 3; the last window reaches one beyond.
         let ceil = pool(PoolKind::AverageWithPadding, 3, 2, [0; 4], true);
         assert_eq!((ceil.side(6, 0), ceil.window(6, 0, 2)), (3, (4..6, 2)));
-        // A window that would begin behind the image is dropped: ceil((2 + 1 − 1)/2) + 1 = 2, but 2 ≥ 2.
+        // A window that would begin behind the image is dropped: ceil((2 + 1 − 1)/2) + 1 = 2, but 2
+        // ≥ 2.
         let dropped = pool(PoolKind::Max, 1, 2, [0, 0, 1, 1], true);
         assert_eq!(dropped.side(2, 0), 1);
     }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Term, text};
 use crate::{Error, Result};
 
-/// How an activation is stored in int8: `q = clamp(round(x / scale) + zero_point, qmin, qmax)`, half to even.
+/// How an activation is stored in int8: `q = clamp(round(x / scale) + zero_point, qmin, qmax)`,
+/// half to even.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct QParams {
     /// Real value of one step.
@@ -19,13 +20,15 @@ pub struct QParams {
 }
 
 impl QParams {
-    /// Symmetric over ±`threshold` in `bits` (2 to 8): z = 0, scale = threshold / qmax. A threshold of 0 gives scale 1.
+    /// Symmetric over ±`threshold` in `bits` (2 to 8): z = 0, scale = threshold / qmax. A threshold
+    /// of 0 gives scale 1.
     pub fn symmetric(threshold: f64, bits: u8) -> Self {
         let qmax = (1 << (bits - 1)) - 1;
         Self { scale: positive_scale(threshold / f64::from(qmax)), zero_point: 0, qmin: -qmax, qmax }
     }
 
-    /// Affine over `[lo, hi]`, widened to hold 0, in `bits` (2 to 8): all `2^bits` levels. An empty range gives scale 1.
+    /// Affine over `[lo, hi]`, widened to hold 0, in `bits` (2 to 8): all `2^bits` levels. An empty
+    /// range gives scale 1.
     pub fn affine(lo: f64, hi: f64, bits: u8) -> Self {
         let (qmin, qmax) = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1);
         let (lo, hi) = (lo.min(0.0), hi.max(0.0));
@@ -46,7 +49,8 @@ impl QParams {
         f64::from(q - self.zero_point) * f64::from(self.scale)
     }
 
-    /// The largest `|q − zero_point|` that can occur; after a `ReLU` only levels from `zero_point` up do.
+    /// The largest `|q − zero_point|` that can occur; after a `ReLU` only levels from `zero_point`
+    /// up do.
     pub fn reach(&self, relu: bool) -> i64 {
         let up = i64::from(self.qmax - self.zero_point);
         if relu { up } else { up.max(i64::from(self.zero_point - self.qmin)) }
@@ -61,8 +65,9 @@ fn positive_scale(scale: f64) -> f32 {
 
 /// The integer form of a positive real factor: `factor ≈ multiplier · 2^(−right_shift)`.
 ///
-/// Requantization is integer only, so that every device gives the same bits: floating-point rounding is left to the
-/// implementation in too many places (docs/quantization.md, "Requantization is integer only").
+/// Requantization is integer only, so that every device gives the same bits: floating-point
+/// rounding is left to the implementation in too many places (docs/quantization.md, "Requantization
+/// is integer only").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Multiplier {
@@ -76,11 +81,12 @@ impl Multiplier {
     /// The largest right shift.
     pub const MAX_SHIFT: u8 = 62;
 
-    /// `M = round(factor·2^n)` (half to even) with the n that brings it into `[2^30, 2^31)`; n = 62 and a smaller M for
-    /// factors below 2^−32.
+    /// `M = round(factor·2^n)` (half to even) with the n that brings it into `[2^30, 2^31)`; n = 62
+    /// and a smaller M for factors below 2^−32.
     ///
     /// # Errors
-    /// Where `factor` is not positive, or 2^30 and more: then a single step of the input spans 2^30 steps of the output.
+    /// Where `factor` is not positive, or 2^30 and more: then a single step of the input spans 2^30
+    /// steps of the output.
     pub fn new(factor: f64) -> Result<Self> {
         let limit = f64::from(1 << 30);
         if factor.is_nan() || factor <= 0.0 || factor >= limit {
@@ -99,7 +105,8 @@ impl Multiplier {
         Ok(Self { multiplier: 1 << 30, right_shift: right_shift - 1 })
     }
 
-    /// Two factors that share the n of the larger, for the sum of two products ([`Multiplier::requantize_sum`]).
+    /// Two factors that share the n of the larger, for the sum of two products
+    /// ([`Multiplier::requantize_sum`]).
     ///
     /// # Errors
     /// As [`Multiplier::new`], for either.
@@ -116,7 +123,8 @@ impl Multiplier {
         Ok((share(first)?, share(second)?))
     }
 
-    /// `q = clamp(zero_point + ((acc·M + 2^(n−1)) >> n), qmin, qmax)`, the shift arithmetic: ties go toward +∞.
+    /// `q = clamp(zero_point + ((acc·M + 2^(n−1)) >> n), qmin, qmax)`, the shift arithmetic: ties
+    /// go toward +∞.
     ///
     /// A `ReLU` is `qmin = zero_point`. The plain reference; the limits must lie within −128 … 127.
     pub fn requantize(self, acc: i32, zero_point: i32, qmin: i32, qmax: i32) -> i8 {
@@ -126,8 +134,8 @@ impl Multiplier {
         (i64::from(zero_point) + scaled).clamp(i64::from(qmin), i64::from(qmax)) as i8
     }
 
-    /// `q = clamp(zero_point + ((acc·M + other_acc·other_M + 2^(n−1)) >> n), qmin, qmax)`: the published split, with
-    /// `self` and `other_multiplier` from [`Multiplier::pair`].
+    /// `q = clamp(zero_point + ((acc·M + other_acc·other_M + 2^(n−1)) >> n), qmin, qmax)`: the
+    /// published split, with `self` and `other_multiplier` from [`Multiplier::pair`].
     ///
     /// The plain reference; quantization makes sure that the sum fits an i64, which devices use.
     pub fn requantize_sum(

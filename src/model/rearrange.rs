@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Shape;
 
-/// The same values in another order or shape, or some of them, or some of them several times: no arithmetic.
+/// The same values in another order or shape, or some of them, or some of them several times: no
+/// arithmetic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rearrange {
@@ -20,14 +21,16 @@ pub struct Rearrange {
 pub enum RearrangeKind {
     /// Nothing: they get another shape.
     Reshape,
-    /// Seen as an array of `sides`, its axes are put in this `order`: axis i of the result is axis `order[i]`.
+    /// Seen as an array of `sides`, its axes are put in this `order`: axis i of the result is axis
+    /// `order[i]`.
     Transpose {
         /// Sides of the array, at most 6.
         sides: Vec<usize>,
         /// A permutation of the axes.
         order: Vec<usize>,
     },
-    /// Seen as an array of `sides`, along `axis` only `count` entries are kept, `step` apart from `start` on.
+    /// Seen as an array of `sides`, along `axis` only `count` entries are kept, `step` apart from
+    /// `start` on.
     Slice {
         /// Sides of the array, at most 6.
         sides: Vec<usize>,
@@ -40,7 +43,8 @@ pub enum RearrangeKind {
         /// Number of entries.
         count: usize,
     },
-    /// Seen as an array of `sides`, along `axis` these `entries` follow one another, some perhaps several times.
+    /// Seen as an array of `sides`, along `axis` these `entries` follow one another, some perhaps
+    /// several times.
     Pick {
         /// Sides of the array, at most 6.
         sides: Vec<usize>,
@@ -56,12 +60,13 @@ pub enum RearrangeKind {
     },
 }
 
-/// A strided look at values in the order channels, rows, columns: the value at position `(i₀, i₁, …)` of an array of
-/// `sides`, in its own row-major order, is that at `offset + Σ i·stride`, where along the axis of a list the list's entry
-/// stands for `i`.
+/// A strided look at values in the order channels, rows, columns: the value at position `(i₀, i₁,
+/// …)` of an array of `sides`, in its own row-major order, is that at `offset + Σ i·stride`, where
+/// along the axis of a list the list's entry stands for `i`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    /// Sides of the array, at most [`View::MOST_AXES`]; their product is the number of values of the result.
+    /// Sides of the array, at most [`View::MOST_AXES`]; their product is the number of values of
+    /// the result.
     pub sides: Vec<usize>,
     /// Step in the source for each axis.
     pub strides: Vec<usize>,
@@ -149,8 +154,8 @@ impl Rearrange {
         }
     }
 
-    /// Whether it fits an input of shape `x`: sides that make up its values, a permutation, a slice within, and a result
-    /// of as many values as its shape says.
+    /// Whether it fits an input of shape `x`: sides that make up its values, a permutation, a slice
+    /// within, and a result of as many values as its shape says.
     pub fn fits(&self, x: Shape) -> bool {
         let array = |sides: &[usize]| {
             (1..=View::MOST_AXES).contains(&sides.len())
@@ -177,10 +182,10 @@ impl Rearrange {
                 let fits = self.shape.channels == x.channels
                     && x.height.checked_mul(factor[0]) == Some(self.shape.height)
                     && x.width.checked_mul(factor[1]) == Some(self.shape.width);
-                fits.then(|| self.shape.len())
+                if fits { self.shape.checked_len() } else { None }
             }
         };
-        !x.is_empty() && results == Some(self.shape.len())
+        !x.is_empty() && results.is_some() && results == self.shape.checked_len()
     }
 }
 

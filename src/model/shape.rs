@@ -26,6 +26,12 @@ impl Shape {
         self.channels * self.height * self.width
     }
 
+    /// Number of values, for sides that nobody has checked; none where there are more than can be
+    /// counted.
+    pub fn checked_len(&self) -> Option<usize> {
+        self.channels.checked_mul(self.height)?.checked_mul(self.width)
+    }
+
     /// Whether it holds no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -48,8 +54,8 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Output shape of a convolution: `floor((n + 2·padding − kernel) / stride) + 1` in each direction, 0 where the kernel
-/// does not fit.
+/// Output shape of a convolution: `floor((n + 2·padding − kernel) / stride) + 1` in each direction,
+/// 0 where the kernel does not fit.
 pub fn conv_output(
     x: Shape,
     out_channels: usize,

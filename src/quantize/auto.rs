@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::plan::{Choice, Plan};
-use super::split::{Form, has_diagonal};
+use super::split::{SplitForm, has_diagonal};
 use super::weights::{quantize_layer, weighted_error};
 use crate::calibrate::{ActivationStats, Calibration};
 use crate::model::{Conv, NodeId, Op, QParams, Support};
@@ -62,7 +62,7 @@ pub(super) fn choose(plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<C
 fn offer(plan: &Plan<'_>, id: NodeId, conv: &Conv, output: QParams, statistics: &ActivationStats) -> Result<Offer> {
     let Some(layer) = plan.layer(id) else { unreachable!("a layer in integers") };
     let power: Vec<f64> = (0..statistics.channels()).map(|c| statistics.mean_square(c)).collect();
-    let objective = |form: Form| -> Result<(f64, bool)> {
+    let objective = |form: SplitForm| -> Result<(f64, bool)> {
         let (quantized, _) = quantize_layer(&layer, form, plan.options.granularity)?;
         let error = weighted_error(&layer.weight, &quantized, &power) / f64::from(output.scale).powi(2);
         Ok((error, quantized.coarse.is_some()))
@@ -71,12 +71,12 @@ fn offer(plan: &Plan<'_>, id: NodeId, conv: &Conv, output: QParams, statistics: 
     let pixels = (conv.out_channels() * plan.shapes[id].pixels()) as u64;
     let mut candidates: Vec<Candidate> = Vec::new();
     for support in supports(conv, plan.options.support) {
-        let (error, split) = objective(Form::Aligned(support))?;
+        let (error, split) = objective(SplitForm::Aligned(support))?;
         if split {
             candidates.push(Candidate { support, added: support.len(per_group, conv.kernel()) as u64 * pixels, error });
         }
     }
-    Ok(Offer { unsplit: objective(Form::Plain)?.0, candidates })
+    Ok(Offer { unsplit: objective(SplitForm::Plain)?.0, candidates })
 }
 
 /// The supports worth weighing, the cheapest first: each holds more weights than the one before.
@@ -121,16 +121,16 @@ fn take(layers: &[&Offer], budget: f64) -> Vec<Option<usize>> {
 fn describe(offer: &Offer, taken: Option<usize>) -> Choice {
     match taken.map(|c| offer.candidates[c]) {
         Some(Candidate { support, added, error }) => (
-            Form::Aligned(support),
+            SplitForm::Aligned(support),
             Some(format!(
                 "auto: the weight error falls from {:.3e} to {error:.3e} for {added} multiplications an image",
                 offer.unsplit
             )),
         ),
         None if offer.candidates.iter().any(|c| c.error < offer.unsplit) => {
-            (Form::Plain, Some("auto: not split, the budget of --max-overhead goes further elsewhere".into()))
+            (SplitForm::Plain, Some("auto: not split, the budget of --max-overhead goes further elsewhere".into()))
         }
-        None => (Form::Plain, Some("auto: not split, no support gains".into())),
+        None => (SplitForm::Plain, Some("auto: not split, no support gains".into())),
     }
 }
 

@@ -28,7 +28,7 @@ mod weights;
 pub use gain::predicted_gain_db;
 pub use options::{Granularity, QuantizeOptions, SplitMode};
 pub use search::{Aligned, LANES, RATIOS, ratio, search, split_at};
-pub use split::{Form, published, published_scales};
+pub use split::{SplitForm, published, published_scales};
 pub use weights::{dequantize, qmax};
 
 use rayon::prelude::*;
@@ -36,7 +36,7 @@ use serde_json::json;
 
 use crate::Result;
 use crate::calibrate::Calibration;
-use crate::model::{CoarseScale, Graph, NodeId, Op, QConv, QNode, QOp, QuantizedGraph, SplitReport};
+use crate::model::{CoarseScale, Computed, Constants, Graph, NodeId, Op, QConv, QNode, QuantizedGraph, SplitReport};
 use crate::threshold::ActivationRanges;
 use plan::{Choice, Made, Plan};
 use weights::quantize_layer;
@@ -84,22 +84,23 @@ pub fn quantize(
 /// Quantizes one node.
 fn node(plan: &Plan<'_>, id: NodeId, (form, note): Choice) -> Result<QNode> {
     let node = &plan.graph.nodes[id];
-    let mut split = SplitReport { split: Form::Plain.name(), shift_max: 0, notes: note.into_iter().collect() };
-    let op = match (&plan.made[id], plan.layer(id)) {
-        (Some(Made { op, why }), _) => {
+    let mut split = SplitReport { split: SplitForm::Plain.name(), shift_max: 0, notes: note.into_iter().collect() };
+    let computed = match (&plan.made[id], plan.layer(id)) {
+        (Some(Made { computed, why }), _) => {
             split.notes.extend(why.clone());
-            op.clone()
+            computed.clone()
         }
         (None, Some(layer)) => {
             let (conv, raised) = quantize_layer(&layer, form, plan.options.granularity)?;
             split = report(&conv, form, raised, split.notes);
-            if matches!(node.op, Op::Linear(_)) { QOp::Linear(conv) } else { QOp::Conv(conv) }
+            let op = if matches!(node.op, Op::Linear(_)) { Op::Linear(conv) } else { Op::Conv(conv) };
+            Computed::integer(op, Constants::None)?
         }
         (None, None) => unreachable!("a layer reads levels"),
     };
     Ok(QNode {
         name: node.name.clone(),
-        op,
+        computed,
         inputs: node.inputs.clone(),
         relu: plan.relu[id],
         output: plan.stored[id].map(|stored| stored.params),
@@ -108,12 +109,12 @@ fn node(plan: &Plan<'_>, id: NodeId, (form, note): Choice) -> Result<QNode> {
 }
 
 /// What was decided about a layer.
-fn report(conv: &QConv, form: Form, raised: usize, mut notes: Vec<String>) -> SplitReport {
+fn report(conv: &QConv, form: SplitForm, raised: usize, mut notes: Vec<String>) -> SplitReport {
     let shift_max = conv.coarse.as_ref().map_or(0, |coarse| match &coarse.scale {
         CoarseScale::Shift(shift) => shift.iter().copied().max().unwrap_or(0),
         CoarseScale::Own { .. } => 0,
     });
-    let split = if conv.coarse.is_some() { form.name() } else { Form::Plain.name() };
+    let split = if conv.coarse.is_some() { form.name() } else { SplitForm::Plain.name() };
     if conv.coarse.is_none() && form.support().is_some() {
         notes.push("not split: no channel gains from it".into());
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Term, text};
-use crate::model::{Graph, Op, Support};
+use crate::model::{Graph, Support};
 use crate::threshold::RangeOptions;
 use crate::{Error, Result};
 
@@ -96,7 +96,7 @@ impl QuantizeOptions {
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the first that is not, and those there are.
     pub fn check_layers(&self, graph: &Graph) -> Result<()> {
-        let layers = graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv(_) | Op::Linear(_)));
+        let layers = graph.nodes.iter().filter(|node| node.op.weights().is_some());
         let names: Vec<&str> = layers.map(|node| node.name.as_str()).collect();
         match self.keep_float.iter().find(|name| !names.contains(&name.as_str())) {
             None => Ok(()),

@@ -8,23 +8,21 @@
 
 use std::collections::HashMap;
 
-use ndarray::Axis;
-
 use super::ops::integer;
 use super::options::{QuantizeOptions, SplitMode};
-use super::split::{self, Form};
+use super::split::{self, SplitForm};
 use super::stored::Stored;
 use super::weights::Layer;
-use crate::model::{Activation, Graph, NodeId, Op, Pool, PoolKind, QOp, QParams, Shape};
+use crate::model::{Activation, Computed, Graph, NodeId, Op, QParams, Shape};
 use crate::threshold::ActivationRanges;
 use crate::{Error, Result};
 
 /// A layer's form, and what to say about it.
-pub(super) type Choice = (Form, Option<String>);
+pub(super) type Choice = (SplitForm, Option<String>);
 
 /// What becomes of a node that is no layer in integers, and why it is computed in float, if it is.
 pub(super) struct Made {
-    pub(super) op: QOp,
+    pub(super) computed: Computed,
     pub(super) why: Option<String>,
 }
 
@@ -72,9 +70,9 @@ impl<'a> Plan<'a> {
             let made = plan.decide(id, params.as_ref());
             let stored = params.map(|params| match &made {
                 None => Stored::new(params, plan.relu[id]),
-                Some(Made { op, .. }) => {
+                Some(Made { computed, .. }) => {
                     let inputs: Vec<Stored> = graph.nodes[id].inputs.iter().filter_map(|&i| plan.stored[i]).collect();
-                    Stored::of(op, plan.relu[id], params, &inputs)
+                    Stored::of(computed, plan.relu[id], params, &inputs)
                 }
             });
             plan.stored.push(stored);
@@ -93,23 +91,18 @@ impl<'a> Plan<'a> {
     /// What becomes of a node whose inputs are decided, `y` being how it is stored.
     fn decide(&self, id: NodeId, y: Option<&QParams>) -> Option<Made> {
         let node = &self.graph.nodes[id];
-        let has_weights = matches!(node.op, Op::Conv(_) | Op::Linear(_));
-        let integers = |op: QOp| Some(Made { op, why: None });
-        let float = |why: String| Some(Made { op: QOp::Float(node.op.clone()), why: Some(why) });
+        let has_weights = node.op.weights().is_some();
+        let float = |why: String| Some(Made { computed: Computed::Float(node.op.clone()), why: Some(why) });
         let inputs: Option<Vec<(Stored, Shape)>> =
             node.inputs.iter().map(|&i| Some((self.stored[i]?, self.shapes[i]))).collect();
         match (&node.op, inputs, y) {
-            (Op::Input(shape), ..) => integers(QOp::Input(*shape)),
             (Op::Constant(_), ..) => float("real: the same for every image".into()),
             _ if has_weights && self.options.keep_float.contains(&node.name) => float("kept in float".into()),
             (_, Some(_), _) if has_weights => None,
             (_, _, None) if !has_weights => float("real: no convolution follows".into()),
             (_, None, _) => float("in float: it reads constants".into()),
-            (op @ (Op::Resize(_) | Op::Softmax(_)), ..) => {
-                float(format!("in float: {} has no integer form", op.kind()))
-            }
             (op, Some(inputs), Some(y)) => match integer(op, &inputs, y) {
-                Ok(op) => integers(op),
+                Ok(integer) => Some(Made { computed: Computed::Integer(integer), why: None }),
                 Err(error) => {
                     let why = error.to_string();
                     float(format!("in float: {}", why.lines().next().unwrap_or_default()))
@@ -125,18 +118,18 @@ impl<'a> Plan<'a> {
             (Op::Conv(conv), None) => {
                 let (form, note) = split::form(conv, self.options);
                 match form {
-                    Form::Paper(_) if self.stored[id].is_none() => {
+                    SplitForm::Paper(_) if self.stored[id].is_none() => {
                         let why = "not split: its result stays 32-bit sums, of which the published split has two";
-                        (Form::Plain, Some(why.into()))
+                        (SplitForm::Plain, Some(why.into()))
                     }
-                    Form::Plain if self.options.split == SplitMode::Auto && self.stored[id].is_none() => {
+                    SplitForm::Plain if self.options.split == SplitMode::Auto && self.stored[id].is_none() => {
                         let why = "auto: not split, its result is not stored and has no scale to weigh errors by";
-                        (Form::Plain, Some(why.into()))
+                        (SplitForm::Plain, Some(why.into()))
                     }
                     form => (form, note),
                 }
             }
-            _ => (Form::Plain, None),
+            _ => (SplitForm::Plain, None),
         }
     }
 
@@ -150,22 +143,12 @@ impl<'a> Plan<'a> {
         let output = self.stored[id].map(|stored| stored.params);
         let bits = self.options.first_last_bits.filter(|_| self.ends[id]).unwrap_or(self.options.weight_bits);
         match &node.op {
-            Op::Conv(conv) => Some(Layer {
+            Op::Conv(conv) | Op::Linear(conv) => Some(Layer {
                 weight: conv.weight.view(),
                 bias: conv.bias.view(),
                 stride: conv.stride,
                 padding: conv.padding,
                 groups: conv.groups,
-                bits,
-                input,
-                output,
-            }),
-            Op::Linear(linear) => Some(Layer {
-                weight: linear.weight.view().insert_axis(Axis(2)).insert_axis(Axis(3)),
-                bias: linear.bias.view(),
-                stride: [1, 1],
-                padding: [0, 0],
-                groups: 1,
                 bits,
                 input,
                 output,
@@ -200,14 +183,12 @@ fn leave_clips_to_saturation(graph: &Graph, params: &mut [Option<QParams>], relu
         while readers[from] == 1 && graph.nodes[from].op.passes_values() {
             from = graph.nodes[from].inputs[0];
         }
-        let saturates = match &graph.nodes[from].op {
-            Op::Conv(_) | Op::Binary(_) | Op::GlobalAveragePool | Op::Concat(_) | Op::Resize(_) => true,
-            Op::Pool(Pool { kind, .. }) => *kind != PoolKind::Max,
-            _ => false,
-        };
+        let op = &graph.nodes[from].op;
+        let computes = matches!(op, Op::Conv(_) | Op::Binary(_) | Op::Concat(_) | Op::Resize(_));
+        let saturates = computes || (op.stays_within_input() && !op.passes_values());
         if saturates && readers[from] == 1 {
             params[from] = Some(range);
-            relu[from] |= *low == 0.0 && matches!(graph.nodes[from].op, Op::Conv(_) | Op::Binary(_));
+            relu[from] |= *low == 0.0 && op.holds_relu();
         }
     }
 }
@@ -215,7 +196,7 @@ fn leave_clips_to_saturation(graph: &Graph, params: &mut [Option<QParams>], relu
 /// The convolutions that the input reaches without passing another, and the classifier or, where there is none, those
 /// whose results are the network's.
 fn ends(graph: &Graph, stored: &[bool]) -> Vec<bool> {
-    let is_layer = |id: NodeId| matches!(graph.nodes[id].op, Op::Conv(_) | Op::Linear(_));
+    let is_layer = |id: NodeId| graph.nodes[id].op.weights().is_some();
     let classifier = graph.nodes.iter().any(|node| matches!(node.op, Op::Linear(_)));
     let mut reached = vec![false; graph.nodes.len()];
     for (id, node) in graph.nodes.iter().enumerate() {

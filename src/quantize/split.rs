@@ -7,7 +7,7 @@ use crate::model::{Conv, Support};
 
 /// The form of a quantized kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum SplitForm {
     /// One part.
     Plain,
     /// Coarse and fine part, each on a grid of its own.
@@ -16,7 +16,7 @@ pub enum Form {
     Aligned(Support),
 }
 
-impl Form {
+impl SplitForm {
     /// What the coarse part may touch.
     pub fn support(self) -> Option<Support> {
         match self {
@@ -39,23 +39,23 @@ impl Form {
 ///
 /// Without an explicit support a kernel with neighbours is split at its centre; a pointwise kernel has none: published,
 /// all of it is split, aligned, nothing is. `auto` is decided elsewhere, its layers start plain.
-pub(super) fn form(conv: &Conv, options: &QuantizeOptions) -> (Form, Option<String>) {
+pub(super) fn form(conv: &Conv, options: &QuantizeOptions) -> (SplitForm, Option<String>) {
     let pointwise = conv.kernel() == [1, 1];
-    let (make, paper): (fn(Support) -> Form, bool) = match options.split {
-        SplitMode::None | SplitMode::Auto => return (Form::Plain, None),
-        SplitMode::Paper => (Form::Paper, true),
-        SplitMode::Aligned => (Form::Aligned, false),
+    let (make, paper): (fn(Support) -> SplitForm, bool) = match options.split {
+        SplitMode::None | SplitMode::Auto => return (SplitForm::Plain, None),
+        SplitMode::Paper => (SplitForm::Paper, true),
+        SplitMode::Aligned => (SplitForm::Aligned, false),
     };
     match options.support.unwrap_or(Support::Center) {
         Support::Center if pointwise && paper => (make(Support::Full), None),
         Support::Center if pointwise => (
-            Form::Plain,
+            SplitForm::Plain,
             Some(
                 "not split: a pointwise kernel has no neighbours of the centre (--split-support full splits it)".into(),
             ),
         ),
         Support::Diagonal if !has_diagonal(conv) => (
-            Form::Plain,
+            SplitForm::Plain,
             Some(format!(
                 "not split: the diagonal needs as many outputs as inputs and stride 1, this layer has {} and {}, stride {}×{}",
                 conv.out_channels(),

@@ -1,6 +1,6 @@
 //! Activations as levels: how they are stored, and which levels occur.
 
-use crate::model::{QOp, QParams, Table};
+use crate::model::{Computed, Constants, QParams, Table};
 
 /// An activation that is stored as levels, as the integer arithmetic that reads it sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,14 +22,15 @@ impl Stored {
 
     /// The output of an operation on `inputs`, stored as `params`. What only moves levels gives those of its inputs, what
     /// looks them up gives entries of its table.
-    pub(crate) fn of(op: &QOp, relu: bool, params: QParams, inputs: &[Self]) -> Self {
-        let range = match (op, inputs) {
-            (QOp::Table { table, .. }, [x]) => Some(x.through(Some(table))),
-            (QOp::Concat { tables, .. }, inputs) => {
+    pub(crate) fn of(computed: &Computed, relu: bool, params: QParams, inputs: &[Self]) -> Self {
+        let Computed::Integer(integer) = computed else { return Self::new(params, relu) };
+        let range = match (integer.constants(), inputs) {
+            (Constants::Table(table), [x]) => Some(x.through(Some(table))),
+            (Constants::Tables(tables), inputs) => {
                 let parts = inputs.iter().zip(tables).map(|(x, table)| x.through(table.as_ref()));
                 parts.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
             }
-            (op, [x]) if op.passes_levels() => Some((x.low, x.high)),
+            (_, [x]) if integer.op().passes_values() => Some((x.low, x.high)),
             _ => None,
         };
         range.map_or(Self::new(params, relu), |(low, high)| Self { params, low, high })
@@ -54,7 +55,7 @@ impl Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Axis, Pool, PoolKind};
+    use crate::model::{Activation, Axis, Op, Pool, PoolKind};
 
     #[test]
     fn levels_follow_tables_joins_and_moves() {
@@ -64,20 +65,21 @@ mod tests {
         let relu = Stored::new(affine, true);
         assert_eq!((relu.low, relu.high, relu.reach()), (-64, 127, 191));
         let y = QParams::symmetric(1.0, 8);
-        let table = |table| QOp::Table { function: crate::model::Activation::Sigmoid, table };
+        let of = |op, constants| Computed::integer(op, constants).unwrap();
+        let table = |table| of(Op::Activation(Activation::Sigmoid), Constants::Table(table));
         let sigmoid = Table::of(&affine, &y, |x| 1.0 / (1.0 + (-x).exp()));
         let after = Stored::of(&table(sigmoid.clone()), false, y, &[all]);
         // 1/(1 + e) = 0.269 and 1/(1 + e^−3) = 0.953, in steps of 1/127.
         assert_eq!((after.low, after.high, after.reach()), (34, 121, 121));
         assert_eq!(Stored::of(&table(sigmoid.clone()), false, y, &[relu]).low, 64);
-        let concat = QOp::Concat { axis: Axis::Channels, tables: vec![None, Some(sigmoid)] };
+        let concat = of(Op::Concat(Axis::Channels), Constants::Tables(vec![None, Some(sigmoid)]));
         let narrow = Stored { params: y, low: -3, high: 50 };
         let joined = Stored::of(&concat, false, y, &[narrow, all]);
         assert_eq!((joined.low, joined.high), (-3, 121));
-        let pool = |kind| Pool { kind, kernel: [2; 2], stride: [2; 2], padding: [0; 4], ceil: false };
-        let max = QOp::Pool { pool: pool(PoolKind::Max), multipliers: vec![] };
+        let pool = |kind| Op::Pool(Pool { kind, kernel: [2; 2], stride: [2; 2], padding: [0; 4], ceil: false });
+        let max = of(pool(PoolKind::Max), Constants::None);
         assert_eq!(Stored::of(&max, false, y, &[narrow]), narrow);
-        let mean = QOp::Pool { pool: pool(PoolKind::Average), multipliers: vec![] };
+        let mean = of(pool(PoolKind::Average), Constants::Multipliers(vec![]));
         assert_eq!(Stored::of(&mean, false, y, &[narrow]), Stored::new(y, false));
     }
 }

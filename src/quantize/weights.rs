@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::options::Granularity;
 use super::requantize::{Channel, Levels, channel};
 use super::search::{largest, search, split_at};
-use super::split::{Form, published, published_scales};
+use super::split::{SplitForm, published, published_scales};
 use super::stored::Stored;
 use crate::model::{Coarse, CoarseScale, QConv, QParams};
 use crate::{Error, Result};
@@ -69,7 +69,7 @@ struct Quantized {
 ///
 /// # Errors
 /// Where a weight is not finite or a multiplier is out of range; the caller adds the layer's name.
-pub(super) fn quantize_layer(layer: &Layer<'_>, form: Form, granularity: Granularity) -> Result<(QConv, usize)> {
+pub(super) fn quantize_layer(layer: &Layer<'_>, form: SplitForm, granularity: Granularity) -> Result<(QConv, usize)> {
     let (out_channels, per_group, kh, kw) = layer.weight.dim();
     let weight = layer.weight.as_standard_layout();
     let bias = layer.bias.as_standard_layout();
@@ -109,14 +109,14 @@ pub(super) fn quantize_layer(layer: &Layer<'_>, form: Form, granularity: Granula
 }
 
 /// Quantizes one unit, its scales raised until every channel's sums fit.
-fn quantize_unit(layer: &Layer<'_>, form: Form, unit: &Unit<'_>) -> Result<Quantized> {
+fn quantize_unit(layer: &Layer<'_>, form: SplitForm, unit: &Unit<'_>) -> Result<Quantized> {
     let (_, per_group, kh, kw) = layer.weight.dim();
     let count = unit.biases.len();
     let mut scales = choose(form, unit, layer.bits);
     let mut raised = false;
     loop {
         let (fine, coarse) = match (form, scales.coarse) {
-            (Form::Paper(_), Some(g)) => published(unit.weights, &unit.support, layer.bits, g, scales.fine),
+            (SplitForm::Paper(_), Some(g)) => published(unit.weights, &unit.support, layer.bits, g, scales.fine),
             _ => split_at(unit.weights, &unit.support, layer.bits, scales.fine, scales.shift),
         };
         let (length, held) = (fine.len() / count, coarse.len() / count);
@@ -168,14 +168,14 @@ fn grown(scale: f32, factor: f64) -> Result<f32> {
 }
 
 /// The scales of a unit before overflow is looked at.
-fn choose(form: Form, unit: &Unit<'_>, bits: u8) -> Scales {
+fn choose(form: SplitForm, unit: &Unit<'_>, bits: u8) -> Scales {
     match form {
-        Form::Plain => Scales { fine: scale_for(largest(unit.weights), bits), shift: 0, coarse: None },
-        Form::Paper(_) => {
+        SplitForm::Plain => Scales { fine: scale_for(largest(unit.weights), bits), shift: 0, coarse: None },
+        SplitForm::Paper(_) => {
             let (g, fine) = published_scales(unit.weights, &unit.support, bits, 0.0);
             Scales { fine, shift: 0, coarse: Some(g) }
         }
-        Form::Aligned(_) => {
+        SplitForm::Aligned(_) => {
             let found = search(unit.weights, &unit.support, bits);
             Scales { fine: found.scale, shift: found.shift, coarse: None }
         }
@@ -183,7 +183,7 @@ fn choose(form: Form, unit: &Unit<'_>, bits: u8) -> Scales {
 }
 
 /// Puts the units together.
-fn assemble(layer: &Layer<'_>, form: Form, per_unit: usize, units: &[Quantized]) -> QConv {
+fn assemble(layer: &Layer<'_>, form: SplitForm, per_unit: usize, units: &[Quantized]) -> QConv {
     let (out_channels, per_group, kh, kw) = layer.weight.dim();
     let array = |shape: [usize; 4], levels: Vec<i8>| {
         Array4::from_shape_vec(shape, levels).unwrap_or_else(|_| unreachable!("as many levels as weights"))
@@ -195,7 +195,7 @@ fn assemble(layer: &Layer<'_>, form: Form, per_unit: usize, units: &[Quantized])
     let coarse_levels = || units.iter().flat_map(|unit| unit.coarse.iter().copied()).collect::<Vec<_>>();
     let coarse = form.support().and_then(|support| {
         let scale = match form {
-            Form::Paper(_) => CoarseScale::Own {
+            SplitForm::Paper(_) => CoarseScale::Own {
                 scale: each(|s| s.coarse.unwrap_or(1.0)),
                 multiplier: channels().map(|c| c.coarse_multiplier).collect(),
                 bias: channels().map(|c| c.coarse_bias).collect(),

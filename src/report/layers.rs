@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::evaluate::{Evaluation as Measured, Fidelity};
-use crate::model::{Conv, Graph, Note, NoteKind, Op, QNode, QOp, QuantizedGraph, Support};
+use crate::model::{Computed, Conv, Graph, Note, NoteKind, Op, QNode, QuantizedGraph, Support};
 use crate::quantize::predicted_gain_db;
 
 /// One layer of a float network.
@@ -83,11 +83,8 @@ pub(crate) fn layer_rows(graph: &QuantizedGraph, measured: Option<&Measured>) ->
             sqnr_db: fidelity.and_then(Fidelity::sqnr_db),
             cosine: fidelity.and_then(Fidelity::cosine),
             notes: node.split.notes.clone(),
-            weight_bits: match &node.op {
-                QOp::Conv(c) | QOp::Linear(c) => Some(c.bits),
-                _ => None,
-            },
-            is_float: matches!(node.op, QOp::Float(_)),
+            weight_bits: node.computed.int8_weights().map(|conv| conv.bits),
+            is_float: matches!(node.computed, Computed::Float(_)),
         }
     };
     graph.nodes.iter().map(row).collect()
@@ -108,8 +105,8 @@ pub(crate) fn float_layers(graph: &Graph) -> Vec<FloatLayer> {
                 output: shape.to_string(),
                 stride: Some(conv.stride[0]),
                 groups: Some(conv.groups),
-                parameters: (conv.weight.len() + conv.bias.len()) as u64,
-                macs: (conv.weight.len() * shape.pixels()) as u64,
+                parameters: node.op.parameters(),
+                macs: node.op.macs(*shape),
                 center_to_neighbours: center_ratio(conv),
                 gain_db: predicted_gain_db(conv, Support::Center, 8)
                     .zip(predicted_gain_db(conv, Support::Center, 4))
@@ -121,12 +118,8 @@ pub(crate) fn float_layers(graph: &Graph) -> Vec<FloatLayer> {
                 output: shape.to_string(),
                 stride: None,
                 groups: None,
-                parameters: match op {
-                    Op::Linear(linear) => (linear.weight.len() + linear.bias.len()) as u64,
-                    Op::Constant(values) => values.len() as u64,
-                    _ => 0,
-                },
-                macs: if let Op::Linear(linear) = op { linear.weight.len() as u64 } else { 0 },
+                parameters: op.parameters(),
+                macs: op.macs(*shape),
                 center_to_neighbours: None,
                 gain_db: None,
             },

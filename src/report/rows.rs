@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::DeviceInfo;
 use crate::calibrate::ActivationStats;
-use crate::model::Output;
+use crate::model::GraphOutput;
 
 /// What statistics say of one activation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,7 +38,7 @@ pub struct NetworkOutput {
 }
 
 impl NetworkOutput {
-    pub(crate) fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &GraphOutput) -> Self {
         Self { name: output.name.clone(), sides: output.sides.clone() }
     }
 }

@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, Array4};
 use repquant::calibrate::Calibration;
 use repquant::internals::Random;
 use repquant::model::{
-    Conv, Decode, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, QuantizedGraph, Shape,
+    Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, QuantizedGraph, Shape,
 };
 use repquant::quantize::{QuantizeOptions, quantize};
 use repquant::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
@@ -44,10 +44,8 @@ pub(crate) fn network() -> Graph {
         nodes.push(Node { name: name.into(), op: Op::Conv(conv), inputs: vec![nodes.len() - 1], relu: true });
     }
     nodes.push(Node { name: "pool".into(), op: Op::GlobalAveragePool, inputs: vec![nodes.len() - 1], relu: false });
-    let linear = Linear {
-        weight: Array2::from_shape_fn((5, 12), |_| random.between(-1.0, 1.0) as f32),
-        bias: Array1::from_shape_fn(5, |_| random.between(-1.0, 1.0) as f32),
-    };
+    let weight = Array2::from_shape_fn((5, 12), |_| random.between(-1.0, 1.0) as f32);
+    let linear = Conv::linear(weight, Array1::from_shape_fn(5, |_| random.between(-1.0, 1.0) as f32));
     nodes.push(Node { name: "linear".into(), op: Op::Linear(linear), inputs: vec![nodes.len() - 1], relu: false });
     Graph {
         name: "small".into(),
@@ -60,7 +58,7 @@ pub(crate) fn network() -> Graph {
             decode: Decode::Full,
         },
         classes: Some((0..5).map(|i| format!("class {i}")).collect()),
-        outputs: vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![5] }],
+        outputs: vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![5] }],
         nodes,
         notes: Vec::new(),
     }

@@ -40,7 +40,9 @@ fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> 
         Op::GlobalAveragePool => listed(x().outer_iter().map(|plane| plane.sum() / plane.len() as f64).collect()),
         Op::Linear(linear) => {
             let x = Array1::from_iter(x().iter().copied());
-            listed((linear.weight.mapv(f64::from).dot(&x) + linear.bias.mapv(f64::from)).to_vec())
+            let (outputs, inputs, ..) = linear.weight.dim();
+            let weight = linear.weight.mapv(f64::from).into_shape_with_order((outputs, inputs)).unwrap();
+            listed((weight.dot(&x) + linear.bias.mapv(f64::from)).to_vec())
         }
         Op::Activation(function) => x().mapv(|v| activation(*function, v)),
         Op::Binary(kind) => {

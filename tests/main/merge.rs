@@ -7,7 +7,7 @@ use repquant::fuse::merge;
 use repquant::images::Batch;
 use repquant::internals::Random;
 use repquant::model::{
-    Binary, Conv, Decode, Graph, Interpolation, Node, NodeId, NoteKind, Op, Output, Pool, PoolKind, Preprocessing,
+    Binary, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, NoteKind, Op, Pool, PoolKind, Preprocessing,
     Rearrange, RearrangeKind, Shape,
 };
 
@@ -82,7 +82,7 @@ impl Builder {
         let last = self.graph.nodes.len() - 1;
         let shape = self.graph.shapes()[last];
         let sides = vec![shape.channels, shape.height, shape.width];
-        self.graph.outputs = vec![Output { name: "y".into(), node: last, sides }];
+        self.graph.outputs = vec![GraphOutput { name: "y".into(), node: last, sides }];
         let merged = merge(self.graph.clone()).unwrap();
         let device = Device::cpu();
         let pixels = (0..SIDE * SIDE).map(|_| self.random.next_u64() as u32 & 0x00FF_FFFF).collect();

@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
 use repquant::calibrate::stats_file::{read, to_bytes};
 use repquant::calibrate::{ActivationStats, BINS, Calibration};
-use repquant::model::{Decode, Graph, Interpolation, Linear, Node, Op, Output, Preprocessing, Shape};
+use repquant::model::{Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, Shape};
 use repquant::{ErrorKind, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -207,9 +207,9 @@ fn statistics_of_another_graph_are_refused() {
         nodes: vec![
             node("input", Op::Input(Shape::new(channels, 2, 1)), vec![]),
             node("pool", Op::GlobalAveragePool, vec![0]),
-            node("fc", Op::Linear(Linear { weight: Array2::zeros((2, channels)), bias: Array1::zeros(2) }), vec![1]),
+            node("fc", Op::Linear(Conv::linear(Array2::zeros((2, channels)), Array1::zeros(2))), vec![1]),
         ],
-        outputs: vec![Output { name: "logits".into(), node: 2, sides: vec![2] }],
+        outputs: vec![GraphOutput { name: "logits".into(), node: 2, sides: vec![2] }],
         notes: Vec::new(),
     };
     let calibration = Calibration::new(&graph(3));

@@ -4,7 +4,7 @@ use repquant::device::Device;
 use repquant::exec::{Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, quantized};
 use repquant::images::Batch;
-use repquant::model::{QOp, QuantizedGraph};
+use repquant::model::{Computed, Op, QuantizedGraph};
 
 use crate::runtime::{Answer, Runtime};
 
@@ -71,10 +71,10 @@ pub(crate) fn assert_same_integers(what: &str, graph: &QuantizedGraph, batch: &B
         .nodes
         .iter()
         .enumerate()
-        .filter_map(|(id, node)| match (&node.op, node.output) {
-            (QOp::Linear(_), None) => Some((id, format!("{}/accumulators", node.name))),
-            (QOp::Conv(conv), None) if conv.coarse.is_some() => Some((id, format!("{}/sum", node.name))),
-            (QOp::Conv(_), None) => Some((id, format!("{}/fine_and_bias", node.name))),
+        .filter_map(|(id, node)| match (node.computed.as_integer()?.op(), node.output) {
+            (Op::Linear(_), None) => Some((id, format!("{}/accumulators", node.name))),
+            (Op::Conv(conv), None) if conv.coarse.is_some() => Some((id, format!("{}/sum", node.name))),
+            (Op::Conv(_), None) => Some((id, format!("{}/fine_and_bias", node.name))),
             _ => None,
         })
         .collect();
@@ -98,7 +98,7 @@ pub(crate) fn assert_same_integers(what: &str, graph: &QuantizedGraph, batch: &B
         for (output, own) in graph.outputs.iter().zip(&own_outputs) {
             let (own, theirs) = (own.concat(), found.floats(&output.name));
             assert_eq!(own.len(), theirs.len(), "{what}: {}", output.name);
-            let real = matches!(graph.nodes[output.node].op, QOp::Float(_));
+            let real = matches!(graph.nodes[output.node].computed, Computed::Float(_));
             let largest = own.iter().fold(0f64, |m, v| m.max(v.abs()));
             for (own, theirs) in own.iter().zip(&theirs) {
                 let close = (own - f64::from(*theirs)).abs() <= 1e-6 * largest;

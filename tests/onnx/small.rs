@@ -5,7 +5,7 @@ use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized};
 use repquant::images::Batch;
 use repquant::internals::Random;
-use repquant::model::{Interpolation, Op, Preprocessing, QOp, QuantizedGraph, Support};
+use repquant::model::{Interpolation, Op, Preprocessing, QuantizedGraph, Support};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};
 
@@ -60,7 +60,7 @@ fn large_shifts_compute_the_same_integers() {
     {
         let mut graph = made(&QuantizeOptions { split, ..Default::default() }, ActivationMode::Affine, 8);
         let node = graph.nodes.iter_mut().find(|node| node.name == layer).unwrap();
-        let QOp::Conv(conv) = &mut node.op else { panic!("{layer} is a convolution") };
+        let conv = node.computed.int8_weights_mut().unwrap();
         for (o, n) in conv.right_shift.iter_mut().enumerate() {
             *n = [44, 47, 62][o % 3];
         }

@@ -1,7 +1,7 @@
 //! What the words of a quantized network's activations mean.
 
 use crate::exec::float::rows;
-use crate::model::{QNode, QOp, QParams, QuantizedGraph, Shape};
+use crate::model::{Computed, QNode, QParams, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// What an activation's words are, NHWC with channels padded to fours.
@@ -26,15 +26,16 @@ impl Form {
     /// # Errors
     /// If the node cannot be left without levels, or a convolution's input is not levels.
     pub(super) fn new(graph: &QuantizedGraph, node: &QNode) -> Result<Self> {
-        match (&node.op, node.output) {
+        match (&node.computed, node.output) {
             (_, Some(q)) => Ok(Self::Levels(q)),
-            (QOp::Conv(conv) | QOp::Linear(conv), None) => {
+            (Computed::Float(_), None) => Ok(Self::Real),
+            (Computed::Integer(integer), None) => {
+                let conv = integer.op().weights();
+                let conv = conv.ok_or_else(|| Error::bad("its output has no quantization parameters"))?;
                 let x = levels_of(graph, node, 0)?;
                 let factors = conv.scale.iter().map(|scale| f64::from(x.scale) * f64::from(*scale)).collect();
                 Ok(Self::Accumulators { factors, relu: node.relu })
             }
-            (QOp::Float(_), None) => Ok(Self::Real),
-            (_, None) => Err(Error::bad("its output has no quantization parameters")),
         }
     }
 

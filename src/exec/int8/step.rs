@@ -16,7 +16,10 @@ use crate::kernels::function::lookup_i8::{Entries, LookupI8};
 use crate::kernels::pool::global_pool_i8::GlobalPoolI8;
 use crate::kernels::pool::pool_i8::{PoolI8, Windows};
 use crate::kernels::rearrange::gather_i8::{GatherI8, Order};
-use crate::model::{Axis, CoarseScale, Multiplier, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph, Shape, Table};
+use crate::model::{
+    Axis, CoarseScale, Computed, Constants, Multiplier, Op, QBinary, QConv, QNode, QParams, QuantizedGraph, Shape,
+    Table,
+};
 use crate::{Error, Result};
 
 pub(super) enum Step {
@@ -99,18 +102,35 @@ impl Step {
         let stored = || node.output.ok_or_else(|| Error::bad("its output has no quantization parameters"));
         let output = || stored().map(|q| levels(&q, node.relu));
         let input = |index: usize| levels_of(graph, node, index);
-        Ok(match &node.op {
-            QOp::Input(_) => Self::Input { table: quantize_input::table(device, &graph.input.levels(), &stored()?)? },
-            QOp::Conv(conv) | QOp::Linear(conv) => Self::Conv {
+        let integer = match &node.computed {
+            Computed::Integer(integer) => integer,
+            Computed::Float(op) => {
+                let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| *shape).collect();
+                return Ok(Self::Float {
+                    layer: RealLayer::new(device, op, node.relu, &shapes)?,
+                    inputs: inputs.iter().map(|(_, form)| ToReal::new(device, form)).collect::<Result<_>>()?,
+                    stored: node.output,
+                });
+            }
+        };
+        let op = integer.op();
+        if op.passes_values() {
+            same_levels(&input(0)?, &stored()?)?;
+        }
+        Ok(match (op, integer.constants()) {
+            (Op::Input(_), _) => {
+                Self::Input { table: quantize_input::table(device, &graph.input.levels(), &stored()?)? }
+            }
+            (Op::Conv(conv) | Op::Linear(conv), _) => Self::Conv {
                 weights: weights(device, conv, node.output.is_some())?,
                 zero_point: input(0)?.zero_point,
                 output: node.output.map(|q| levels(&q, node.relu)),
             },
-            QOp::GlobalAveragePool(multiplier) => {
+            (Op::GlobalAveragePool, Constants::Multiplier(multiplier)) => {
                 check_right_shift(multiplier.right_shift)?;
                 Self::GlobalAveragePool { multiplier: *multiplier, zero_point: input(0)?.zero_point, output: output()? }
             }
-            QOp::Binary(binary) => {
+            (Op::Binary(_), Constants::Binary(binary)) => {
                 check_right_shift(match binary {
                     QBinary::Sum { right_shift, .. } => *right_shift,
                     QBinary::Product(multiplier) => multiplier.right_shift,
@@ -118,28 +138,29 @@ impl Step {
                 let zero_points = [input(0)?.zero_point, input(1)?.zero_point];
                 Self::Binary { binary: *binary, zero_points, output: output()? }
             }
-            QOp::Pool { pool, multipliers } => {
-                if node.op.passes_levels() {
-                    same_levels(&input(0)?, &stored()?)?;
-                }
+            (Op::Pool(pool), constants) => {
+                let multipliers =
+                    if let Constants::Multipliers(multipliers) = constants { multipliers } else { &vec![] };
                 let windows = Windows::new(device, *pool, multipliers, one(inputs)?)?;
                 Self::Window { windows, zero_point: input(0)?.zero_point, output: output()? }
             }
-            QOp::Rearrange(rearrange) => {
-                same_levels(&input(0)?, &stored()?)?;
+            (Op::Rearrange(rearrange), _) => {
                 let order = Order::new(device, rearrange, one(inputs)?)?;
                 if order.is_identity() {
                     return Ok(Self::Same);
                 }
                 Self::Rearrange { order, zero_point: input(0)?.zero_point }
             }
-            QOp::Table { table, .. } => {
+            (Op::Activation(_), Constants::Table(table)) => {
                 if is_identity(table, &input(0)?, &stored()?) {
                     return Ok(Self::Same);
                 }
                 Self::Lookup { entries: Entries::new(device, table)?, zero_point: stored()?.zero_point }
             }
-            QOp::Concat { axis, tables } => {
+            (Op::Concat(axis), Constants::Tables(tables)) => {
+                if tables.len() != inputs.len() {
+                    return Err(Error::bad(format!("{} tables for {} inputs", tables.len(), inputs.len())));
+                }
                 for index in 0..tables.len() {
                     input(index)?;
                 }
@@ -150,14 +171,7 @@ impl Step {
                     zero_point: stored()?.zero_point,
                 }
             }
-            QOp::Float(op) => {
-                let shapes: Vec<Shape> = inputs.iter().map(|(shape, _)| *shape).collect();
-                Self::Float {
-                    layer: RealLayer::new(device, op, node.relu, &shapes)?,
-                    inputs: inputs.iter().map(|(_, form)| ToReal::new(device, form)).collect::<Result<_>>()?,
-                    stored: node.output,
-                }
-            }
+            (op, _) => return Err(Error::bad(format!("{} has no integer form", op.kind()))),
         })
     }
 

@@ -3,7 +3,9 @@
 use ndarray::ArrayBase;
 
 use super::{Value, is_scale};
-use crate::model::{Coarse, CoarseScale, MAX_SIDE, Multiplier, Op, QConv, QNode, QOp, Shape, Support, conv_output};
+use crate::model::{
+    Coarse, CoarseScale, Computed, Conv, MAX_SIDE, Multiplier, Op, QConv, QNode, Shape, Support, Weights, on_op,
+};
 use crate::quantize::qmax;
 use crate::quantize::requantize::check_overflow;
 use crate::quantize::stored::Stored;
@@ -14,62 +16,48 @@ pub(super) fn check(node: &QNode, inputs: &[Value]) -> Result<Shape> {
     let [Value { shape: x, stored, .. }] = *inputs else {
         return Err(Error::bad(format!("its inputs {:?} are not one layer", node.inputs)));
     };
-    let levels = || stored.ok_or_else(|| Error::bad("it does not read levels"));
-    let classifier_input = |channels: usize| {
-        if (x.channels, x.pixels()) == (channels, 1) {
-            return Ok(());
-        }
-        Err(Error::bad(format!("a classifier of {channels} features reads {x}")))
-    };
-    match &node.op {
-        QOp::Conv(conv) => {
-            let shape = check_geometry(conv.fine.dim(), x, conv.stride, conv.padding, conv.groups)?;
-            check_conv(conv, levels()?, node.output.is_some())?;
-            Ok(shape)
-        }
-        QOp::Linear(conv) => {
-            let shape = check_geometry(conv.fine.dim(), x, conv.stride, conv.padding, conv.groups)?;
-            classifier_input(conv.in_channels())?;
-            if conv.coarse.is_some()
-                || conv.groups != 1
-                || (conv.kernel(), conv.stride, conv.padding) != ([1; 2], [1; 2], [0; 2])
-            {
-                return Err(Error::bad("a classifier is one unsplit 1×1 kernel"));
+    let shape = on_op!(&node.computed, op => match op {
+        Op::Conv(weights) => check_geometry(weights, x)?,
+        Op::Linear(weights) => check_classifier(weights, x)?,
+        _ => return Err(Error::bad("this operation has no weights")),
+    });
+    match &node.computed {
+        Computed::Float(op) => op.weights().map_or(Ok(()), check_float)?,
+        Computed::Integer(integer) => {
+            let levels = || stored.ok_or_else(|| Error::bad("it does not read levels"));
+            match integer.op() {
+                Op::Linear(conv) if conv.coarse.is_some() => return Err(Error::bad(CLASSIFIER)),
+                Op::Linear(conv) => check_conv(conv, levels()?, false)?,
+                op => op.weights().map_or(Ok(()), |conv| check_conv(conv, levels()?, node.output.is_some()))?,
             }
-            check_conv(conv, levels()?, false)?;
-            Ok(shape)
         }
-        QOp::Float(Op::Conv(conv)) => {
-            let shape = check_geometry(conv.weight.dim(), x, conv.stride, conv.padding, conv.groups)?;
-            check_float(conv.weight.iter().chain(&conv.bias), conv.bias.len(), shape)?;
-            Ok(shape)
-        }
-        QOp::Float(Op::Linear(linear)) => {
-            let (out, features) = linear.weight.dim();
-            classifier_input(features)?;
-            let shape = Shape::new(out, 1, 1);
-            check_float(linear.weight.iter().chain(&linear.bias), linear.bias.len(), shape)?;
-            Ok(shape)
-        }
-        _ => Err(Error::bad("this operation has no weights")),
     }
+    Ok(shape)
 }
 
-fn check_float<'a>(mut values: impl Iterator<Item = &'a f32>, biases: usize, shape: Shape) -> Result<()> {
-    if biases == shape.channels && values.all(|v| v.is_finite()) {
+/// What a classifier must be.
+const CLASSIFIER: &str = "a classifier is one unsplit 1×1 kernel";
+
+fn check_float(conv: &Conv) -> Result<()> {
+    if conv.bias.len() == conv.out_channels() && conv.weight.iter().chain(&conv.bias).all(|v| v.is_finite()) {
         return Ok(());
     }
     Err(Error::bad("a weight or bias is missing or not a finite number"))
 }
 
+/// A classifier's kernel and input; gives the output's shape.
+fn check_classifier(weights: &impl Weights, x: Shape) -> Result<Shape> {
+    let shape = check_geometry(weights, x)?;
+    if x.pixels() != 1 {
+        return Err(Error::bad(format!("a classifier of {} features reads {x}", weights.in_channels())));
+    }
+    if weights.is_matrix() { Ok(shape) } else { Err(Error::bad(CLASSIFIER)) }
+}
+
 /// Kernel, stride, padding and groups against the input; gives the output's shape.
-fn check_geometry(
-    (out, per_group, kh, kw): (usize, usize, usize, usize),
-    x: Shape,
-    stride: [usize; 2],
-    padding: [usize; 2],
-    groups: usize,
-) -> Result<Shape> {
+fn check_geometry(weights: &impl Weights, x: Shape) -> Result<Shape> {
+    let (out, per_group, kh, kw) = weights.dim();
+    let (stride, padding, groups) = (weights.stride(), weights.padding(), weights.groups());
     let sides = [out, per_group, kh, kw, groups, stride[0], stride[1]];
     if sides.contains(&0) || stride.iter().any(|&s| s > MAX_SIDE) || padding[0] >= kh || padding[1] >= kw {
         return Err(Error::bad("its kernel, stride, padding or groups are out of range"));
@@ -80,7 +68,7 @@ fn check_geometry(
     if kh > MAX_SIDE || kw > MAX_SIDE {
         return Err(Error::bad(format!("its kernel of {kh}×{kw} is too large")));
     }
-    Ok(conv_output(x, out, [kh, kw], stride, padding))
+    Ok(weights.output(x))
 }
 
 /// Levels, scales, multipliers and bounds of a quantized layer whose geometry is right.

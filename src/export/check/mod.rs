@@ -11,7 +11,7 @@ mod ops;
 
 use std::collections::HashSet;
 
-use crate::model::{MAX_SIDE, Op, Output, Preprocessing, QNode, QOp, QParams, QuantizedGraph, Shape};
+use crate::model::{Computed, GraphOutput, MAX_SIDE, Op, Preprocessing, QNode, QParams, QuantizedGraph, Shape, on_op};
 use crate::quantize::stored::Stored;
 use crate::{Error, Result};
 
@@ -42,7 +42,7 @@ pub(super) fn check(graph: &QuantizedGraph) -> Result<()> {
     }
     check_outputs(&graph.outputs, &values)?;
     match (&graph.classes, graph.outputs.as_slice()) {
-        (Some(classes), [Output { sides, .. }]) if sides.len() == 1 && classes.len() != sides[0] => {
+        (Some(classes), [GraphOutput { sides, .. }]) if sides.len() == 1 && classes.len() != sides[0] => {
             Err(Error::bad(format!("{} class names for {} logits", classes.len(), sides[0])))
         }
         _ => Ok(()),
@@ -66,37 +66,36 @@ fn check_node(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Result<Val
     let inputs: Option<Vec<Value>> = node.inputs.iter().map(|&i| values.get(i).copied()).collect();
     let inputs =
         inputs.ok_or_else(|| Error::bad(format!("its inputs {:?} are not all layers before it", node.inputs)))?;
-    if matches!(node.op, QOp::Input(_)) != (id == 0) {
+    if on_op!(&node.computed, op => matches!(op, Op::Input(_))) != (id == 0) {
         return Err(Error::bad("a model has one input, its first layer"));
     }
-    let may_relu = matches!(node.op, QOp::Conv(_) | QOp::Binary(_) | QOp::Float(Op::Conv(_) | Op::Binary(_)));
-    if node.relu && !may_relu {
+    if node.relu && !on_op!(&node.computed, op => op.holds_relu()) {
         return Err(Error::bad("only a convolution or binary operation is followed by a ReLU"));
     }
-    let is_classifier = matches!(node.op, QOp::Linear(_) | QOp::Float(Op::Linear(_)));
+    let is_classifier = on_op!(&node.computed, op => matches!(op, Op::Linear(_)));
     if is_classifier && !matches!(graph.outputs.as_slice(), [only] if only.node == id) {
         return Err(Error::bad("a classifier is the only output"));
     }
     check_storage(node, &inputs)?;
-    let shape = match &node.op {
-        QOp::Input(shape) => check_input(*shape, node, &graph.input)?,
-        QOp::Conv(_) | QOp::Linear(_) | QOp::Float(Op::Conv(_) | Op::Linear(_)) => layers::check(node, &inputs)?,
+    let shape = on_op!(&node.computed, op => match op {
+        Op::Input(shape) => check_input(*shape, node, &graph.input)?,
+        Op::Conv(_) | Op::Linear(_) => layers::check(node, &inputs)?,
         _ => ops::check(node, &inputs)?,
-    };
+    });
     let levels: Vec<Stored> = inputs.iter().filter_map(|input| input.stored).collect();
     Ok(Value {
         shape: check_size(shape)?,
-        stored: node.output.map(|params| Stored::of(&node.op, node.relu, params, &levels)),
-        constant: matches!(node.op, QOp::Float(Op::Constant(_))),
+        stored: node.output.map(|params| Stored::of(&node.computed, node.relu, params, &levels)),
+        constant: matches!(node.computed, Computed::Float(Op::Constant(_))),
     })
 }
 
 /// Levels or not: what has weights or is stored reads levels (in float constants, too); the rest follows the last
 /// convolution.
 fn check_storage(node: &QNode, inputs: &[Value]) -> Result<()> {
-    let is_float = matches!(node.op, QOp::Float(_));
-    let has_weights = matches!(node.op, QOp::Conv(_) | QOp::Linear(_) | QOp::Float(Op::Conv(_) | Op::Linear(_)));
-    let never = matches!(node.op, QOp::Linear(_) | QOp::Float(Op::Linear(_) | Op::Constant(_)));
+    let is_float = matches!(node.computed, Computed::Float(_));
+    let has_weights = on_op!(&node.computed, op => op.weights().is_some());
+    let never = on_op!(&node.computed, op => matches!(op, Op::Linear(_) | Op::Constant(_)));
     match &node.output {
         Some(_) if never => return Err(Error::bad("the output of a classifier or constant is not stored as levels")),
         Some(params) => check_params(params)?,
@@ -126,8 +125,8 @@ fn is_scale(scale: f32) -> bool {
 }
 
 fn check_input(shape: Shape, node: &QNode, preprocessing: &Preprocessing) -> Result<Shape> {
-    if !node.inputs.is_empty() {
-        return Err(Error::bad("an input reads no other layer"));
+    if !node.inputs.is_empty() || matches!(node.computed, Computed::Float(_)) {
+        return Err(Error::bad("an input reads no other layer, and is no operation in float"));
     }
     if shape.channels == 3 && [shape.height, shape.width] == preprocessing.size {
         return Ok(shape);
@@ -137,20 +136,18 @@ fn check_input(shape: Shape, node: &QNode, preprocessing: &Preprocessing) -> Res
 
 /// The shape, if a device could hold it.
 fn check_size(shape: Shape) -> Result<Shape> {
-    let sides = [shape.channels, shape.height, shape.width];
-    let values = sides.iter().try_fold(1usize, |product, &side| product.checked_mul(side));
-    match values {
+    match shape.checked_len() {
         Some(1..=MAX_VALUES) => Ok(shape),
         _ => Err(Error::bad(format!("its output {shape} is empty or too large"))),
     }
 }
 
-fn check_outputs(outputs: &[Output], values: &[Value]) -> Result<()> {
+fn check_outputs(outputs: &[GraphOutput], values: &[Value]) -> Result<()> {
     if outputs.is_empty() {
         return Err(Error::bad("the model has no output"));
     }
     let mut names = HashSet::new();
-    for Output { name, node, sides } in outputs {
+    for GraphOutput { name, node, sides } in outputs {
         let wrong = |what: String| Err(Error::bad(what).at(format!("output {}", name.escape_debug())));
         if !names.insert(name.as_str()) {
             return wrong("two outputs have this name".into());

@@ -12,7 +12,9 @@ use super::coarse::CoarseConv;
 use super::input::InputForm;
 use super::real::{self, Real, clip, island};
 use super::requantize::{Levels, Requantization};
-use crate::model::{CoarseScale, Multiplier, Op, QConv, QNode, QOp, QParams, QuantizedGraph, Shape};
+use crate::model::{
+    CoarseScale, Computed, Constants, Integer, Multiplier, Op, QConv, QNode, QParams, QuantizedGraph, Shape, on_op,
+};
 use crate::{Error, Result};
 
 /// What is added to an int8 level.
@@ -43,18 +45,17 @@ pub(super) struct Activation {
 /// A layer whose sums ONNX cannot hold, an operation that has no place there.
 pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<Vec<Real>> {
     let shapes = graph.shapes();
-    let kinds = graph.nodes.iter().map(|node| {
-        let pool = matches!(node.op, QOp::GlobalAveragePool(_) | QOp::Float(Op::GlobalAveragePool));
-        (pool, matches!(node.op, QOp::Linear(_) | QOp::Float(Op::Linear(_))), node.inputs.as_slice())
-    });
+    let kinds = graph.nodes.iter().map(|node| on_op!(&node.computed, op => real::flat_kind(op, &node.inputs)));
     let flat = real::flat_pools(kinds, &graph.outputs);
     let mut values: Vec<Value> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
         let inputs: Vec<(&Value, Shape)> = node.inputs.iter().map(|&x| (&values[x], shapes[x])).collect();
-        let made = match &node.op {
-            QOp::Input(shape) => self::input(builder, graph, node, *shape, input),
-            QOp::Float(op) => float(builder, graph, node, op, &inputs, flat[id]),
-            _ => layer(builder, node, &inputs, shapes[id], flat[id]),
+        let made = match &node.computed {
+            Computed::Float(op) => float(builder, graph, node, op, &inputs, flat[id]),
+            Computed::Integer(integer) => match integer.op() {
+                Op::Input(shape) => self::input(builder, graph, node, *shape, input),
+                _ => layer(builder, node, integer, &inputs, shapes[id], flat[id]),
+            },
         };
         values.push(made.map_err(|e| e.at(format!("layer {}", node.name)))?);
     }
@@ -75,7 +76,14 @@ fn input(builder: &mut Builder, graph: &QuantizedGraph, node: &QNode, shape: Sha
 }
 
 /// One layer in integers.
-fn layer(builder: &mut Builder, node: &QNode, inputs: &[(&Value, Shape)], shape: Shape, flat: bool) -> Result<Value> {
+fn layer(
+    builder: &mut Builder,
+    node: &QNode,
+    integer: &Integer,
+    inputs: &[(&Value, Shape)],
+    shape: Shape,
+    flat: bool,
+) -> Result<Value> {
     let name = &node.name;
     let levels = inputs.iter().map(|(value, shape)| match value {
         Value::Levels(levels) => Ok((levels, *shape)),
@@ -84,22 +92,23 @@ fn layer(builder: &mut Builder, node: &QNode, inputs: &[(&Value, Shape)], shape:
     let levels: Vec<(&Activation, Shape)> = levels.collect::<Result<_>>()?;
     let &(x, x_shape) = levels.first().ok_or_else(|| Error::bad("it reads nothing"))?;
     let Some(params) = node.output else {
-        return match &node.op {
-            QOp::Conv(conv) => accumulators(builder, node, conv, x).map(Value::Real),
-            QOp::Linear(conv) => classifier(builder, name, conv, x).map(Value::Real),
+        return match integer.op() {
+            Op::Conv(conv) => accumulators(builder, node, conv, x).map(Value::Real),
+            Op::Linear(conv) => classifier(builder, name, conv, x).map(Value::Real),
             _ => Err(Error::bad("its output's levels do not suit its operation")),
         };
     };
-    let (tensor, negative) = match &node.op {
-        QOp::Conv(conv) => (self::conv(builder, node, conv, x, &params)?, !node.relu),
-        QOp::GlobalAveragePool(m) => (pool(builder, name, x, *m, x_shape, &params, flat), x.negative),
-        op => {
-            let tensor = operations::operation(builder, node, op, &levels, shape, &params)?;
-            let inherits = op.passes_levels() || matches!(op, QOp::Pool { .. });
-            (tensor, if inherits { x.negative } else { !node.relu })
+    let (tensor, negative) = match (integer.op(), integer.constants()) {
+        (Op::Conv(conv), _) => (self::conv(builder, node, conv, x, &params)?, !node.relu),
+        (Op::GlobalAveragePool, Constants::Multiplier(m)) => {
+            (pool(builder, name, x, *m, x_shape, &params, flat), x.negative)
+        }
+        (op, _) => {
+            let tensor = operations::operation(builder, node, integer, &levels, shape, &params)?;
+            (tensor, if op.stays_within_input() { x.negative } else { !node.relu })
         }
     };
-    let flat = flat && matches!(node.op, QOp::GlobalAveragePool(_));
+    let flat = flat && matches!(integer.op(), Op::GlobalAveragePool);
     Ok(Value::Levels(Activation { tensor, flat, params, negative }))
 }
 
@@ -303,7 +312,8 @@ fn float(
     let Some(params) = node.output else {
         let id = graph.nodes.iter().position(|other| other.name == node.name);
         let readers = graph.nodes.iter().filter(|reader| reader.inputs.iter().any(|&input| Some(input) == id));
-        let readers = readers.filter_map(|reader| if let QOp::Float(op) = &reader.op { Some(op) } else { None });
+        let readers =
+            readers.filter_map(|reader| if let Computed::Float(op) = &reader.computed { Some(op) } else { None });
         let shape = op.output(&[]).unwrap_or(Shape::new(0, 0, 0));
         return Ok(Value::Real(super::repeated(builder, name, op, y, readers, shape)));
     };

@@ -33,7 +33,7 @@ pub use input::InputForm;
 use self::builder::Builder;
 use self::real::Real;
 use super::check::check;
-use crate::model::{Graph, Op, Output, Preprocessing, QuantizedGraph, Shape};
+use crate::model::{Graph, GraphOutput, Op, Preprocessing, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
 /// How a quantized network is written.
@@ -83,10 +83,7 @@ pub struct OnnxFile {
 pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
     let mut builder = Builder::default();
     let shapes = graph.shapes();
-    let kinds = graph.nodes.iter().map(|node| {
-        let pool = matches!(node.op, Op::GlobalAveragePool);
-        (pool, matches!(node.op, Op::Linear(_)), node.inputs.as_slice())
-    });
+    let kinds = graph.nodes.iter().map(|node| real::flat_kind(&node.op, &node.inputs));
     let flat = real::flat_pools(kinds, &graph.outputs);
     let mut activations: Vec<Real> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -133,7 +130,7 @@ pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Re
 }
 
 /// Declares the outputs, given the real tensor of every node.
-fn declare(builder: &mut Builder, outputs: &[Output], activations: &[Real], shapes: &[Shape]) -> Result<()> {
+fn declare(builder: &mut Builder, outputs: &[GraphOutput], activations: &[Real], shapes: &[Shape]) -> Result<()> {
     let (tensors, shapes): (Vec<Real>, Vec<Shape>) =
         outputs.iter().map(|output| (activations[output.node].clone(), shapes[output.node])).unzip();
     outputs::declare(builder, outputs, &tensors, &shapes)

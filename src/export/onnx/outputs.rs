@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::moves::reshape;
 use super::real::Real;
-use crate::model::{Output, Shape};
+use crate::model::{GraphOutput, Shape};
 use crate::{Error, Result};
 
 /// Declares the outputs; `tensors` are those of their nodes, real, and `shapes` their shapes. A tensor that has the sides of
@@ -11,7 +11,12 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// Where two tensors would have one name.
-pub(super) fn declare(builder: &mut Builder, outputs: &[Output], tensors: &[Real], shapes: &[Shape]) -> Result<()> {
+pub(super) fn declare(
+    builder: &mut Builder,
+    outputs: &[GraphOutput],
+    tensors: &[Real],
+    shapes: &[Shape],
+) -> Result<()> {
     let mut named: Vec<(String, String)> = Vec::new();
     for ((output, real), shape) in outputs.iter().zip(tensors).zip(shapes) {
         let has = if real.flat { vec![shape.channels] } else { vec![shape.channels, shape.height, shape.width] };

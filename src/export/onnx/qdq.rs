@@ -9,7 +9,7 @@ use super::builder::{Builder, Window, integer};
 use super::coarse::CoarseConv;
 use super::input::InputForm;
 use super::real::{self, Real, before_relu, clip, island, rectified};
-use crate::model::{Activation, Binary, CoarseScale, Op, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph, Shape};
+use crate::model::{Activation, CoarseScale, Computed, Op, QConv, QNode, QParams, QuantizedGraph, Shape, on_op};
 use crate::{Error, Result};
 
 /// A node's activation after quantization and back.
@@ -26,10 +26,7 @@ struct Quantized {
 /// An operation that has no place there.
 pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<Vec<Real>> {
     let shapes = graph.shapes();
-    let kinds = graph.nodes.iter().map(|node| {
-        let pool = matches!(node.op, QOp::GlobalAveragePool(_) | QOp::Float(Op::GlobalAveragePool));
-        (pool, matches!(node.op, QOp::Linear(_) | QOp::Float(Op::Linear(_))), node.inputs.as_slice())
-    });
+    let kinds = graph.nodes.iter().map(|node| on_op!(&node.computed, op => real::flat_kind(op, &node.inputs)));
     let flat = real::flat_pools(kinds, &graph.outputs);
     let mut activations: Vec<Quantized> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
@@ -50,12 +47,8 @@ fn layer(
 ) -> Result<Quantized> {
     let node = &graph.nodes[id];
     let name = &node.name;
-    let (y, negative) = match (&node.op, inputs) {
-        (QOp::Input(shape), _) => (Real::image(input.real(builder, &graph.input, *shape)), exceeds(graph, node)),
-        (QOp::Conv(conv), [(x, _)]) => (Real::image(self::conv(builder, node, conv, x)?), !node.relu),
-        (QOp::GlobalAveragePool(_), [(x, _)]) => (real::pool(builder, name, &x.real, flat), x.negative),
-        (QOp::Linear(conv), [(x, _)]) => (classifier(builder, name, conv, x)?, true),
-        (QOp::Float(op), inputs) => {
+    let (y, negative) = match &node.computed {
+        Computed::Float(op) => {
             let made = inputs.iter().enumerate().map(|(index, (x, shape))| {
                 let real = match &x.params {
                     Some(params) => island(builder, &real::island_input(name, index), &x.real, params),
@@ -67,20 +60,26 @@ fn layer(
             let inputs: Vec<(&Real, Shape)> = made.iter().map(|(real, shape)| (real, *shape)).collect();
             let y = real::layer(builder, name, op, node.relu, &inputs, flat)?;
             let readers = graph.nodes.iter().filter(|reader| reader.inputs.contains(&id));
-            let readers = readers.filter_map(|reader| if let QOp::Float(op) = &reader.op { Some(op) } else { None });
+            let readers =
+                readers.filter_map(|reader| if let Computed::Float(op) = &reader.computed { Some(op) } else { None });
             let shape = op.output(&[]).unwrap_or(Shape::new(0, 0, 0));
             (super::repeated(builder, name, op, y, readers, shape), !node.relu)
         }
-        (op, inputs) => {
-            let negative = match op {
-                QOp::Rearrange(_) | QOp::Pool { .. } => inputs.iter().any(|(x, _)| x.negative),
-                QOp::Table { function: Activation::Clip { low, .. }, .. } => *low < 0.0,
-                _ => !node.relu,
-            };
-            let op = float_form(op)?;
-            let inputs: Vec<(&Real, Shape)> = inputs.iter().map(|(x, shape)| (&x.real, *shape)).collect();
-            (real::layer(builder, name, &op, node.relu, &inputs, flat)?, negative)
-        }
+        Computed::Integer(integer) => match (integer.op(), inputs) {
+            (Op::Input(shape), _) => (Real::image(input.real(builder, &graph.input, *shape)), exceeds(graph, node)),
+            (Op::Conv(conv), [(x, _)]) => (Real::image(self::conv(builder, node, conv, x)?), !node.relu),
+            (Op::Linear(conv), [(x, _)]) => (classifier(builder, name, conv, x)?, true),
+            (op, inputs) => {
+                let negative = match op {
+                    op if op.stays_within_input() => inputs.iter().any(|(x, _)| x.negative),
+                    Op::Activation(Activation::Clip { low, .. }) => *low < 0.0,
+                    _ => !node.relu,
+                };
+                let op = op.without_weights().ok_or_else(|| Error::bad("this operation cannot be written"))?;
+                let inputs: Vec<(&Real, Shape)> = inputs.iter().map(|(x, shape)| (&x.real, *shape)).collect();
+                (real::layer(builder, name, &op, node.relu, &inputs, flat)?, negative)
+            }
+        },
     };
     let real = match &node.output {
         None => y,
@@ -90,21 +89,7 @@ fn layer(
         }
     };
     // What was 0 and above stays so.
-    Ok(Quantized { real, params: node.output, negative: negative || matches!(node.op, QOp::Input(_)) })
-}
-
-/// The float operation that an integer one without weights stands for.
-fn float_form(op: &QOp) -> Result<Op> {
-    Ok(match op {
-        QOp::Table { function, .. } => Op::Activation(*function),
-        QOp::Binary(QBinary::Sum { multipliers: [a, b], .. }) if (*a < 0) == (*b < 0) => Op::Binary(Binary::Add),
-        QOp::Binary(QBinary::Sum { .. }) => Op::Binary(Binary::Sub),
-        QOp::Binary(QBinary::Product(_)) => Op::Binary(Binary::Mul),
-        QOp::Pool { pool, .. } => Op::Pool(*pool),
-        QOp::Rearrange(rearrange) => Op::Rearrange(rearrange.clone()),
-        QOp::Concat { axis, .. } => Op::Concat(*axis),
-        _ => return Err(Error::bad("this operation cannot be written")),
-    })
+    Ok(Quantized { real, params: node.output, negative: negative || id == 0 })
 }
 
 /// Whether a pixel's value lies below what the input's lowest level stands for: the calibration images had none such.

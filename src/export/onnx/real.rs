@@ -3,7 +3,7 @@
 use super::builder::{Builder, Window, integer};
 use super::operations::operation;
 use crate::Result;
-use crate::model::{NodeId, Op, Output, QParams, Shape};
+use crate::model::{GraphOutput, NodeId, Op, QParams, Shape};
 
 /// A tensor of a float activation.
 #[derive(Clone)]
@@ -44,8 +44,8 @@ pub(super) fn layer(
         }
         (Op::GlobalAveragePool, [(x, _)]) => Ok(pool(builder, name, x, flat)),
         (Op::Linear(linear), [(x, _)]) => {
-            let weight =
-                builder.constant(format!("{name}.weight"), linear.weight.shape(), linear.weight.iter().copied());
+            let sides = [linear.out_channels(), linear.in_channels()];
+            let weight = builder.constant(format!("{name}.weight"), &sides, linear.weight.iter().copied());
             let bias = builder.constant(format!("{name}.bias"), linear.bias.shape(), linear.bias.iter().copied());
             Ok(classifier(builder, name, x, &weight, &bias))
         }
@@ -53,8 +53,16 @@ pub(super) fn layer(
     }
 }
 
+/// Whether a node is a global pooling, whether a classifier, and what it reads.
+pub(super) fn flat_kind<'a, W>(op: &Op<W>, inputs: &'a [NodeId]) -> (bool, bool, &'a [NodeId]) {
+    (matches!(op, Op::GlobalAveragePool), matches!(op, Op::Linear(_)), inputs)
+}
+
 /// Which nodes are global poolings that a classifier alone reads: their features need no height and width.
-pub(super) fn flat_pools<'a>(nodes: impl Iterator<Item = (bool, bool, &'a [NodeId])>, outputs: &[Output]) -> Vec<bool> {
+pub(super) fn flat_pools<'a>(
+    nodes: impl Iterator<Item = (bool, bool, &'a [NodeId])>,
+    outputs: &[GraphOutput],
+) -> Vec<bool> {
     let mut flat: Vec<bool> = Vec::new();
     for (id, (is_pool, is_classifier, inputs)) in nodes.enumerate() {
         flat.push(is_pool && outputs.iter().all(|output| output.node != id));

@@ -1,11 +1,14 @@
 //! The metadata entry of a quantized model.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{DeserializeSeed, EnumAccess, IntoDeserializer, VariantAccess, Visitor, value::EnumAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    Activation, Axis, Binary, CoarseScale, Multiplier, Op, Output, Pool, Preprocessing, QBinary, QConv, QOp, QParams,
-    Rearrange, Resize, Shape, SplitReport, Support,
+    Activation, Axis, Binary, CoarseScale, Computed, Constants, GraphOutput, Integer, Multiplier, Op, Preprocessing,
+    QBinary, QConv, QParams, SplitReport, Support,
 };
 
 /// What the entry calls this kind of file.
@@ -31,7 +34,7 @@ pub(super) struct Header {
     pub calibration: Value,
     pub nodes: Vec<HeaderNode>,
     /// None in version 1.
-    pub outputs: Option<Vec<Output>>,
+    pub outputs: Option<Vec<GraphOutput>>,
 }
 
 /// A node without its tensors.
@@ -47,36 +50,46 @@ pub(super) struct HeaderNode {
 }
 
 /// An operation without its tensors.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+///
+/// In integers it is written as what it is, `{"pool": {…}}`, and its tensors are those of its constants; where these are
+/// numbers that belong here, or the entry has another name since version 1, it has a form of its own.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum HeaderOp {
-    Input(Shape),
     Conv(Geometry),
     Linear(Geometry),
     GlobalAveragePool(Multiplier),
     Table(Activation),
-    Binary(QBinary),
-    Pool(Pool),
-    Rearrange(Rearrange),
+    Binary(HeaderBinary),
     Concat(Tables),
     FloatConv(FloatGeometry),
     FloatLinear,
     Float(FloatOp),
+    #[serde(untagged)]
+    Integer(Op<QConv>),
 }
 
-/// An operation without weights that is computed in float.
+/// An operation that is computed in float, without its tensor.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FloatOp {
+    Constant,
+    #[serde(untagged)]
+    Op(Op),
+}
+
+/// A sum, difference or product.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum FloatOp {
-    GlobalAveragePool,
-    Activation(Activation),
-    Binary(Binary),
-    Pool(Pool),
-    Rearrange(Rearrange),
-    Concat(Axis),
-    Resize(Resize),
-    Softmax(Axis),
-    Constant,
+pub(super) enum HeaderBinary {
+    Sum {
+        multipliers: [i32; 2],
+        right_shift: u8,
+        /// Whether it is a difference; none means that the sign of the second multiplier says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        difference: Option<bool>,
+    },
+    Product(Multiplier),
 }
 
 /// A concatenation.
@@ -128,34 +141,116 @@ pub(super) enum ScaleForm {
 
 impl HeaderOp {
     /// An operation without its tensors.
-    pub(super) fn of(op: &QOp) -> Self {
-        match op {
-            QOp::Input(shape) | QOp::Float(Op::Input(shape)) => Self::Input(*shape),
-            QOp::Conv(conv) => Self::Conv(Geometry::of(conv)),
-            QOp::Linear(conv) => Self::Linear(Geometry::of(conv)),
-            QOp::GlobalAveragePool(multiplier) => Self::GlobalAveragePool(*multiplier),
-            QOp::Float(Op::Conv(conv)) => {
-                Self::FloatConv(FloatGeometry { stride: conv.stride, padding: conv.padding, groups: conv.groups })
-            }
-            QOp::Float(Op::Linear(_)) => Self::FloatLinear,
-            QOp::Table { function, .. } => Self::Table(*function),
-            QOp::Binary(binary) => Self::Binary(*binary),
-            QOp::Pool { pool, .. } => Self::Pool(*pool),
-            QOp::Rearrange(rearrange) => Self::Rearrange(rearrange.clone()),
-            QOp::Concat { axis, tables } => {
-                Self::Concat(Tables { axis: *axis, tables: tables.iter().map(Option::is_some).collect() })
-            }
-            QOp::Float(Op::GlobalAveragePool) => Self::Float(FloatOp::GlobalAveragePool),
-            QOp::Float(Op::Activation(activation)) => Self::Float(FloatOp::Activation(*activation)),
-            QOp::Float(Op::Binary(binary)) => Self::Float(FloatOp::Binary(*binary)),
-            QOp::Float(Op::Pool(pool)) => Self::Float(FloatOp::Pool(*pool)),
-            QOp::Float(Op::Rearrange(rearrange)) => Self::Float(FloatOp::Rearrange(rearrange.clone())),
-            QOp::Float(Op::Concat(axis)) => Self::Float(FloatOp::Concat(*axis)),
-            QOp::Float(Op::Resize(resize)) => Self::Float(FloatOp::Resize(*resize)),
-            QOp::Float(Op::Softmax(axis)) => Self::Float(FloatOp::Softmax(*axis)),
-            QOp::Float(Op::Constant(_)) => Self::Float(FloatOp::Constant),
+    pub(super) fn of(computed: &Computed) -> Self {
+        match computed {
+            Computed::Float(op) => Self::of_float(op),
+            Computed::Integer(integer) => Self::of_integer(integer),
         }
     }
+
+    fn of_float(op: &Op) -> Self {
+        match op {
+            Op::Conv(conv) => {
+                Self::FloatConv(FloatGeometry { stride: conv.stride, padding: conv.padding, groups: conv.groups })
+            }
+            Op::Linear(_) => Self::FloatLinear,
+            Op::Constant(_) => Self::Float(FloatOp::Constant),
+            op => Self::Float(FloatOp::Op(op.clone())),
+        }
+    }
+
+    fn of_integer(integer: &Integer) -> Self {
+        match (integer.op(), integer.constants()) {
+            (Op::Conv(conv), _) => Self::Conv(Geometry::of(conv)),
+            (Op::Linear(conv), _) => Self::Linear(Geometry::of(conv)),
+            (Op::GlobalAveragePool, Constants::Multiplier(multiplier)) => Self::GlobalAveragePool(*multiplier),
+            (Op::Activation(function), _) => Self::Table(*function),
+            (Op::Binary(function), Constants::Binary(binary)) => Self::Binary(HeaderBinary::of(*function, *binary)),
+            (Op::Concat(axis), Constants::Tables(tables)) => {
+                Self::Concat(Tables { axis: *axis, tables: tables.iter().map(Option::is_some).collect() })
+            }
+            (op, _) => Self::Integer(op.clone()),
+        }
+    }
+}
+
+impl HeaderBinary {
+    fn of(function: Binary, binary: QBinary) -> Self {
+        match binary {
+            QBinary::Sum { multipliers, right_shift } => {
+                Self::Sum { multipliers, right_shift, difference: (function == Binary::Sub).then_some(true) }
+            }
+            QBinary::Product(multiplier) => Self::Product(multiplier),
+        }
+    }
+
+    /// What it is, and what it computes with.
+    pub(super) fn read(&self) -> (Binary, QBinary) {
+        match *self {
+            Self::Product(multiplier) => (Binary::Mul, QBinary::Product(multiplier)),
+            Self::Sum { multipliers, right_shift, difference } => {
+                // Older files do not say it: what has a negative second multiplier is a difference there.
+                let difference = difference.unwrap_or(multipliers[1] < 0);
+                let function = if difference { Binary::Sub } else { Binary::Add };
+                (function, QBinary::Sum { multipliers, right_shift })
+            }
+        }
+    }
+}
+
+/// Reads an enum by the names of its variants, those that it does not know as operations.
+macro_rules! by_name {
+    ($type:ident, $content:ident, $other:ident, $($name:literal => $variant:expr),+) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Names;
+                impl<'de> Visitor<'de> for Names {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an operation")
+                    }
+
+                    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<$type, A::Error> {
+                        let (name, $content) = data.variant::<String>()?;
+                        Ok(match name.as_str() {
+                            $($name => $variant,)+
+                            _ => $type::$other(named(name, $content)?),
+                        })
+                    }
+                }
+                deserializer.deserialize_enum(stringify!($type), &[], Names)
+            }
+        }
+    };
+}
+
+by_name!(HeaderOp, content, Integer,
+    "conv" => HeaderOp::Conv(content.newtype_variant()?),
+    "linear" => HeaderOp::Linear(content.newtype_variant()?),
+    "global_average_pool" => HeaderOp::GlobalAveragePool(content.newtype_variant()?),
+    "table" => HeaderOp::Table(content.newtype_variant()?),
+    "binary" => HeaderOp::Binary(content.newtype_variant()?),
+    "concat" => HeaderOp::Concat(content.newtype_variant()?),
+    "float_conv" => HeaderOp::FloatConv(content.newtype_variant()?),
+    "float_linear" => { content.unit_variant()?; HeaderOp::FloatLinear },
+    "float" => HeaderOp::Float(content.newtype_variant()?));
+
+by_name!(FloatOp, content, Op, "constant" => { content.unit_variant()?; FloatOp::Constant });
+
+/// An operation whose name was read already. Not by trying one form after the other, as serde's untagged enums are read:
+/// they keep numbers as f64 meanwhile, and a f32 that is rounded twice may become another.
+fn named<'de, V: VariantAccess<'de>, T: Deserialize<'de>>(name: String, content: V) -> Result<T, V::Error> {
+    struct Named<V>(String, V);
+    impl<'de, V: VariantAccess<'de>> EnumAccess<'de> for Named<V> {
+        type Error = V::Error;
+        type Variant = V;
+
+        fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, V), V::Error> {
+            Ok((seed.deserialize(self.0.into_deserializer())?, self.1))
+        }
+    }
+    T::deserialize(EnumAccessDeserializer::new(Named(name, content)))
 }
 
 impl Geometry {

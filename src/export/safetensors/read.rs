@@ -14,7 +14,8 @@ use crate::error::{Term, Text, text};
 use crate::export::check::check;
 use crate::export::kind::Kind;
 use crate::model::{
-    Coarse, CoarseScale, Conv, Linear, Multiplier, Op, Output, Pool, PoolKind, QConv, QNode, QOp, QuantizedGraph, Table,
+    Coarse, CoarseScale, Computed, Constants, ConstantsKind, Conv, GraphOutput, Multiplier, Op, QConv, QNode,
+    QuantizedGraph, Table, on_op,
 };
 use crate::tensor_file::{self, METADATA_KEY, open};
 use crate::{Error, Result};
@@ -95,46 +96,41 @@ fn header(metadata: &Metadata) -> Result<Header> {
 }
 
 /// The one output of a file of version 1: the last node, which was a classifier.
-fn version_1_outputs(nodes: &[QNode]) -> Result<Vec<Output>> {
-    let classes = match nodes.last().map(|node| &node.op) {
-        Some(QOp::Linear(conv)) => conv.out_channels(),
-        Some(QOp::Float(Op::Linear(linear))) => linear.bias.len(),
-        _ => return Err(Error::bad("a model of version 1 ends with its classifier").hint(hint())),
-    };
-    Ok(vec![Output { name: "logits".into(), node: nodes.len() - 1, sides: vec![classes] }])
+fn version_1_outputs(nodes: &[QNode]) -> Result<Vec<GraphOutput>> {
+    let last = nodes.last().and_then(|node| {
+        on_op!(&node.computed, op => if let Op::Linear(weights) = op { Some(weights.out_channels()) } else { None })
+    });
+    match last {
+        Some(classes) => Ok(vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![classes] }]),
+        None => Err(Error::bad("a model of version 1 ends with its classifier").hint(hint())),
+    }
 }
 
 fn read_node(node: HeaderNode, tensors: &mut Tensors<'_>) -> Result<QNode> {
     let mut layer = LayerTensors { name: &node.name, tensors };
-    let op = match node.op {
-        HeaderOp::Input(shape) => QOp::Input(shape),
-        HeaderOp::GlobalAveragePool(multiplier) => QOp::GlobalAveragePool(multiplier),
-        HeaderOp::Conv(geometry) => QOp::Conv(layer.conv(geometry, node.output.is_some())?),
-        HeaderOp::Linear(geometry) => QOp::Linear(layer.conv(geometry, false)?),
-        HeaderOp::Table(function) => QOp::Table { function, table: layer.table("table")? },
-        HeaderOp::Binary(binary) => QOp::Binary(binary),
-        HeaderOp::Pool(pool) => QOp::Pool { pool, multipliers: layer.multipliers(&pool)? },
-        HeaderOp::Rearrange(rearrange) => QOp::Rearrange(rearrange),
+    let computed = match node.op {
+        HeaderOp::Conv(geometry) => Computed::plain(Op::Conv(layer.conv(geometry, node.output.is_some())?))?,
+        HeaderOp::Linear(geometry) => Computed::plain(Op::Linear(layer.conv(geometry, false)?))?,
+        HeaderOp::GlobalAveragePool(multiplier) => {
+            Computed::integer(Op::GlobalAveragePool, Constants::Multiplier(multiplier))?
+        }
+        HeaderOp::Table(function) => {
+            Computed::integer(Op::Activation(function), Constants::Table(layer.table("table")?))?
+        }
+        HeaderOp::Binary(binary) => {
+            let (function, binary) = binary.read();
+            Computed::integer(Op::Binary(function), Constants::Binary(binary))?
+        }
         HeaderOp::Concat(Tables { axis, tables }) => {
             let tables = tables.into_iter().enumerate();
             let tables = tables.map(|(i, has)| has.then(|| layer.table(&format!("table{i}"))).transpose());
-            QOp::Concat { axis, tables: tables.collect::<Result<_>>()? }
+            Computed::integer(Op::Concat(axis), Constants::Tables(tables.collect::<Result<_>>()?))?
         }
-        HeaderOp::Float(op) => QOp::Float(match op {
-            FloatOp::GlobalAveragePool => Op::GlobalAveragePool,
-            FloatOp::Activation(activation) => Op::Activation(activation),
-            FloatOp::Binary(binary) => Op::Binary(binary),
-            FloatOp::Pool(pool) => Op::Pool(pool),
-            FloatOp::Rearrange(rearrange) => Op::Rearrange(rearrange),
-            FloatOp::Concat(axis) => Op::Concat(axis),
-            FloatOp::Resize(resize) => Op::Resize(resize),
-            FloatOp::Softmax(axis) => Op::Softmax(axis),
-            FloatOp::Constant => {
-                let (shape, values) = layer.take::<_, 4, 3>("value", Dtype::F32, f32::from_le_bytes)?;
-                Op::Constant(Array3::from_shape_vec(shape, values).map_err(|e| Error::bad("value").because(e))?)
-            }
-        }),
-        HeaderOp::FloatConv(FloatGeometry { stride, padding, groups }) => QOp::Float(Op::Conv(Conv {
+        HeaderOp::Integer(op) => {
+            let constants = layer.constants(&op)?;
+            Computed::integer(op, constants)?
+        }
+        HeaderOp::FloatConv(FloatGeometry { stride, padding, groups }) => Computed::Float(Op::Conv(Conv {
             weight: layer.array4("weight", Dtype::F32, f32::from_le_bytes)?,
             bias: layer.array1("bias", Dtype::F32, f32::from_le_bytes)?,
             stride,
@@ -144,10 +140,18 @@ fn read_node(node: HeaderNode, tensors: &mut Tensors<'_>) -> Result<QNode> {
         HeaderOp::FloatLinear => {
             let (shape, values) = layer.take::<_, 4, 2>("weight", Dtype::F32, f32::from_le_bytes)?;
             let weight = Array2::from_shape_vec(shape, values).map_err(|e| Error::bad("weight").because(e))?;
-            QOp::Float(Op::Linear(Linear { weight, bias: layer.array1("bias", Dtype::F32, f32::from_le_bytes)? }))
+            let bias = layer.array1("bias", Dtype::F32, f32::from_le_bytes)?;
+            Computed::Float(Op::Linear(Conv::linear(weight, bias)))
         }
+        HeaderOp::Float(FloatOp::Constant) => {
+            let (shape, values) = layer.take::<_, 4, 3>("value", Dtype::F32, f32::from_le_bytes)?;
+            let values = Array3::from_shape_vec(shape, values).map_err(|e| Error::bad("value").because(e))?;
+            Computed::Float(Op::Constant(values))
+        }
+        HeaderOp::Float(FloatOp::Op(op)) => Computed::Float(op),
     };
-    Ok(QNode { name: node.name, op, inputs: node.inputs, relu: node.relu, output: node.output, split: node.split })
+    let HeaderNode { name, inputs, relu, output, split, .. } = node;
+    Ok(QNode { name, computed, inputs, relu, output, split })
 }
 
 /// The tensors of one layer.
@@ -187,11 +191,17 @@ impl LayerTensors<'_, '_> {
         Ok(Table(Box::new(levels)))
     }
 
-    /// The multipliers of an average pooling.
-    fn multipliers(&mut self, pool: &Pool) -> Result<Vec<Multiplier>> {
-        if pool.kind == PoolKind::Max {
-            return Ok(Vec::new());
+    /// The constants of an operation in integers, of those that are tensors.
+    fn constants(&mut self, op: &Op<QConv>) -> Result<Constants> {
+        match op.constants() {
+            Some(ConstantsKind::None) => Ok(Constants::None),
+            Some(ConstantsKind::Table) => self.table("table").map(Constants::Table),
+            Some(ConstantsKind::Multipliers) => self.multipliers().map(Constants::Multipliers),
+            _ => Err(Error::bad(format!("{} lacks its constants, or has no integer form", op.kind()))),
         }
+    }
+
+    fn multipliers(&mut self) -> Result<Vec<Multiplier>> {
         let m = self.array1("multiplier", Dtype::I32, i32::from_le_bytes)?;
         let n = self.array1("right_shift", Dtype::U8, u8::from_le_bytes)?;
         if m.len() != n.len() {

@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::header::{Header, HeaderNode, HeaderOp, KIND, VERSION};
 use crate::export::check::check;
-use crate::model::{CoarseScale, Op, QConv, QOp, QuantizedGraph, Table};
+use crate::model::{CoarseScale, Computed, Constants, Integer, Op, QConv, QuantizedGraph, Table};
 use crate::tensor_file::METADATA_KEY;
 use crate::{Error, Result};
 
@@ -26,7 +26,7 @@ pub fn to_bytes(graph: &QuantizedGraph) -> Result<Vec<u8>> {
     check(graph)?;
     let nodes = graph.nodes.iter().map(|node| HeaderNode {
         name: node.name.clone(),
-        op: HeaderOp::of(&node.op),
+        op: HeaderOp::of(&node.computed),
         inputs: node.inputs.clone(),
         relu: node.relu,
         output: node.output,
@@ -48,7 +48,7 @@ pub fn to_bytes(graph: &QuantizedGraph) -> Result<Vec<u8>> {
     let header = serde_json::to_string(&header).map_err(|e| Error::bad("the model cannot be written").because(e))?;
     let mut tensors = Vec::new();
     for node in &graph.nodes {
-        push(&mut tensors, &node.name, &node.op);
+        push(&mut tensors, &node.name, &node.computed);
     }
     let failed = |e: safetensors::SafeTensorError| Error::bad("the model cannot be written").because(e);
     let views = tensors.iter().map(|t| Ok((t.name.as_str(), TensorView::new(t.dtype, t.shape.clone(), &t.bytes)?)));
@@ -57,40 +57,48 @@ pub fn to_bytes(graph: &QuantizedGraph) -> Result<Vec<u8>> {
 }
 
 /// The tensors of one operation.
-fn push(tensors: &mut Vec<Tensor>, name: &str, op: &QOp) {
+fn push(tensors: &mut Vec<Tensor>, name: &str, computed: &Computed) {
     let mut add = |part: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>| {
         tensors.push(Tensor { name: format!("{name}.{part}"), dtype, shape: shape.to_vec(), bytes });
     };
-    match op {
-        QOp::Conv(conv) | QOp::Linear(conv) => push_layer(&mut add, conv),
-        QOp::Float(Op::Conv(conv)) => {
+    match computed {
+        Computed::Float(Op::Conv(conv)) => {
             add("weight", Dtype::F32, conv.weight.shape(), le(&conv.weight, f32::to_le_bytes));
             add("bias", Dtype::F32, conv.bias.shape(), le(&conv.bias, f32::to_le_bytes));
         }
-        QOp::Float(Op::Linear(linear)) => {
-            add("weight", Dtype::F32, linear.weight.shape(), le(&linear.weight, f32::to_le_bytes));
+        Computed::Float(Op::Linear(linear)) => {
+            let sides = [linear.out_channels(), linear.in_channels()];
+            add("weight", Dtype::F32, &sides, le(&linear.weight, f32::to_le_bytes));
             add("bias", Dtype::F32, linear.bias.shape(), le(&linear.bias, f32::to_le_bytes));
         }
-        QOp::Float(Op::Constant(values)) => add("value", Dtype::F32, values.shape(), le(values, f32::to_le_bytes)),
-        QOp::Table { table, .. } => push_table(&mut add, "table", table),
-        QOp::Concat { tables, .. } => {
+        Computed::Float(Op::Constant(values)) => {
+            add("value", Dtype::F32, values.shape(), le(values, f32::to_le_bytes));
+        }
+        // All there is to say about these is in the entry.
+        Computed::Float(_) => {}
+        Computed::Integer(integer) => push_integer(&mut add, integer),
+    }
+}
+
+/// The tensors of an operation in integers: its weights, and those of its constants that are not in the entry.
+fn push_integer(add: &mut impl FnMut(&str, Dtype, &[usize], Vec<u8>), integer: &Integer) {
+    if let Some(conv) = integer.op().weights() {
+        push_layer(add, conv);
+    }
+    match integer.constants() {
+        Constants::Table(table) => push_table(add, "table", table),
+        Constants::Tables(tables) => {
             for (i, table) in tables.iter().enumerate().filter_map(|(i, table)| Some((i, table.as_ref()?))) {
-                push_table(&mut add, &format!("table{i}"), table);
+                push_table(add, &format!("table{i}"), table);
             }
         }
-        QOp::Pool { multipliers, .. } if !multipliers.is_empty() => {
+        Constants::Multipliers(multipliers) => {
             let (count, n) = ([multipliers.len()], multipliers.iter().map(|m| m.right_shift).collect());
             let m = multipliers.iter().map(|m| &m.multiplier);
             add("multiplier", Dtype::I32, &count, le(m, i32::to_le_bytes));
             add("right_shift", Dtype::U8, &count, n);
         }
-        // All there is to say about these is in the entry.
-        QOp::Input(_)
-        | QOp::GlobalAveragePool(_)
-        | QOp::Binary(_)
-        | QOp::Pool { .. }
-        | QOp::Rearrange(_)
-        | QOp::Float(_) => {}
+        Constants::None | Constants::Multiplier(_) | Constants::Binary(_) => {}
     }
 }
 

@@ -8,7 +8,7 @@ use super::conv::{enlarged, symmetric};
 use super::draft::{Draft, DraftConv, DraftNode, DraftOp};
 use super::simplify::live;
 use super::tensors::{narrowed, product};
-use crate::model::{Conv, Linear, Node, NodeId, Note, NoteKind, Op, Shape};
+use crate::model::{Conv, Node, NodeId, Note, NoteKind, Op, Shape, Weights};
 use crate::{Error, Result};
 
 /// The nodes of a graph, and where the draft's are among them.
@@ -74,13 +74,8 @@ fn operation(draft: &mut Draft, node: DraftNode, x: Shape, classifier: bool, nam
     };
     let dense = conv.dense;
     let conv = rounded(draft, conv, x, shape, name)?;
-    if classifier && dense && x.pixels() == 1 {
-        let (out, inputs) = (conv.out_channels(), conv.in_channels());
-        let weight = conv.weight.into_shape_with_order((out, inputs));
-        let weight = weight.map_err(|e| Error::bad("its weights do not fit").because(e))?;
-        return Ok(Op::Linear(Linear { weight, bias: conv.bias }));
-    }
-    Ok(Op::Conv(conv))
+    let matrix = classifier && dense && x.pixels() == 1 && conv.is_matrix();
+    Ok(if matrix { Op::Linear(conv) } else { Op::Conv(conv) })
 }
 
 /// A factor and an offset for each channel as a convolution.

@@ -51,7 +51,7 @@ use self::program::Program;
 use self::tensors::Source;
 use self::values::{Active, Value};
 use super::LoadOptions;
-use crate::model::{Graph, Output};
+use crate::model::{Graph, GraphOutput};
 use crate::onnx_proto::{ModelProto, NodeProto, TensorProto};
 use crate::tensor_file;
 use crate::{Error, Result};
@@ -133,10 +133,10 @@ fn network(
     simplify::simplify(&mut draft.nodes, &mut ends);
     let preprocessing = input.preprocessing(&mut draft, &mut ends, described)?;
     let Finished { nodes, place, notes } = finish::finish(&mut draft, &ends)?;
-    let outputs: Vec<Output> = outputs
+    let outputs: Vec<GraphOutput> = outputs
         .into_iter()
         .zip(&ends)
-        .map(|((name, _, sides), end)| Output { name: name.to_owned(), node: place[end], sides })
+        .map(|((name, _, sides), end)| GraphOutput { name: name.to_owned(), node: place[end], sides })
         .collect();
     let name = described.own_name.clone().unwrap_or_else(|| name.to_owned());
     let graph = Graph { name, input: preprocessing, classes: described.classes.clone(), nodes, outputs, notes };

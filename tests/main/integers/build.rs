@@ -3,8 +3,8 @@
 use ndarray::{Array1, Array2, Array4};
 use repquant::internals::Random;
 use repquant::model::{
-    Activation, Conv, Decode, Interpolation, Linear, Multiplier, NodeId, Op, Output, Preprocessing, QBinary, QConv,
-    QNode, QOp, QParams, QuantizedGraph, Shape, SplitReport, Table,
+    Activation, Binary, Computed, Constants, Conv, Decode, GraphOutput, Interpolation, Multiplier, NodeId, Op,
+    Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Shape, SplitReport, Table,
 };
 
 /// A graph that grows node by node.
@@ -41,15 +41,30 @@ impl Build {
             outputs: Vec::new(),
         };
         let mut build = Self { graph, random: Random::new(seed) };
-        build.add(QOp::Input(Shape::new(3, height, width)), &[], false, Some(q(-8, -128, -128, 127)));
+        build.plain(Op::Input(Shape::new(3, height, width)), &[], false, Some(q(-8, -128, -128, 127)));
         build
     }
 
-    pub(crate) fn add(&mut self, op: QOp, inputs: &[NodeId], relu: bool, output: Option<QParams>) -> NodeId {
+    pub(crate) fn add(&mut self, computed: Computed, inputs: &[NodeId], relu: bool, output: Option<QParams>) -> NodeId {
         let name = format!("node {}", self.graph.nodes.len());
         let split = SplitReport::default();
-        self.graph.nodes.push(QNode { name, op, inputs: inputs.to_vec(), relu, output, split });
+        self.graph.nodes.push(QNode { name, computed, inputs: inputs.to_vec(), relu, output, split });
         self.graph.nodes.len() - 1
+    }
+
+    /// An operation in integers that needs no constants.
+    pub(crate) fn plain(&mut self, op: Op<QConv>, inputs: &[NodeId], relu: bool, output: Option<QParams>) -> NodeId {
+        self.add(Computed::plain(op).unwrap(), inputs, relu, output)
+    }
+
+    /// An operation in integers that stores its output.
+    pub(crate) fn with(&mut self, op: Op<QConv>, constants: Constants, inputs: &[NodeId], output: QParams) -> NodeId {
+        self.add(Computed::integer(op, constants).unwrap(), inputs, false, Some(output))
+    }
+
+    /// An operation in f32 of one or more inputs.
+    pub(crate) fn float(&mut self, op: Op, inputs: &[NodeId], relu: bool, output: Option<QParams>) -> NodeId {
+        self.add(Computed::Float(op), inputs, relu, output)
     }
 
     pub(crate) fn shape(&self, node: NodeId) -> Shape {
@@ -71,7 +86,7 @@ impl Build {
         output: Option<QParams>,
     ) -> NodeId {
         let conv = self.layer(x, out, kernel, groups, output.is_some());
-        self.add(QOp::Conv(conv), &[x], relu, output)
+        self.plain(Op::Conv(conv), &[x], relu, output)
     }
 
     /// Its weights are small, its multipliers such that the levels spread.
@@ -103,25 +118,27 @@ impl Build {
     /// A classifier over C×1×1.
     pub(crate) fn linear(&mut self, x: NodeId, out: usize) -> NodeId {
         let layer = self.layer(x, out, 1, 1, false);
-        self.add(QOp::Linear(layer), &[x], false, None)
+        self.plain(Op::Linear(layer), &[x], false, None)
     }
 
-    /// `a·f_a + b·f_b`; factors may be negative.
+    /// `a·f_a + b·f_b`; the second factor may be negative.
     pub(crate) fn sum(&mut self, [a, b]: [NodeId; 2], factors: [f64; 2], relu: bool, output: QParams) -> NodeId {
         let multipliers = factors.map(|factor| (factor * 2f64.powi(30)) as i32);
-        self.add(QOp::Binary(QBinary::Sum { multipliers, right_shift: 30 }), &[a, b], relu, Some(output))
+        let function = if multipliers[1] < 0 { Binary::Sub } else { Binary::Add };
+        let constants = Constants::Binary(QBinary::Sum { multipliers, right_shift: 30 });
+        self.add(Computed::integer(Op::Binary(function), constants).unwrap(), &[a, b], relu, Some(output))
     }
 
     /// `a·b·factor`.
     pub(crate) fn product(&mut self, inputs: [NodeId; 2], factor: f64, output: QParams) -> NodeId {
-        let multiplier = Multiplier::new(factor).unwrap();
-        self.add(QOp::Binary(QBinary::Product(multiplier)), &inputs, false, Some(output))
+        let constants = Constants::Binary(QBinary::Product(Multiplier::new(factor).unwrap()));
+        self.with(Op::Binary(Binary::Mul), constants, &inputs, output)
     }
 
     /// The mean of each channel.
     pub(crate) fn average(&mut self, x: NodeId, output: QParams) -> NodeId {
         let multiplier = Multiplier::new(1.7 / self.shape(x).pixels() as f64).unwrap();
-        self.add(QOp::GlobalAveragePool(multiplier), &[x], false, Some(output))
+        self.with(Op::GlobalAveragePool, Constants::Multiplier(multiplier), &[x], output)
     }
 
     /// A function of each value.
@@ -129,7 +146,7 @@ impl Build {
         let table = Table::of(&self.stored(x), &output, f);
         // Only what a file says of it.
         let function = Activation::Sigmoid;
-        self.add(QOp::Table { function, table }, &[x], false, Some(output))
+        self.with(Op::Activation(function), Constants::Table(table), &[x], output)
     }
 
     /// A convolution in f32 whose values are exact: weights of eighths.
@@ -146,7 +163,7 @@ impl Build {
         let weight = Array4::from_shape_simple_fn((out, inputs, kernel, kernel), &mut eighths);
         let bias = Array1::from_shape_simple_fn(out, &mut eighths);
         let conv = Conv { weight, bias, stride: [1, 1], padding: [kernel / 2; 2], groups: 1 };
-        self.add(QOp::Float(Op::Conv(conv)), &[x], relu, output)
+        self.float(Op::Conv(conv), &[x], relu, output)
     }
 
     /// A classifier in f32, its weights whole.
@@ -155,7 +172,7 @@ impl Build {
         let mut whole = || self.random.integer(-3, 3) as f32;
         let weight = Array2::from_shape_simple_fn((out, inputs), &mut whole);
         let bias = Array1::from_shape_simple_fn(out, &mut whole);
-        self.add(QOp::Float(Op::Linear(Linear { weight, bias })), &[x], false, None)
+        self.float(Op::Linear(Conv::linear(weight, bias)), &[x], false, None)
     }
 
     /// The graph that gives these nodes.
@@ -163,7 +180,7 @@ impl Build {
         for &node in nodes {
             let Shape { channels, height, width } = self.shape(node);
             let name = format!("output {node}");
-            self.graph.outputs.push(Output { name, node, sides: vec![channels, height, width] });
+            self.graph.outputs.push(GraphOutput { name, node, sides: vec![channels, height, width] });
         }
         self.graph
     }

@@ -12,8 +12,8 @@ use repquant::exec::{Int8Net, Keep};
 use repquant::images::Batch;
 use repquant::internals::Random;
 use repquant::model::{
-    Activation, Axis, Binary, Multiplier, NodeId, Op, Pool, PoolKind, QOp, QParams, QuantizedGraph, Rearrange,
-    RearrangeKind, Shape,
+    Activation, Axis, Binary, Computed, Constants, Multiplier, NodeId, Op, Pool, PoolKind, QParams, QuantizedGraph,
+    Rearrange, RearrangeKind, Shape,
 };
 
 use crate::common::devices;
@@ -61,7 +61,7 @@ fn compare(graph: &QuantizedGraph) {
             assert_eq!(got.len(), expected.len(), "{}: words on {place}", node.name);
             if let Some(at) = (0..got.len()).find(|&at| got[at] != expected[at]) {
                 let (got, expected) = (got[at], expected[at]);
-                let kind = format!("{:?}", node.op).chars().take(60).collect::<String>();
+                let kind = format!("{:?}", node.computed).chars().take(60).collect::<String>();
                 panic!("{}, {kind}: word {at} on {place}: expected {expected:#x}, got {got:#x}", node.name);
             }
         }
@@ -127,15 +127,15 @@ fn concatenations() {
     let c = net.conv(b, 1, 3, 1, false, Some(affine(90)));
     let table = |net: &Build, x: NodeId| Some(repquant::model::Table::of(&net.stored(x), &y, |x| x));
     let tables = vec![table(&net, a), None, table(&net, c), table(&net, 0)];
-    let channels = net.add(QOp::Concat { axis: Axis::Channels, tables }, &[a, b, c, 0], false, Some(y));
+    let channels = net.with(Op::Concat(Axis::Channels), Constants::Tables(tables), &[a, b, c, 0], y);
     let tables = vec![None, None];
-    let rows = net.add(QOp::Concat { axis: Axis::Height, tables }, &[channels, channels], false, Some(y));
+    let rows = net.with(Op::Concat(Axis::Height), Constants::Tables(tables), &[channels, channels], y);
     let negative = net.table(rows, symmetric(), |x| -x);
     let tables = vec![None, table(&net, negative)];
-    let columns = net.add(QOp::Concat { axis: Axis::Width, tables }, &[rows, negative], false, Some(y));
+    let columns = net.with(Op::Concat(Axis::Width), Constants::Tables(tables), &[rows, negative], y);
     let d = net.conv(columns, 8, 1, 1, false, Some(symmetric()));
     let e = net.conv(columns, 4, 1, 1, false, Some(symmetric()));
-    let whole = net.add(QOp::Concat { axis: Axis::Channels, tables: vec![None; 2] }, &[d, e], false, Some(symmetric()));
+    let whole = net.with(Op::Concat(Axis::Channels), Constants::Tables(vec![None; 2]), &[d, e], symmetric());
     let last = net.conv(whole, 3, 3, 1, false, None);
     compare(&net.outputs(&[last]));
 }
@@ -157,8 +157,9 @@ fn pools() {
         let pool = Pool { kind, kernel, stride, padding, ceil };
         let divisors = if kind == PoolKind::Max { 0 } else { kernel[0] * kernel[1] };
         let multipliers = (1..=divisors).map(|d| Multiplier::new(1.5 / d as f64).unwrap()).collect();
+        let constants = if divisors == 0 { Constants::None } else { Constants::Multipliers(multipliers) };
         let output = output.unwrap_or(net.stored(x));
-        x = net.add(QOp::Pool { pool, multipliers }, &[x], false, Some(output));
+        x = net.with(Op::Pool(pool), constants, &[x], output);
         ends.push(x);
     }
     let last = net.conv(x, 4, 1, 1, false, None);
@@ -175,7 +176,7 @@ fn rearranged_levels() {
     let x = net.conv(0, 8, 3, 1, false, Some(s));
     let rearrange = |net: &mut Build, x: NodeId, kind: RearrangeKind, [c, h, w]: [usize; 3]| {
         let stored = net.stored(x);
-        net.add(QOp::Rearrange(Rearrange { kind, shape: Shape::new(c, h, w) }), &[x], false, Some(stored))
+        net.plain(Op::Rearrange(Rearrange { kind, shape: Shape::new(c, h, w) }), &[x], false, Some(stored))
     };
     let sides = |sides: &[usize]| sides.to_vec();
     let shuffle = RearrangeKind::Transpose { sides: sides(&[2, 4, 24]), order: vec![1, 0, 2] };
@@ -194,7 +195,7 @@ fn rearranged_levels() {
     let space = RearrangeKind::Transpose { sides: sides(&[1, 2, 2, 6, 4]), order: vec![0, 3, 1, 4, 2] };
     let deep = rearrange(&mut net, sum, space, [1, 12, 8]);
     let tables = vec![None; 2];
-    let joined = net.add(QOp::Concat { axis: Axis::Channels, tables }, &[odd, wide], false, Some(s));
+    let joined = net.with(Op::Concat(Axis::Channels), Constants::Tables(tables), &[odd, wide], s);
     let pooled = net.average(joined, s);
     let same = rearrange(&mut net, pooled, RearrangeKind::Reshape, [11, 1, 1]);
     let clipped = net.table(same, s, |x| x.clamp(-1000.0, 1000.0));
@@ -217,7 +218,7 @@ fn several_outputs() {
     let depthwise = net.conv(y, 5, 3, 5, false, None);
     let rectified = net.conv(x, 5, 3, 5, true, None);
     let z = net.sum([x, y], [0.5, 0.5], true, symmetric());
-    let mean = net.add(QOp::Float(Op::GlobalAveragePool), &[z], false, Some(affine(0)));
+    let mean = net.float(Op::GlobalAveragePool, &[z], false, Some(affine(0)));
     let logits = net.conv(mean, 4, 1, 1, false, None);
     compare(&net.outputs(&[dense, x, logits, depthwise, y, rectified]));
 }
@@ -229,20 +230,20 @@ fn islands_and_tails_in_float() {
     let x = net.conv(0, 3, 3, 1, true, Some(affine(-128)));
     let island = net.float_conv(x, 6, 3, true, Some(q(-2, -128, -128, 127)));
     let totals = net.conv(island, 6, 1, 1, true, None);
-    let mean = net.add(QOp::Float(Op::GlobalAveragePool), &[totals], false, None);
+    let mean = net.float(Op::GlobalAveragePool, &[totals], false, None);
     let logits = net.float_linear(mean, 5);
     let of_levels = net.float_conv(island, 2, 1, false, None);
     let values = Array3::from_shape_fn((5, 2, 4), |(c, y, x)| (c * 8 + y * 4 + x) as f32 - 16.5);
-    let constant = net.add(QOp::Float(Op::Constant(values)), &[], false, None);
-    let of_constant = net.add(QOp::Float(Op::GlobalAveragePool), &[constant], false, None);
+    let constant = net.float(Op::Constant(values), &[], false, None);
+    let of_constant = net.float(Op::GlobalAveragePool, &[constant], false, None);
     let of_real = net.float_conv(of_levels, 3, 1, true, None);
     let other = net.conv(island, 6, 1, 2, false, None);
-    let sum = net.add(QOp::Float(Op::Binary(Binary::Add)), &[totals, other], true, None);
-    let square = net.add(QOp::Float(Op::Binary(Binary::Mul)), &[of_levels, of_levels], false, None);
-    let leaky = net.add(QOp::Float(Op::Activation(Activation::LeakyRelu { slope: 0.25 })), &[other], false, None);
+    let sum = net.float(Op::Binary(Binary::Add), &[totals, other], true, None);
+    let square = net.float(Op::Binary(Binary::Mul), &[of_levels, of_levels], false, None);
+    let leaky = net.float(Op::Activation(Activation::LeakyRelu { slope: 0.25 }), &[other], false, None);
     let kind = RearrangeKind::Transpose { sides: vec![6, 32], order: vec![1, 0] };
     let rearrange = Rearrange { kind, shape: Shape::new(32, 6, 1) };
-    let turned = net.add(QOp::Float(Op::Rearrange(rearrange)), &[leaky], false, None);
+    let turned = net.float(Op::Rearrange(rearrange), &[leaky], false, None);
     compare(&net.outputs(&[logits, of_real, of_constant, sum, square, turned]));
 }
 
@@ -252,14 +253,14 @@ fn constants_among_levels() {
     let mut net = Build::new(8, 5, 3);
     let x = net.conv(0, 5, 3, 1, false, Some(affine(4)));
     let factors = Array3::from_shape_fn((5, 1, 1), |(c, ..)| c as f32 * 0.5 - 0.75);
-    let factors = net.add(QOp::Float(Op::Constant(factors)), &[], false, None);
-    let scaled = net.add(QOp::Float(Op::Binary(Binary::Mul)), &[x, factors], false, Some(symmetric()));
+    let factors = net.float(Op::Constant(factors), &[], false, None);
+    let scaled = net.float(Op::Binary(Binary::Mul), &[x, factors], false, Some(symmetric()));
     let offsets = Array3::from_shape_fn((5, 5, 3), |(c, y, x)| (c + 2 * y + 3 * x) as f32 / 8.0 - 1.0);
-    let offsets = net.add(QOp::Float(Op::Constant(offsets)), &[], false, None);
-    let moved = net.add(QOp::Float(Op::Binary(Binary::Sub)), &[offsets, scaled], true, Some(affine(-128)));
+    let offsets = net.float(Op::Constant(offsets), &[], false, None);
+    let moved = net.float(Op::Binary(Binary::Sub), &[offsets, scaled], true, Some(affine(-128)));
     let again = net.sum([moved, x], [0.4, 0.6], false, symmetric());
     // Reads a constant again, after others have used what its buffer might have been.
-    let last = net.add(QOp::Float(Op::Binary(Binary::Add)), &[again, offsets], false, Some(q(-4, 2, -100, 100)));
+    let last = net.float(Op::Binary(Binary::Add), &[again, offsets], false, Some(q(-4, 2, -100, 100)));
     let logits = net.conv(last, 4, 3, 1, false, None);
     compare(&net.outputs(&[logits]));
 }
@@ -277,21 +278,26 @@ fn contradictions_are_refused() {
     let totals = |net: &mut Build| net.conv(0, 2, 1, 1, false, None);
     let of_totals = refusal(&|net| {
         let x = totals(net);
-        let stored = Some(symmetric());
-        net.add(QOp::Concat { axis: Axis::Channels, tables: vec![None; 2] }, &[0, x], false, stored)
+        net.with(Op::Concat(Axis::Channels), Constants::Tables(vec![None; 2]), &[0, x], symmetric())
     });
     assert!(of_totals.contains("layer node 2") && of_totals.contains("node 1 is not stored as levels"), "{of_totals}");
     let other_levels = refusal(&|net| {
         let shape = Shape::new(12, 1, 1);
         let kind = RearrangeKind::Reshape;
-        net.add(QOp::Rearrange(Rearrange { kind, shape }), &[0], false, Some(symmetric()))
+        net.plain(Op::Rearrange(Rearrange { kind, shape }), &[0], false, Some(symmetric()))
     });
     assert!(other_levels.contains("its levels are its input's"), "{other_levels}");
-    let unstored = refusal(&|net| net.add(QOp::GlobalAveragePool(Multiplier::new(0.3).unwrap()), &[0], false, None));
+    let unstored = refusal(&|net| {
+        let mean = Constants::Multiplier(Multiplier::new(0.3).unwrap());
+        net.add(Computed::integer(Op::GlobalAveragePool, mean).unwrap(), &[0], false, None)
+    });
+    let one_table =
+        refusal(&|net| net.with(Op::Concat(Axis::Channels), Constants::Tables(vec![None]), &[0, 0], symmetric()));
+    assert!(one_table.contains("1 tables for 2 inputs"), "{one_table}");
     assert!(unstored.contains("no quantization parameters"), "{unstored}");
     let unscaled = refusal(&|net| {
         let layer = net.layer(0, 2, 1, 1, false);
-        net.add(QOp::Conv(layer), &[0], false, Some(symmetric()))
+        net.plain(Op::Conv(layer), &[0], false, Some(symmetric()))
     });
     assert!(unscaled.contains("no multipliers"), "{unscaled}");
 }

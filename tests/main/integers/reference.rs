@@ -4,8 +4,8 @@
 //! f32 computes the same values.
 
 use repquant::model::{
-    Activation, Binary, Conv, Multiplier, Op, Pool, PoolKind, QBinary, QConv, QNode, QOp, QParams, QuantizedGraph,
-    Rearrange, RearrangeKind, Shape,
+    Activation, Binary, Computed, Constants, Conv, Multiplier, Op, Pool, PoolKind, QBinary, QConv, QNode, QParams,
+    QuantizedGraph, Rearrange, RearrangeKind, Shape,
 };
 
 /// An activation of one image, in the order channels, rows, columns.
@@ -79,14 +79,14 @@ pub(crate) fn run(graph: &QuantizedGraph, pixels: &[u32]) -> Vec<Value> {
 
 /// The real values of an activation.
 pub(crate) fn real(graph: &QuantizedGraph, node: usize, shapes: &[Shape], value: &Value) -> Vec<f64> {
-    let QNode { op, inputs, relu, output, .. } = &graph.nodes[node];
-    match (value, op) {
+    let QNode { computed, inputs, relu, output, .. } = &graph.nodes[node];
+    match (value, computed.int8_weights()) {
         (Value::Real(values), _) => values.clone(),
         (Value::Levels(levels), _) => {
             let q = output.unwrap();
             levels.iter().map(|&level| (level as f64 - f64::from(q.zero_point)) * f64::from(q.scale)).collect()
         }
-        (Value::Totals(totals), QOp::Conv(conv) | QOp::Linear(conv)) => {
+        (Value::Totals(totals), Some(conv)) => {
             let scale = f64::from(graph.nodes[inputs[0]].output.unwrap().scale);
             let channel = |i: usize| i / shapes[node].pixels();
             let of = |(i, &total): (usize, &i128)| {
@@ -109,12 +109,27 @@ fn compute(graph: &QuantizedGraph, node: &QNode, shape: Shape, inputs: &[Input<'
     };
     let requantized = |total: i128, m: Multiplier| stored(total * i128::from(m.multiplier), m.right_shift);
     let levels = |of: &dyn Fn([usize; 3]) -> i128| Value::Levels(places(shape).map(of).collect());
-    match &node.op {
-        QOp::Input(_) => {
+    let integer = match &node.computed {
+        Computed::Integer(integer) => integer,
+        Computed::Float(op) => {
+            let mut values = float(op, shape, inputs);
+            if node.relu {
+                for value in &mut values {
+                    *value = value.max(0.0);
+                }
+            }
+            return match node.output {
+                None => Value::Real(values),
+                Some(q) => Value::Levels(values.into_iter().map(|v| q.quantize(v).into()).collect()),
+            };
+        }
+    };
+    match (integer.op(), integer.constants()) {
+        (Op::Input(_), _) => {
             let (table, q) = (graph.input.levels(), node.output.unwrap());
             levels(&|[c, y, x]| q.quantize(table[c][(pixels[y * shape.width + x] >> (8 * c) & 255) as usize]).into())
         }
-        QOp::Conv(conv) | QOp::Linear(conv) => {
+        (Op::Conv(conv) | Op::Linear(conv), _) => {
             let totals = places(shape).map(|place| total(conv, &inputs[0], place));
             if node.output.is_none() {
                 return Value::Totals(totals.collect());
@@ -122,14 +137,14 @@ fn compute(graph: &QuantizedGraph, node: &QNode, shape: Shape, inputs: &[Input<'
             let m = |o| Multiplier { multiplier: conv.multiplier[o], right_shift: conv.right_shift[o] };
             Value::Levels(totals.zip(places(shape)).map(|(total, [o, ..])| requantized(total, m(o))).collect())
         }
-        QOp::GlobalAveragePool(m) => {
+        (Op::GlobalAveragePool, Constants::Multiplier(m)) => {
             let x = &inputs[0];
             levels(&|[c, ..]| requantized(places(x.shape).filter(|p| p[0] == c).map(|p| x.steps(p)).sum(), *m))
         }
-        QOp::Table { table, .. } => {
+        (Op::Activation(_), Constants::Table(table)) => {
             Value::Levels(inputs[0].levels().iter().map(|q| table.0[(q + 128) as usize].into()).collect())
         }
-        QOp::Binary(binary) => levels(&|place| {
+        (Op::Binary(_), Constants::Binary(binary)) => levels(&|place| {
             let (a, b) = (inputs[0].steps(place), inputs[1].steps(place));
             match *binary {
                 QBinary::Sum { multipliers: [m_a, m_b], right_shift } => {
@@ -138,16 +153,18 @@ fn compute(graph: &QuantizedGraph, node: &QNode, shape: Shape, inputs: &[Input<'
                 QBinary::Product(m) => requantized(a * b, m),
             }
         }),
-        QOp::Pool { pool, multipliers } => levels(&|place| {
+        (Op::Pool(pool), constants) => levels(&|place| {
             let (steps, counted) = window(pool, &inputs[0], place);
+            let multipliers =
+                if let Constants::Multipliers(multipliers) = constants { multipliers.as_slice() } else { &[] };
             match pool.kind {
                 PoolKind::Max => steps.iter().max().unwrap() + i128::from(inputs[0].q().zero_point),
                 PoolKind::Average => requantized(steps.iter().sum(), multipliers[steps.len() - 1]),
                 PoolKind::AverageWithPadding => requantized(steps.iter().sum(), multipliers[counted - 1]),
             }
         }),
-        QOp::Rearrange(rearrange) => Value::Levels(rearranged(rearrange, inputs[0].shape, inputs[0].levels())),
-        QOp::Concat { axis, tables } => levels(&|mut place| {
+        (Op::Rearrange(rearrange), _) => Value::Levels(rearranged(rearrange, inputs[0].shape, inputs[0].levels())),
+        (Op::Concat(axis), Constants::Tables(tables)) => levels(&|mut place| {
             let along = axis.index() - 1;
             for (x, table) in inputs.iter().zip(tables) {
                 let side = axis.of(x.shape);
@@ -159,18 +176,7 @@ fn compute(graph: &QuantizedGraph, node: &QNode, shape: Shape, inputs: &[Input<'
             }
             panic!("{place:?} is in no input of {}", node.name)
         }),
-        QOp::Float(op) => {
-            let mut values = float(op, shape, inputs);
-            if node.relu {
-                for value in &mut values {
-                    *value = value.max(0.0);
-                }
-            }
-            match node.output {
-                None => Value::Real(values),
-                Some(q) => Value::Levels(values.into_iter().map(|v| q.quantize(v).into()).collect()),
-            }
-        }
+        (op, _) => panic!("{} is not computed in integers", op.kind()),
     }
 }
 
@@ -272,7 +278,8 @@ fn float(op: &Op, shape: Shape, inputs: &[Input<'_>]) -> Vec<f64> {
         Op::Constant(values) => each(&|[c, y, x]| f64::from(values[[c, y, x]])),
         Op::Conv(conv) => each(&|place| real_total(conv, &inputs[0], place)),
         Op::Linear(linear) => each(&|[o, ..]| {
-            let products = linear.weight.row(o).into_iter().zip(&inputs[0].real).map(|(w, x)| f64::from(*w) * x);
+            let weights = linear.weight.outer_iter().nth(o).unwrap();
+            let products = weights.iter().zip(&inputs[0].real).map(|(w, x)| f64::from(*w) * x);
             products.sum::<f64>() + f64::from(linear.bias[o])
         }),
         Op::GlobalAveragePool => each(&|[c, ..]| {

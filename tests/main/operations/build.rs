@@ -5,7 +5,7 @@ use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::images::Batch;
 use repquant::internals::Random;
-use repquant::model::{Conv, Decode, Graph, Interpolation, Node, NodeId, Op, Output, Preprocessing, Shape};
+use repquant::model::{Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, Op, Preprocessing, Shape};
 
 use crate::common::reference;
 
@@ -78,7 +78,7 @@ impl Builder {
         let shapes = self.graph.shapes();
         let output = |&node: &NodeId| {
             let Shape { channels, height, width } = shapes[node];
-            Output { name: format!("y{node}"), node, sides: vec![channels, height, width] }
+            GraphOutput { name: format!("y{node}"), node, sides: vec![channels, height, width] }
         };
         self.graph.outputs = outputs.iter().map(output).collect();
         self.graph.check().unwrap();

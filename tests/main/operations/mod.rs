@@ -8,7 +8,7 @@ use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::internals::Random;
 use repquant::model::{
-    Activation, Axis, Binary, Coordinates, Linear, NodeId, Op, Output, Pool, PoolKind, Rearrange, RearrangeKind,
+    Activation, Axis, Binary, Conv, Coordinates, GraphOutput, NodeId, Op, Pool, PoolKind, Rearrange, RearrangeKind,
     Resize, Shape,
 };
 
@@ -56,9 +56,9 @@ fn a_classifier() {
     let x = b.conv(0, 7, 3, 2, 1);
     let x = b.push(Op::GlobalAveragePool, &[x]);
     let weight = Array2::from_shape_simple_fn((10, 7), || b.random.float());
-    let last = b.push(Op::Linear(Linear { weight, bias: Array1::linspace(-1.0, 1.0, 10) }), &[x]);
+    let last = b.push(Op::Linear(Conv::linear(weight, Array1::linspace(-1.0, 1.0, 10))), &[x]);
     let mut graph = b.graph(&[last]);
-    graph.outputs = vec![Output { name: "logits".into(), node: last, sides: vec![10] }];
+    graph.outputs = vec![GraphOutput { name: "logits".into(), node: last, sides: vec![10] }];
     compare(&devices(), &graph, &mut Random::new(1));
 }
 

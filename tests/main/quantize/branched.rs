@@ -4,7 +4,7 @@ use ndarray::Array3;
 use repquant::calibrate::Calibration;
 use repquant::internals::Random;
 use repquant::model::{
-    Activation, Axis, Binary, Coordinates, Graph, Node, Op, Output, Pool, PoolKind, QuantizedGraph, Rearrange,
+    Activation, Axis, Binary, Coordinates, Graph, GraphOutput, Node, Op, Pool, PoolKind, QuantizedGraph, Rearrange,
     RearrangeKind, Resize, Shape,
 };
 use repquant::quantize::{QuantizeOptions, quantize};
@@ -25,7 +25,7 @@ pub(crate) fn add(graph: &mut Graph, name: &str, op: Op, inputs: &[&str], relu: 
 
 pub(crate) fn output(graph: &mut Graph, name: &str, node: &str, sides: &[usize]) {
     let node = id(graph, node);
-    graph.outputs.push(Output { name: name.into(), node, sides: sides.to_vec() });
+    graph.outputs.push(GraphOutput { name: name.into(), node, sides: sides.to_vec() });
 }
 
 /// An input of 3×8×8 and nothing else.

@@ -4,8 +4,8 @@ use ndarray::Array3;
 use repquant::ErrorKind;
 use repquant::internals::Random;
 use repquant::model::{
-    Activation, Binary, Graph, Multiplier, Op, PoolKind, QBinary, QNode, QOp, QParams, QuantizedGraph, Rearrange,
-    RearrangeKind, Shape, Table,
+    Activation, Binary, Computed, Constants, Graph, Multiplier, Op, PoolKind, QBinary, QNode, QParams, QuantizedGraph,
+    Rearrange, RearrangeKind, Shape, Table,
 };
 use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::ActivationMode;
@@ -25,6 +25,10 @@ fn plain(graph: &Graph, mode: ActivationMode) -> QuantizedGraph {
     made(graph, &QuantizeOptions::default(), mode, 8)
 }
 
+fn constants<'a>(graph: &'a QuantizedGraph, name: &str) -> &'a Constants {
+    node(graph, name).computed.as_integer().unwrap_or_else(|| panic!("{name} is float")).constants()
+}
+
 fn node<'a>(graph: &'a QuantizedGraph, name: &str) -> &'a QNode {
     graph.nodes.iter().find(|node| node.name == name).unwrap()
 }
@@ -41,9 +45,9 @@ fn own_range(graph: &Graph, mode: ActivationMode, name: &str) -> QParams {
 
 /// One line for each node: in integers, in float between levels, or real.
 fn kinds(graph: &QuantizedGraph) -> Vec<(&str, &str)> {
-    let kind = |node: &QNode| match (&node.op, node.output) {
-        (QOp::Float(_), Some(_)) => "island",
-        (QOp::Float(_), None) => "real",
+    let kind = |node: &QNode| match (&node.computed, node.output) {
+        (Computed::Float(_), Some(_)) => "island",
+        (Computed::Float(_), None) => "real",
         (_, None) => "sums",
         (_, Some(_)) => "levels",
     };
@@ -75,7 +79,9 @@ fn what_stays_float_says_why() {
         assert_eq!(note("kept"), "real: no convolution follows");
         assert_eq!(note("sum"), "");
         assert_eq!(graph.outputs, branched().outputs);
-        let (QOp::Conv(boxes), true) = (&node(&graph, "boxes").op, node(&graph, "scores").relu) else { panic!() };
+        let (Some(boxes), true) = (node(&graph, "boxes").computed.int8_weights(), node(&graph, "scores").relu) else {
+            panic!()
+        };
         assert!(boxes.multiplier.is_empty() && boxes.right_shift.is_empty() && boxes.coarse.is_some());
         assert_eq!(graph.shapes(), branched().shapes());
     }
@@ -87,7 +93,7 @@ fn layers_may_stay_float_anywhere() {
     let graph = made(&branched(), &QuantizeOptions { keep_float, ..Default::default() }, ActivationMode::Affine, 8);
     for (name, is_stored) in [("left", true), ("boxes", false), ("reduce", true)] {
         let node = node(&graph, name);
-        assert!(matches!(node.op, QOp::Float(Op::Conv(_))) && node.output.is_some() == is_stored, "{name}");
+        assert!(matches!(node.computed, Computed::Float(Op::Conv(_))) && node.output.is_some() == is_stored, "{name}");
         assert_eq!(node.split.notes, ["kept in float"]);
     }
     // The clip that follows is left to the saturation here, too.
@@ -101,7 +107,7 @@ fn moved_levels_are_stored_as_they_were() {
         assert_eq!(stored(&graph, "stem.pool"), stored(&graph, "stem"));
         assert_eq!(stored(&graph, "thumb"), stored(&graph, "input"));
         assert_eq!(stored(&graph, "shuffle"), stored(&graph, "mean"));
-        assert!(matches!(&node(&graph, "stem.pool").op, QOp::Pool { multipliers, .. } if multipliers.is_empty()));
+        assert!(matches!(constants(&graph, "stem.pool"), Constants::None));
     }
     // Through several, one after the other.
     let mut float = branched();
@@ -124,7 +130,7 @@ fn a_clip_is_left_to_the_saturation_before_it() {
         assert!(clip.scale < own_range(&float, mode, "left").scale);
         assert_eq!((stored(&graph, "left"), stored(&graph, "left.clip")), (clip, clip));
         assert!(node(&graph, "left").relu && !node(&graph, "right").relu);
-        let QOp::Table { table, .. } = &node(&graph, "left.clip").op else { panic!("no table") };
+        let Constants::Table(table) = constants(&graph, "left.clip") else { panic!("no table") };
         assert!((clip.zero_point..=clip.qmax).all(|q| i32::from(table.get(q as i8)) == q));
 
         // An output, or a second reader, must not be cut off.
@@ -205,7 +211,8 @@ fn multipliers_are_those_of_the_scales() {
         let exact = |m: i32, n: u8| f64::from(m) * 2f64.powi(-i32::from(n));
         let near = |got: f64, want: f64| assert!((got / want - 1.0).abs() < 1e-6, "{got} for {want}");
         for (name, a, b, sign) in [("sum", "left.clip", "right", 1.0), ("difference", "mix", "shuffle", -1.0)] {
-            let QOp::Binary(QBinary::Sum { multipliers: [m_a, m_b], right_shift }) = node(&graph, name).op else {
+            let Constants::Binary(QBinary::Sum { multipliers: [m_a, m_b], right_shift }) = *constants(&graph, name)
+            else {
                 panic!("{name} is no sum");
             };
             near(exact(m_a, right_shift), scale(a) / scale(name));
@@ -213,14 +220,15 @@ fn multipliers_are_those_of_the_scales() {
             assert!(m_a.max(m_b.abs()) >= 1 << 30 && m_a > 0);
         }
         let factor = scale("sum") * scale("gate") / scale("scaled");
-        let want = QOp::Binary(QBinary::Product(Multiplier::new(factor).unwrap()));
-        assert_eq!(node(&graph, "scaled").op, want);
-        let QOp::Pool { multipliers, .. } = &node(&graph, "mean").op else { panic!("no pool") };
+        let want = Constants::Binary(QBinary::Product(Multiplier::new(factor).unwrap()));
+        assert_eq!(node(&graph, "scaled").computed, Computed::integer(Op::Binary(Binary::Mul), want).unwrap());
+        let Constants::Multipliers(multipliers) = constants(&graph, "mean") else { panic!("no pool") };
         let each: Vec<Multiplier> =
             (1..=9).map(|d| Multiplier::new(scale("scaled") / (scale("mean") * f64::from(d))).unwrap()).collect();
         assert_eq!(*multipliers, each);
         let mean = Multiplier::new(scale("sum") / (scale("squeeze") * 16.0)).unwrap();
-        assert_eq!(node(&graph, "squeeze").op, QOp::GlobalAveragePool(mean));
+        let want = Computed::integer(Op::GlobalAveragePool, Constants::Multiplier(mean)).unwrap();
+        assert_eq!(node(&graph, "squeeze").computed, want);
     }
 }
 
@@ -241,10 +249,11 @@ fn tables_are_those_of_a_plain_computation() {
         let of =
             |name: &str, from: &str, f: &dyn Fn(f64) -> f64| plain_table(stored(&graph, from), stored(&graph, name), f);
         let sigmoid = of("gate", "expand", &|x| 1.0 / (1.0 + (-x).exp()));
-        assert_eq!(node(&graph, "gate").op, QOp::Table { function: Activation::Sigmoid, table: sigmoid });
+        let looked_up = |f, table| Computed::integer(Op::Activation(f), Constants::Table(table)).unwrap();
+        assert_eq!(node(&graph, "gate").computed, looked_up(Activation::Sigmoid, sigmoid));
         let swish = of("swish", "difference", &|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0));
-        assert_eq!(node(&graph, "swish").op, QOp::Table { function: Activation::HardSwish, table: swish });
-        let QOp::Concat { tables, .. } = &node(&graph, "joined").op else { panic!("no concat") };
+        assert_eq!(node(&graph, "swish").computed, looked_up(Activation::HardSwish, swish));
+        let Constants::Tables(tables) = constants(&graph, "joined") else { panic!("no concat") };
         for (name, table) in ["swish", "thumb.stem", "shuffle"].into_iter().zip(tables) {
             let equal = stored(&graph, name) == stored(&graph, "joined");
             let want = (!equal).then(|| of("joined", name, &|x| x));
@@ -258,7 +267,7 @@ fn tables_are_those_of_a_plain_computation() {
     let thumb = id(&float, "thumb.stem");
     float.nodes[joined].inputs = vec![thumb; 5];
     let graph = plain(&float, ActivationMode::Affine);
-    let QOp::Concat { tables, .. } = &node(&graph, "joined").op else { panic!("no concat") };
+    let Constants::Tables(tables) = constants(&graph, "joined") else { panic!("no concat") };
     assert_eq!(*tables, vec![None; 5]);
 }
 
@@ -283,8 +292,8 @@ pub(crate) fn compare(graph: &QuantizedGraph, float: &Graph, random: &mut Random
     let mut values = vec![Value { real: levels.mapv(|q| x.dequantize(q)), levels: Some(levels) }];
     for (id, node) in graph.nodes.iter().enumerate().skip(1) {
         let (got, want) = (step(graph, id, &values), meant(graph, float, id, &values));
-        let step_of_sums = match (&node.op, node.inputs.first()) {
-            (QOp::Conv(conv), Some(&from)) => {
+        let step_of_sums = match (node.computed.int8_weights(), node.inputs.first()) {
+            (Some(conv), Some(&from)) => {
                 let s_x = f64::from(graph.nodes[from].output.unwrap().scale);
                 conv.scale.iter().fold(0f64, |most, &s| most.max(f64::from(s) * s_x))
             }
@@ -319,7 +328,7 @@ fn the_ends_may_have_bits_of_their_own() {
     let wide: Vec<&str> = graph
         .nodes
         .iter()
-        .filter(|node| matches!(&node.op, QOp::Conv(conv) if conv.bits == 8))
+        .filter(|node| node.computed.int8_weights().is_some_and(|conv| conv.bits == 8))
         .map(|node| node.name.as_str())
         .collect();
     assert_eq!(wide, ["stem", "thumb.stem", "boxes", "scores"]);
@@ -365,7 +374,7 @@ fn scales_too_far_apart_are_left_to_float() {
     // The convolution behind it has the same trouble only where its output is stored, and it is not.
     let graph = made.unwrap();
     let sum = node(&graph, "op");
-    assert!(matches!(sum.op, QOp::Float(Op::Binary(Binary::Add))) && sum.output.is_some());
+    assert!(matches!(sum.computed, Computed::Float(Op::Binary(Binary::Add))) && sum.output.is_some());
     assert!(sum.split.notes[0].starts_with("in float: the requantization factor"), "{:?}", sum.split.notes);
     assert!(!sum.split.notes[0].contains('\n'));
 }

@@ -4,7 +4,7 @@ use repquant::ErrorKind;
 use repquant::export::safetensors::{from_bytes, read, to_bytes};
 use repquant::export::{FileKind, kind};
 use repquant::internals::Random;
-use repquant::model::{CoarseScale, Multiplier, Op, QConv, QOp, QuantizedGraph, Support};
+use repquant::model::{CoarseScale, Computed, Constants, Multiplier, Op, QConv, QuantizedGraph, Support};
 use repquant::quantize::{QuantizeOptions, SplitMode};
 use repquant::threshold::ActivationMode;
 use serde_json::{Value, json};
@@ -200,8 +200,7 @@ fn tensors_that_contradict_are_refused() {
 fn broken(what: &str, split: SplitMode, name: &str, edit: impl Fn(&mut QConv)) {
     let mut graph = model(split);
     let node = graph.nodes.iter_mut().find(|node| node.name == name).unwrap();
-    let (QOp::Conv(conv) | QOp::Linear(conv)) = &mut node.op else { panic!("{name} has no integer weights") };
-    edit(conv);
+    edit(node.computed.int8_weights_mut().unwrap_or_else(|| panic!("{name} has no integer weights")));
     let error = to_bytes(&graph).expect_err(what);
     assert!(error.to_string().starts_with(name), "{what}: {error}");
 }
@@ -250,14 +249,14 @@ fn values_out_of_range_are_refused() {
     };
     broken("a 64-bit sum", Paper, "stage0", |c| sum_of_biases(c, i32::MAX));
     let mut fits = model(Paper);
-    let QOp::Conv(conv) = &mut fits.nodes[1].op else { panic!("not a convolution") };
-    sum_of_biases(conv, 1 << 29);
+    sum_of_biases(fits.nodes[1].computed.int8_weights_mut().unwrap(), 1 << 29);
     to_bytes(&fits).unwrap();
     let mut pool = model(Aligned);
-    pool.nodes[6].op = QOp::GlobalAveragePool(Multiplier { multiplier: 1, right_shift: 40 });
+    let small = Constants::Multiplier(Multiplier { multiplier: 1, right_shift: 40 });
+    pool.nodes[6].computed = Computed::integer(Op::GlobalAveragePool, small).unwrap();
     assert!(to_bytes(&pool).is_err());
     let mut float = model(Aligned);
-    let QOp::Float(Op::Conv(conv)) = &mut float.nodes[2].op else { panic!("not float") };
+    let Computed::Float(Op::Conv(conv)) = &mut float.nodes[2].computed else { panic!("not float") };
     conv.weight[[0, 0, 0, 0]] = f32::INFINITY;
     assert!(to_bytes(&float).is_err());
 }

@@ -3,7 +3,10 @@
 use ndarray::Array3;
 use repquant::export::safetensors::{from_bytes, to_bytes};
 use repquant::internals::Random;
-use repquant::model::{Activation, CoarseScale, Multiplier, Op, Pool, PoolKind, QBinary, QNode, QOp, QuantizedGraph};
+use repquant::model::{
+    Activation, Axis, Binary, CoarseScale, Computed, Constants, GraphOutput, Multiplier, Op, Pool, PoolKind, QBinary,
+    QNode, QuantizedGraph, Shape, Table,
+};
 use repquant::quantize::{QuantizeOptions, SplitMode};
 use repquant::threshold::ActivationMode;
 use serde_json::{Value, json};
@@ -48,12 +51,12 @@ fn parameters_of_float_operations_load_back_equal() {
         Activation::Silu,
     ] {
         let mut graph = model(SplitMode::None);
-        find(&mut graph, "kept").op = QOp::Float(Op::Activation(activation));
+        find(&mut graph, "kept").computed = Computed::Float(Op::Activation(activation));
         assert_eq!(from_bytes(&to_bytes(&graph).unwrap()).unwrap(), graph);
     }
     for (low, high) in [(f32::NAN, 1.0), (f32::INFINITY, 1.0), (0.0, f32::NEG_INFINITY), (0.0, f32::NAN)] {
         let mut graph = model(SplitMode::None);
-        find(&mut graph, "kept").op = QOp::Float(Op::Activation(clip(low, high)));
+        find(&mut graph, "kept").computed = Computed::Float(Op::Activation(clip(low, high)));
         assert!(to_bytes(&graph).is_err(), "{low} {high}");
     }
 }
@@ -246,8 +249,10 @@ fn values_out_of_range_are_refused() {
     use SplitMode::{Aligned, None as Unsplit, Paper};
     let mean = |edit: &dyn Fn(&mut Vec<Multiplier>)| {
         broken("a multiplier of a mean", Unsplit, "mean", |node| {
-            let QOp::Pool { multipliers, .. } = &mut node.op else { panic!("no pool") };
-            edit(multipliers);
+            let integer = node.computed.as_integer().unwrap();
+            let Constants::Multipliers(mut multipliers) = integer.constants().clone() else { panic!("no means") };
+            edit(&mut multipliers);
+            node.computed = Computed::integer(integer.op().clone(), Constants::Multipliers(multipliers)).unwrap();
         });
     };
     mean(&|m| m.truncate(8));
@@ -260,25 +265,25 @@ fn values_out_of_range_are_refused() {
         node.output.as_mut().unwrap().zero_point = 0;
     });
     broken("an infinite constant", Unsplit, "mask", |node| {
-        node.op = QOp::Float(Op::Constant(Array3::from_elem((1, 6, 6), f32::INFINITY)));
+        node.computed = Computed::Float(Op::Constant(Array3::from_elem((1, 6, 6), f32::INFINITY)));
     });
     broken("an empty constant", Unsplit, "mask", |node| {
-        node.op = QOp::Float(Op::Constant(Array3::zeros((0, 6, 6))));
+        node.computed = Computed::Float(Op::Constant(Array3::zeros((0, 6, 6))));
     });
     broken("an input in float", Unsplit, "mask", |node| {
-        node.op = QOp::Float(Op::Input(repquant::model::Shape::new(1, 6, 6)));
+        node.computed = Computed::Float(Op::Input(Shape::new(1, 6, 6)));
     });
     broken("a window of padding alone", Unsplit, "stem.pool", |node| {
         let pool = Pool { kind: PoolKind::Max, kernel: [1; 2], stride: [1; 2], padding: [1; 4], ceil: true };
-        node.op = QOp::Pool { pool, multipliers: vec![] };
+        node.computed = Computed::plain(Op::Pool(pool)).unwrap();
     });
     broken("multipliers of sums", Aligned, "boxes", |node| {
-        let QOp::Conv(conv) = &mut node.op else { panic!("no convolution") };
+        let conv = node.computed.int8_weights_mut().unwrap();
         conv.multiplier = ndarray::Array1::from_elem(6, 1 << 30);
         conv.right_shift = ndarray::Array1::from_elem(6, 31);
     });
     broken("a second grid of sums", Aligned, "boxes", |node| {
-        let QOp::Conv(conv) = &mut node.op else { panic!("no convolution") };
+        let conv = node.computed.int8_weights_mut().unwrap();
         conv.coarse.as_mut().unwrap().scale = CoarseScale::Own {
             scale: ndarray::Array1::ones(6),
             multiplier: ndarray::Array1::zeros(6),
@@ -286,19 +291,50 @@ fn values_out_of_range_are_refused() {
         };
     });
     broken("no multipliers of levels", Paper, "mix", |node| {
-        let QOp::Conv(conv) = &mut node.op else { panic!("no convolution") };
+        let conv = node.computed.int8_weights_mut().unwrap();
         conv.multiplier = ndarray::Array1::default(0);
         conv.right_shift = ndarray::Array1::default(0);
     });
     broken("levels of which there are none", Unsplit, "sum", |node| node.output = None);
     broken("a lesser multiplier that is out of range", Unsplit, "difference", |node| {
-        let QOp::Binary(QBinary::Sum { multipliers, .. }) = &mut node.op else { panic!("no sum") };
-        multipliers[1] = i32::MIN;
+        let sum = QBinary::Sum { multipliers: [1 << 30, i32::MIN], right_shift: 31 };
+        node.computed = Computed::integer(Op::Binary(Binary::Sub), Constants::Binary(sum)).unwrap();
     });
     broken("a bias", Unsplit, "expand", |node| {
-        let QOp::Conv(conv) = &mut node.op else { panic!("no convolution") };
+        let conv = node.computed.int8_weights_mut().unwrap();
         conv.bias[0] = i32::MAX;
     });
+}
+
+/// Files say which of their sums are differences; older ones do not, there the sign of the multiplier says it.
+#[test]
+fn a_difference_is_written_and_older_files_are_read() {
+    let graph = model(SplitMode::None);
+    let bytes = to_bytes(&graph).unwrap();
+    let edited = |name: &str, edit: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        with_entry(&bytes, |entry| {
+            let nodes = entry["nodes"].as_array_mut().unwrap();
+            let node = nodes.iter_mut().find(|node| node["name"] == name).unwrap();
+            edit(node["op"]["binary"]["sum"].as_object_mut().unwrap());
+        })
+    };
+    let older = edited("difference", &|sum| assert_eq!(sum.remove("difference"), Some(json!(true))));
+    assert_eq!(from_bytes(&older).unwrap(), graph);
+    let of = |name: &str| graph.nodes.iter().find(|node| node.name == name).unwrap().computed.as_integer().unwrap();
+    assert_eq!((of("difference").op(), of("sum").op()), (&Op::Binary(Binary::Sub), &Op::Binary(Binary::Add)));
+    // A sum says nothing; that it is none may be said, and must be true.
+    let said = edited("sum", &|sum| assert_eq!(sum.insert("difference".into(), json!(false)), None));
+    assert_eq!(from_bytes(&said).unwrap(), graph);
+    for (name, lie) in [("difference", false), ("sum", true)] {
+        let lying = edited(name, &|sum| drop(sum.insert("difference".into(), json!(lie))));
+        refused(&lying, &format!("{name} as {lie}"));
+    }
+    refused(&edited("sum", &|sum| drop(sum.insert("difference".into(), json!(1)))), "a number");
+    // A factor of 0 has no sign: only the field tells a difference from a sum.
+    let mut zero = model(SplitMode::None);
+    let nothing = Constants::Binary(QBinary::Sum { multipliers: [1 << 30, 0], right_shift: 31 });
+    find(&mut zero, "difference").computed = Computed::integer(Op::Binary(Binary::Sub), nothing).unwrap();
+    assert_eq!(from_bytes(&to_bytes(&zero).unwrap()).unwrap(), zero);
 }
 
 /// A bias leaves room for the levels that a table gives, and not for those that it never gives.
@@ -312,7 +348,7 @@ fn sums_are_bounded_by_the_levels_that_occur() {
     let mut random = Random::new(2);
     let mut end = made(&branched(), &QuantizeOptions::default(), ActivationMode::Affine, 8);
     let mut layer = find(&mut end, "right").clone();
-    let QOp::Conv(conv) = &mut layer.op else { panic!("no convolution") };
+    let conv = layer.computed.int8_weights_mut().unwrap();
     conv.fine = ndarray::Array4::from_shape_fn((1, 20, 1, 1), |_| random.below(100) as i8);
     let total: i64 = conv.fine.iter().map(|&q| i64::from(q)).sum();
     conv.coarse = None;
@@ -320,13 +356,12 @@ fn sums_are_bounded_by_the_levels_that_occur() {
     (conv.scale, conv.bias) = (ndarray::Array1::ones(1), ndarray::Array1::zeros(1));
     (layer.name, layer.inputs, layer.output, layer.relu) = ("end".into(), vec![joined], None, false);
     graph.nodes.push(layer);
-    graph.outputs = vec![repquant::model::Output { name: "y".into(), node: joined + 1, sides: vec![16] }];
+    graph.outputs = vec![GraphOutput { name: "y".into(), node: joined + 1, sides: vec![16] }];
     // Every table of the concatenation gives this level alone, so |q − z| is known.
     let mut fits = |level: i32, bias: i64| {
-        let table = repquant::model::Table(Box::new([level as i8; 256]));
-        graph.nodes[joined].op =
-            QOp::Concat { axis: repquant::model::Axis::Channels, tables: vec![Some(table); inputs.len()] };
-        let QOp::Conv(conv) = &mut graph.nodes[joined + 1].op else { panic!("no convolution") };
+        let tables = Constants::Tables(vec![Some(Table(Box::new([level as i8; 256]))); inputs.len()]);
+        graph.nodes[joined].computed = Computed::integer(Op::Concat(Axis::Channels), tables).unwrap();
+        let conv = graph.nodes[joined + 1].computed.int8_weights_mut().unwrap();
         conv.bias[0] = i32::try_from(bias - i64::from(y.zero_point) * total).unwrap();
         to_bytes(&graph).is_ok()
     };

@@ -3,7 +3,9 @@
 use ndarray::Axis;
 use repquant::ErrorKind;
 use repquant::internals::Random;
-use repquant::model::{CoarseScale, Graph, Multiplier, Op, QConv, QOp, QParams, QuantizedGraph, Support};
+use repquant::model::{
+    CoarseScale, Computed, Constants, Graph, Multiplier, Op, QConv, QParams, QuantizedGraph, Support,
+};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, dequantize, qmax, quantize};
 use repquant::threshold::ActivationMode;
 
@@ -32,10 +34,8 @@ pub(crate) fn variants() -> Vec<(QuantizeOptions, ActivationMode)> {
 
 fn layer<'a>(graph: &'a QuantizedGraph, name: &str) -> (&'a QConv, usize) {
     let id = graph.nodes.iter().position(|node| node.name == name).unwrap();
-    match &graph.nodes[id].op {
-        QOp::Conv(conv) | QOp::Linear(conv) => (conv, id),
-        other => panic!("{name} is {other:?}"),
-    }
+    let computed = &graph.nodes[id].computed;
+    (computed.int8_weights().unwrap_or_else(|| panic!("{name} is {computed:?}")), id)
 }
 
 fn splits(graph: &QuantizedGraph) -> Vec<&str> {
@@ -67,9 +67,10 @@ fn shapes_lengths_and_limits() {
     for (options, mode) in variants() {
         let graph = quantized(&options, mode);
         for (node, float) in graph.nodes.iter().zip(&network().nodes) {
-            let (QOp::Conv(conv) | QOp::Linear(conv)) = &node.op else { continue };
+            let Some(conv) = node.computed.int8_weights() else { continue };
             let out = conv.out_channels();
-            let requantized = if matches!(node.op, QOp::Conv(_)) { out } else { 0 };
+            let is_conv = matches!(node.computed.as_integer().unwrap().op(), Op::Conv(_));
+            let requantized = if is_conv { out } else { 0 };
             assert_eq!((conv.scale.len(), conv.bias.len()), (out, out));
             assert_eq!((conv.multiplier.len(), conv.right_shift.len()), (requantized, requantized));
             let limit = qmax(options.weight_bits);
@@ -142,11 +143,10 @@ fn integers_mean_what_the_dequantized_layer_computes() {
     for (options, mode) in variants() {
         let graph = quantized(&options, mode);
         for (id, node) in graph.nodes.iter().enumerate() {
-            let (QOp::Conv(conv) | QOp::Linear(conv)) = &node.op else { continue };
+            let Some(conv) = node.computed.int8_weights() else { continue };
             let x = graph.nodes[node.inputs[0]].output.unwrap();
             let bias = match &network().nodes[id].op {
-                Op::Conv(conv) => conv.bias.clone(),
-                Op::Linear(linear) => linear.bias.clone(),
+                Op::Conv(conv) | Op::Linear(conv) => conv.bias.clone(),
                 _ => unreachable!(),
             };
             let real = dequantize(conv);
@@ -192,9 +192,9 @@ fn float_layers_are_kept_and_unknown_ones_refused() {
         ..Default::default()
     };
     let graph = quantized(&keep(&["stage1.0", "linear"]), ActivationMode::Symmetric);
-    assert!(matches!(&graph.nodes[2].op, QOp::Float(Op::Conv(_))));
+    assert!(matches!(&graph.nodes[2].computed, Computed::Float(Op::Conv(_))));
     assert!(graph.nodes[2].output.is_some());
-    assert!(matches!(&graph.nodes[7].op, QOp::Float(Op::Linear(_))));
+    assert!(matches!(&graph.nodes[7].computed, Computed::Float(Op::Linear(_))));
     assert_eq!(graph.nodes[7].output, None);
     assert_eq!(graph.nodes[2].split.notes, ["kept in float"]);
     let (float, calibration) = (network(), statistics(&network()));
@@ -212,7 +212,8 @@ fn pooling_divides_by_the_area() {
     let graph = quantized(&QuantizeOptions::default(), ActivationMode::Symmetric);
     let (x, y) = (graph.nodes[5].output.unwrap(), graph.nodes[6].output.unwrap());
     let factor = f64::from(x.scale) / (f64::from(y.scale) * 64.0);
-    assert_eq!(graph.nodes[6].op, QOp::GlobalAveragePool(Multiplier::new(factor).unwrap()));
+    let mean = Constants::Multiplier(Multiplier::new(factor).unwrap());
+    assert_eq!(graph.nodes[6].computed, Computed::integer(Op::GlobalAveragePool, mean).unwrap());
 }
 
 /// The float graph changed by `edit`, quantized with the statistics of the unchanged one.

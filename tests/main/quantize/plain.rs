@@ -1,7 +1,7 @@
 //! Every operation from its definition alone: real values in f64, and levels in integers.
 
 use ndarray::{Array1, Array3, Array4, Axis as Dimension, concatenate};
-use repquant::model::{Conv, Graph, Linear, Op, PoolKind, QBinary, QOp, QuantizedGraph, Shape, Table};
+use repquant::model::{Computed, Constants, Graph, Op, PoolKind, QBinary, QuantizedGraph, Shape, Table};
 use repquant::quantize::dequantize;
 
 use super::graph::integer_output;
@@ -72,13 +72,9 @@ pub(crate) fn apply(op: &Op, relu: bool, inputs: &[&Array3<f64>]) -> Array3<f64>
     let y = match op {
         Op::Input(_) => panic!("an input computes nothing"),
         Op::Constant(values) => values.mapv(f64::from),
-        Op::Conv(conv) => {
+        Op::Conv(conv) | Op::Linear(conv) => {
             let weight = conv.weight.mapv(f64::from);
             convolve(&weight, &conv.bias, conv.stride, conv.padding, conv.groups, inputs[0])
-        }
-        Op::Linear(linear) => {
-            let weight = linear.weight.mapv(f64::from).insert_axis(Dimension(2)).insert_axis(Dimension(3));
-            convolve(&weight, &linear.bias, [1, 1], [0, 0], 1, inputs[0])
         }
         Op::GlobalAveragePool => {
             let (channels, height, width) = inputs[0].dim();
@@ -150,9 +146,9 @@ pub(crate) fn run_float(graph: &Graph, image: &Array3<f64>) -> Vec<Array3<f64>> 
 pub(crate) fn meant(graph: &QuantizedGraph, float: &Graph, id: usize, values: &[Value]) -> Array3<f64> {
     let node = &graph.nodes[id];
     let inputs: Vec<&Array3<f64>> = node.inputs.iter().map(|&i| &values[i].real).collect();
-    match (&node.op, &float.nodes[id].op) {
-        (QOp::Conv(conv), Op::Conv(Conv { bias, .. })) | (QOp::Linear(conv), Op::Linear(Linear { bias, .. })) => {
-            let y = convolve(&dequantize(conv), bias, conv.stride, conv.padding, conv.groups, inputs[0]);
+    match (node.computed.int8_weights(), &float.nodes[id].op) {
+        (Some(conv), Op::Conv(float) | Op::Linear(float)) => {
+            let y = convolve(&dequantize(conv), &float.bias, conv.stride, conv.padding, conv.groups, inputs[0]);
             if node.relu { y.mapv(|v| v.max(0.0)) } else { y }
         }
         (_, op) => apply(op, node.relu, &inputs),
@@ -174,15 +170,18 @@ pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value
     // To the nearest, halves upwards.
     let shifted = |sum: i128, n: u8| (2 * sum + (1 << n)).div_euclid(2 << n);
     let steps = |slot: usize, position: [usize; 3]| i128::from(at(levels(slot), position) - params(slot).zero_point);
-    let made: Array3<i32> = match &node.op {
-        QOp::Input(_) => panic!("an input is given"),
-        QOp::Float(op) => {
+    let integer = match &node.computed {
+        Computed::Integer(integer) => integer,
+        Computed::Float(op) => {
             let reals: Vec<&Array3<f64>> = inputs.iter().map(|x| &x.real).collect();
             let real = apply(op, node.relu, &reals);
             let Some(y) = y else { return Value { levels: None, real } };
-            real.mapv(|x| y.quantize(x))
+            let made = real.mapv(|x| y.quantize(x));
+            return Value { real: made.mapv(|q| y.dequantize(q)), levels: Some(made) };
         }
-        QOp::Conv(conv) | QOp::Linear(conv) => {
+    };
+    let made: Array3<i32> = match (integer.op(), integer.constants()) {
+        (Op::Conv(conv) | Op::Linear(conv), _) => {
             let (out, per_group, kh, kw) = conv.fine.dim();
             let (x, z) = (levels(0), params(0).zero_point);
             let side = |n: usize, k: usize, axis: usize| (n + 2 * conv.padding[axis] - k) / conv.stride[axis] + 1;
@@ -204,8 +203,8 @@ pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value
             }
             Array3::from_shape_fn(shape, |at| i32::from(result(at).1.unwrap()))
         }
-        QOp::Table { table, .. } => levels(0).mapv(|q| i32::from(table.get(q as i8))),
-        QOp::Binary(binary) => {
+        (Op::Activation(_), Constants::Table(table)) => levels(0).mapv(|q| i32::from(table.get(q as i8))),
+        (Op::Binary(_), Constants::Binary(binary)) => {
             let shape = broadcast(levels(0).dim(), levels(1).dim());
             Array3::from_shape_fn(shape, |(c, y, x)| {
                 let (a, b) = (steps(0, [c, y, x]), steps(1, [c, y, x]));
@@ -218,7 +217,7 @@ pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value
                 })
             })
         }
-        QOp::GlobalAveragePool(m) => {
+        (Op::GlobalAveragePool, Constants::Multiplier(m)) => {
             let (channels, height, width) = levels(0).dim();
             Array3::from_shape_fn([channels, 1, 1], |(c, _, _)| {
                 let all = (0..height).flat_map(|y| (0..width).map(move |x| [c, y, x]));
@@ -226,7 +225,7 @@ pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value
                 clamp(shifted(i128::from(i32::try_from(sum).unwrap()) * i128::from(m.multiplier), m.right_shift))
             })
         }
-        QOp::Pool { pool, multipliers } => {
+        (Op::Pool(pool), constants) => {
             let x = levels(0);
             let shape = [x.dim().0, pool.side(x.dim().1, 0), pool.side(x.dim().2, 1)];
             Array3::from_shape_fn(shape, |(c, row, column)| {
@@ -237,21 +236,23 @@ pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value
                     return positions.map(|position| x[position]).max().unwrap();
                 }
                 let sum: i128 = positions.map(|position| steps(0, position)).sum();
+                let Constants::Multipliers(multipliers) = constants else { panic!("no multipliers") };
                 let m = multipliers[d_rows * d_columns - 1];
                 clamp(shifted(sum * i128::from(m.multiplier), m.right_shift))
             })
         }
-        QOp::Rearrange(rearrange) => {
+        (Op::Rearrange(rearrange), _) => {
             let real = levels(0).mapv(f64::from);
             apply(&Op::Rearrange(rearrange.clone()), false, &[&real]).mapv(|q| q as i32)
         }
-        QOp::Concat { axis, tables } => {
+        (Op::Concat(axis), Constants::Tables(tables)) => {
             let through = |(slot, table): (usize, &Option<Table>)| {
                 levels(slot).mapv(|q| table.as_ref().map_or(f64::from(q), |table| f64::from(table.get(q as i8))))
             };
             let parts: Vec<Array3<f64>> = tables.iter().enumerate().map(through).collect();
             apply(&Op::Concat(*axis), false, &parts.iter().collect::<Vec<_>>()).mapv(|q| q as i32)
         }
+        (op, _) => panic!("{} is not computed in integers", op.kind()),
     };
     let y = y.unwrap();
     Value { real: made.mapv(|q| y.dequantize(q)), levels: Some(made) }

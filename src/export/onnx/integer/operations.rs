@@ -8,7 +8,7 @@
 use super::{Activation, Levels, Requantization, Window, byte, levels};
 use crate::export::onnx::builder::Builder;
 use crate::export::onnx::moves::{concat, max_pool, padding, rearrange};
-use crate::model::{Pool, PoolKind, QBinary, QNode, QOp, QParams, Shape, Table};
+use crate::model::{Constants, Integer, Op, Pool, PoolKind, QBinary, QNode, QParams, Shape, Table};
 use crate::{Error, Result};
 
 /// One operation; the tensor is `NAME/quantized`.
@@ -18,22 +18,24 @@ use crate::{Error, Result};
 pub(super) fn operation(
     builder: &mut Builder,
     node: &QNode,
-    op: &QOp,
+    integer: &Integer,
     inputs: &[(&Activation, Shape)],
     shape: Shape,
     output: &QParams,
 ) -> Result<String> {
     let name = &node.name;
     let quantized = format!("{name}/quantized");
-    match (op, inputs) {
-        (QOp::Table { table, .. }, [(x, _)]) => Ok(look_up(builder, name, "", &x.tensor, table, &quantized)),
-        (QOp::Binary(binary), [(a, _), (b, _)]) => {
+    match (integer.op(), integer.constants(), inputs) {
+        (Op::Activation(_), Constants::Table(table), [(x, _)]) => {
+            Ok(look_up(builder, name, "", &x.tensor, table, &quantized))
+        }
+        (Op::Binary(_), Constants::Binary(binary), [(a, _), (b, _)]) => {
             Ok(combined(builder, name, *binary, [a, b], levels(output, node.relu)))
         }
-        (QOp::Pool { pool, .. }, [(x, x_shape)]) if pool.kind == PoolKind::Max => {
+        (Op::Pool(pool), _, [(x, x_shape)]) if pool.kind == PoolKind::Max => {
             Ok(max_pool(builder, name, &x.tensor, *x_shape, pool, &quantized))
         }
-        (QOp::Pool { pool, multipliers }, [(x, x_shape)]) => {
+        (Op::Pool(pool), Constants::Multipliers(multipliers), [(x, x_shape)]) => {
             let acc = window_sums(builder, name, x, *x_shape, pool);
             let at = |row: usize, column: usize| {
                 let (_, rows) = pool.window(x_shape.height, 0, row);
@@ -46,8 +48,8 @@ pub(super) fn operation(
             let sides = [1, 1, shape.height, shape.width];
             Ok(Requantization::new(&places).record(builder, name, &sides, &[&acc], levels(output, false)))
         }
-        (QOp::Rearrange(how), [(x, x_shape)]) => Ok(rearrange(builder, name, &x.tensor, *x_shape, how, &quantized)),
-        (QOp::Concat { axis, tables }, inputs) => {
+        (Op::Rearrange(how), _, [(x, x_shape)]) => Ok(rearrange(builder, name, &x.tensor, *x_shape, how, &quantized)),
+        (Op::Concat(axis), Constants::Tables(tables), inputs) => {
             let parts: Vec<String> = inputs
                 .iter()
                 .zip(tables)
