@@ -20,7 +20,7 @@ use repquant::internals::{
     CLASSES, COUNT_WORDS, Coarsen, ErrorSums, Extent, Histogram, Magnitudes, Random, Range, Row, Run, SUM_WORDS, State,
     alloc, upload,
 };
-use repquant::model::{Decode, Graph, Op, Preprocessing, QParams, Shape};
+use repquant::model::{Decode, Graph, Op, Preprocessing, QParams, Shape, Weights};
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, quantize, search};
 use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};

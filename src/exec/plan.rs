@@ -147,7 +147,7 @@ fn fit(device: &Device, names: &[&str], reads: &Reads<'_>, words: &[usize], scra
     Ok(MOST.min(device.max_words() / largest.max(1)).min(by_budget).max(1))
 }
 
-/// Words of one image's activations: levels lie four to a word, accumulators and real values take one each.
+/// Words of one image's activations: levels lie four to a word, accumulators and floats take one each.
 pub(super) fn int8_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
     let words = |(node, shape): (&QNode, &Shape)| float_words(shape) / if node.output.is_some() { 4 } else { 1 };
     graph.nodes.iter().zip(shapes).map(words).collect()
@@ -166,8 +166,8 @@ pub(super) fn scratch_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usi
         }
         words.resize(words.len().max(node.inputs.len() + 1), 0);
         for (words, &input) in words[1..].iter_mut().zip(&node.inputs) {
-            let is_real = matches!(graph.nodes[input], QNode { computed: Computed::Float(_), output: None, .. });
-            *words = (*words).max(if is_real { 0 } else { float_words(&shapes[input]) });
+            let is_float = matches!(graph.nodes[input], QNode { computed: Computed::Float(_), output: None, .. });
+            *words = (*words).max(if is_float { 0 } else { float_words(&shapes[input]) });
         }
     }
     words

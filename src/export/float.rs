@@ -1,8 +1,9 @@
 //! A fused float network as a safetensors file that loads again with nothing beside it.
 //!
-//! The keys are those of a fused checkpoint of the original repositories (`stage1.0.rbr_reparam.weight` for `RepVGG`,
-//! `stage1.0.reparam_conv.weight` for `MobileOne`), and the classifier keeps its name.
-//! One metadata entry, `repquant`, holds `{"kind": "float", "version": 1, "description": {…}}` as JSON.
+//! The keys are those of a fused checkpoint of the original repositories
+//! (`stage1.0.rbr_reparam.weight` for `RepVGG`, `stage1.0.reparam_conv.weight` for `MobileOne`),
+//! and the classifier keeps its name. One metadata entry, `repquant`, holds `{"kind": "float",
+//! "version": 1, "description": {…}}` as JSON.
 
 use std::collections::HashMap;
 
@@ -10,15 +11,16 @@ use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
 use crate::load::{DEFAULT_BN_EPS, Description, FLOAT_VERSION, Family, FloatMetadata, InputDescription};
-use crate::model::{Conv, Graph, Op};
+use crate::model::{Conv, Graph, Op, Weights};
 use crate::tensor_file::METADATA_KEY;
 use crate::{Error, Result};
 
 /// The file's bytes; the same graph gives the same bytes.
 ///
 /// # Errors
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where the graph is not one of a `RepVGG` or `MobileOne`: not a chain
-/// of blocks named `stage0`, `stage1.0` … with equal strides both ways, followed by pooling and a classifier.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where the graph is not one of a `RepVGG` or
+/// `MobileOne`: not a chain of blocks named `stage0`, `stage1.0` … with equal strides both ways,
+/// followed by pooling and a classifier.
 pub fn fused_bytes(graph: &Graph) -> Result<Vec<u8>> {
     let Parts { blocks, classifier: (classifier_name, classifier) } = Parts::of(graph)?;
     let family =
@@ -96,7 +98,8 @@ impl<'g> Parts<'g> {
     }
 }
 
-/// The stride of each stage's first block. Names, other strides and padding must be those that loading takes for granted.
+/// The stride of each stage's first block. Names, other strides and padding must be those that
+/// loading takes for granted.
 fn strides(blocks: &[(&str, &Conv)]) -> Result<Vec<usize>> {
     let mut strides = Vec::new();
     let mut index = 0;

@@ -1,13 +1,14 @@
 //! Parallel branches and chains of convolutions in a [`Graph`], as one convolution each.
 //!
-//! A network that comes as a graph has the branches that it was trained with as convolutions, poolings and crops whose
-//! results are added: parallel 3×3, 1×1 and identity (`RepVGG`, `MobileOne`), 3×1 and 1×3 (`ACNet`), 1×1 before 3×3 or an
-//! average pooling (Diverse Branch Block). All of these are linear, so what lies between one activation and the sum is one
-//! convolution ([`Kernel`]), computed in f64 and rounded once.
+//! A network that comes as a graph has the branches that it was trained with as convolutions,
+//! poolings and crops whose results are added: parallel 3×3, 1×1 and identity (`RepVGG`,
+//! `MobileOne`), 3×1 and 1×3 (`ACNet`), 1×1 before 3×3 or an average pooling (Diverse Branch
+//! Block). All of these are linear, so what lies between one activation and the sum is one
+//! convolution ([`AffineMap`]), computed in f64 and rounded once.
 
-use super::kernel::Kernel;
+use super::affine_map::AffineMap;
 use crate::Result;
-use crate::model::{Binary, Graph, Node, NodeId, Note, NoteKind, Op, Rearrange, Shape};
+use crate::model::{Binary, Graph, Node, NodeId, Note, NoteKind, Op, Rearrange, Shape, Weights};
 
 /// The most operations from a branch's end back to where the branches part.
 const LONGEST: usize = 4;
@@ -15,7 +16,8 @@ const LONGEST: usize = 4;
 /// The most weights of a kernel that is tried.
 const MOST_WEIGHTS: usize = 1 << 26;
 
-/// Merges what can be merged and notes what was and what was not, and why. Neither the outputs nor their names change.
+/// Merges what can be merged and notes what was and what was not, and why. Neither the outputs nor
+/// their names change.
 ///
 /// # Errors
 /// A graph that contradicts itself ([`Graph::check`]).
@@ -43,7 +45,8 @@ struct Work<'g> {
 
 /// An operand of a sum, as a map of one of the activations before it.
 struct Branch {
-    /// Each activation on the way back, nearest first, with the map from there to the operand and what it is made of.
+    /// Each activation on the way back, nearest first, with the map from there to the operand and
+    /// what it is made of.
     back: Vec<Step>,
     /// Why it could not be followed further, where that is not plain.
     stopped: Option<&'static str>,
@@ -52,7 +55,7 @@ struct Branch {
 struct Step {
     source: NodeId,
     /// None: the operand itself.
-    kernel: Option<Kernel>,
+    map: Option<AffineMap>,
     /// `3×3`, `1×1 then 3×3` …
     name: String,
     /// Multiplications of the operations on the way.
@@ -66,7 +69,7 @@ impl Work<'_> {
     }
 
     /// The linear map of a node that nothing else needs; none where it is something else.
-    fn linear(&self, id: NodeId) -> Option<(NodeId, Kernel, String)> {
+    fn linear(&self, id: NodeId) -> Option<(NodeId, AffineMap, String)> {
         let node = &self.graph.nodes[id];
         let input = *node.inputs.first()?;
         if node.relu || self.readers(id) != 1 {
@@ -75,22 +78,22 @@ impl Work<'_> {
         let x = self.shapes[input];
         match &node.op {
             Op::Conv(conv) => {
-                let kernel = Kernel::conv(conv, x);
+                let map = AffineMap::conv(conv, x);
                 let norm = conv.is_depthwise() && conv.kernel() == [1, 1] && conv.stride == [1, 1];
-                let name = if norm { "scale".into() } else { kernel.name() };
-                Some((input, kernel, name))
+                let name = if norm { "scale".into() } else { map.name() };
+                Some((input, map, name))
             }
             Op::Pool(pool) => {
-                Some((input, Kernel::pool(pool, x)?, format!("{}×{} mean", pool.kernel[0], pool.kernel[1])))
+                Some((input, AffineMap::pool(pool, x)?, format!("{}×{} mean", pool.kernel[0], pool.kernel[1])))
             }
-            Op::Rearrange(crop @ Rearrange { .. }) => Some((input, Kernel::crop(crop, x)?, "crop".into())),
+            Op::Rearrange(crop @ Rearrange { .. }) => Some((input, AffineMap::crop(crop, x)?, "crop".into())),
             _ => None,
         }
     }
 
     /// Follows an operand back as long as all is linear.
     fn branch(&self, operand: NodeId) -> Branch {
-        let mut back = vec![Step { source: operand, kernel: None, name: "identity".into(), macs: 0 }];
+        let mut back = vec![Step { source: operand, map: None, name: "identity".into(), macs: 0 }];
         let mut stopped = None;
         while let Some(last) = back.last().filter(|_| back.len() <= LONGEST) {
             let Some((source, first, name)) = self.linear(last.source) else { break };
@@ -98,12 +101,12 @@ impl Work<'_> {
                 break;
             }
             let macs = last.macs + first.macs();
-            let (kernel, name) = match &last.kernel {
+            let (map, name) = match &last.map {
                 None => (Ok(first), name),
                 Some(second) => (second.after(&first), format!("{name} then {}", last.name)),
             };
-            match kernel {
-                Ok(kernel) => back.push(Step { source, kernel: Some(kernel), name, macs }),
+            match map {
+                Ok(map) => back.push(Step { source, map: Some(map), name, macs }),
                 Err(reason) => {
                     stopped = Some(reason);
                     break;
@@ -152,8 +155,9 @@ impl Work<'_> {
         !self.graph.nodes[id].relu && self.readers(id) == 1 && readers.next().is_some_and(|n| self.is_sum(n))
     }
 
-    /// The convolution that stands for the branches of a sum: the note, and the nodes to be replaced. None where there is
-    /// nothing to say; an error says why there is no such convolution.
+    /// The convolution that stands for the branches of a sum: the note, and the nodes to be
+    /// replaced. None where there is nothing to say; an error says why there is no such
+    /// convolution.
     fn merged(&self, id: NodeId, branches: &[Branch]) -> Result<Option<(String, Replaced)>, String> {
         let with = |source: NodeId| {
             branches.iter().filter_map(move |b| b.back.iter().find(|step| step.source == source)).collect::<Vec<_>>()
@@ -169,16 +173,16 @@ impl Work<'_> {
                 |reason| format!("its operands have no activation in common: {reason}"),
             ));
         }
-        if parts.iter().all(|step| step.kernel.is_none()) {
+        if parts.iter().all(|step| step.map.is_none()) {
             return Ok(None);
         }
-        let identity = Kernel::identity(self.shapes[source]);
-        let mut sum: Option<Kernel> = None;
+        let identity = AffineMap::identity(self.shapes[source]);
+        let mut sum: Option<AffineMap> = None;
         for step in &parts {
-            let kernel = step.kernel.as_ref().unwrap_or(&identity);
+            let map = step.map.as_ref().unwrap_or(&identity);
             sum = Some(match sum {
-                None => kernel.clone(),
-                Some(sum) => sum.plus(kernel)?,
+                None => map.clone(),
+                Some(sum) => sum.plus(map)?,
             });
         }
         let Some(sum) = sum else { return Ok(None) };
@@ -203,7 +207,8 @@ impl Work<'_> {
         match rest.as_slice() {
             [] => Ok(Some((text, vec![(id, node(id, relu))]))),
             [other] => {
-                // The last of the merged operands makes room for the convolution; it is no identity.
+                // The last of the merged operands makes room for the convolution; it is no
+                // identity.
                 let last = branches.iter().filter(|b| b.back.len() > 1 && b.back.iter().any(|s| s.source == source));
                 let Some(at) = last.map(|b| b.back[0].source).max() else { return Ok(None) };
                 let mut sum = self.graph.nodes[id].clone();
@@ -214,7 +219,8 @@ impl Work<'_> {
         }
     }
 
-    /// Merges a convolution with the one before it, where nothing lies between and that does not take more work.
+    /// Merges a convolution with the one before it, where nothing lies between and that does not
+    /// take more work.
     fn chain(&mut self, id: NodeId) {
         loop {
             let (Op::Conv(conv), [before]) = (&self.graph.nodes[id].op, self.graph.nodes[id].inputs.as_slice()) else {
@@ -224,15 +230,15 @@ impl Work<'_> {
             if !matches!(self.graph.nodes[before].op, Op::Conv(_)) {
                 return;
             }
-            let second = Kernel::conv(conv, self.shapes[before]);
+            let second = AffineMap::conv(conv, self.shapes[before]);
             let Some((source, first, name)) = self.linear(before) else { return };
             let text = format!("{name} then {}", second.name());
-            let merged = second.after(&first).map_err(str::to_owned).and_then(|kernel| {
-                let (after, apart) = (kernel.macs(), first.macs() + second.macs());
+            let merged = second.after(&first).map_err(str::to_owned).and_then(|map| {
+                let (after, apart) = (map.macs(), first.macs() + second.macs());
                 if after > apart {
                     return Err(format!("one kernel would take {after} multiplications, the two take {apart}"));
                 }
-                kernel.to_conv().ok_or_else(|| "one kernel would need uneven padding".to_owned())
+                map.to_conv().ok_or_else(|| "one kernel would need uneven padding".to_owned())
             });
             match merged {
                 Ok(conv) => {

@@ -1,11 +1,11 @@
 //! From a [`TrainedNet`] to a [`Graph`] of plain convolutions.
 //!
-//! Batch norm and parallel branches are linear, so each block is one convolution with bias. All is computed in f64 and
-//! rounded once to f32.
+//! Batch norm and parallel branches are linear, so each block is one convolution with bias. All is
+//! computed in f64 and rounded once to f32.
 
+mod affine_map;
 mod batch_norm;
 mod branches;
-mod kernel;
 mod merge;
 #[cfg(test)]
 mod tests;
@@ -18,11 +18,12 @@ use crate::{Error, Result};
 
 /// Fuses every block into one convolution.
 ///
-/// The nodes are `input`, one convolution with `ReLU` for each block, named as the block, `pool`, and the classifier.
+/// The nodes are `input`, one convolution with `ReLU` for each block, named as the block, `pool`,
+/// and the classifier.
 ///
 /// # Errors
-/// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the layer, where branches do not fit each other or a fused
-/// value is not finite in f32.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the layer, where branches do not fit each
+/// other or a fused value is not finite in f32.
 pub fn fuse(net: &TrainedNet) -> Result<Graph> {
     let node = |name: &str, op, inputs, relu| Node { name: name.to_owned(), op, inputs, relu };
     let mut notes = Vec::new();

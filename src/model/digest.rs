@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use super::{Conv, Graph, GraphOutput, Op};
+use super::{Conv, Graph, GraphOutput, Op, Weights};
 
 impl Graph {
     /// SHA-256 over names, shapes, strides and the bits of every weight: the identity of what is

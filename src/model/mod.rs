@@ -3,7 +3,7 @@
 //! | what | file |
 //! | --- | --- |
 //! | what an operation is, in whatever numbers: [`Op`] | `op.rs` |
-//! | the parameters of operations | `ops.rs`, `rearrange.rs` |
+//! | the parameters of operations | `ops.rs`, `pool.rs`, `rearrange.rs` |
 //! | weights: [`Weights`], [`Conv`], [`QConv`] | `weights.rs`, `qconv.rs` |
 //! | the integers beside them: [`Constants`] | `constants.rs`, `qparams.rs` |
 //! | networks: [`Graph`], [`QuantizedGraph`] | `graph.rs`, `digest.rs`, `quantized.rs` |
@@ -14,6 +14,7 @@ mod graph;
 mod input;
 mod op;
 mod ops;
+mod pool;
 mod qconv;
 mod qparams;
 mod quantized;
@@ -25,7 +26,8 @@ pub use constants::{Constants, QBinary, Table};
 pub use graph::{Graph, GraphOutput, Node, NodeId, Note, NoteKind, class_count};
 pub use input::{Decode, Interpolation, MAX_SIDE, Preprocessing};
 pub use op::{ConstantsKind, Op};
-pub use ops::{Activation, Axis, Binary, Coordinates, Pool, PoolKind, Resize, broadcast, joined};
+pub use ops::{Activation, Axis, Binary, Coordinates, Resize, broadcast, joined};
+pub use pool::{Pool, PoolKind};
 pub use qconv::{Coarse, CoarseScale, QConv, Support};
 pub use qparams::{Multiplier, QParams};
 pub use quantized::{Computed, Integer, QNode, QuantizedGraph, SplitReport};

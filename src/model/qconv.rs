@@ -114,27 +114,6 @@ pub enum CoarseScale {
 }
 
 impl QConv {
-    /// Number of output channels.
-    pub fn out_channels(&self) -> usize {
-        self.fine.dim().0
-    }
-
-    /// Number of input channels.
-    pub fn in_channels(&self) -> usize {
-        self.fine.dim().1 * self.groups
-    }
-
-    /// Kernel height and width.
-    pub fn kernel(&self) -> [usize; 2] {
-        let (_, _, kh, kw) = self.fine.dim();
-        [kh, kw]
-    }
-
-    /// One filter for each channel.
-    pub fn is_depthwise(&self) -> bool {
-        self.groups > 1 && self.groups == self.in_channels() && self.groups == self.out_channels()
-    }
-
     /// The bias of each output channel without the input zero point's share,
     /// `round(bias/(s_x·s_f))`: for arithmetic that subtracts `input_zero_point` from the levels
     /// first.

@@ -86,28 +86,6 @@ impl Conv {
         let weight = weight.insert_axis(Axis(2)).insert_axis(Axis(3));
         Self { weight, bias, stride: [1, 1], padding: [0, 0], groups: 1 }
     }
-
-    /// Number of output channels.
-    pub fn out_channels(&self) -> usize {
-        self.weight.dim().0
-    }
-
-    /// Number of input channels.
-    pub fn in_channels(&self) -> usize {
-        self.weight.dim().1 * self.groups
-    }
-
-    /// Kernel height and width.
-    pub fn kernel(&self) -> [usize; 2] {
-        let (_, _, kh, kw) = self.weight.dim();
-        [kh, kw]
-    }
-
-    /// One filter for each channel: `groups` equals input and output channels, and there is more
-    /// than one.
-    pub fn is_depthwise(&self) -> bool {
-        self.groups > 1 && self.groups == self.in_channels() && self.groups == self.out_channels()
-    }
 }
 
 impl Weights for Conv {

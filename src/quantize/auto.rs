@@ -1,9 +1,10 @@
 //! `--split auto`: which layers to split, and where, under a budget of added multiplications.
 //!
-//! Starting with no layer split, the (layer, support) step with the largest drop of `Σ E[x²]·(W − W')²/s_y²` for each
-//! added multiplication is taken again and again, until no step that still fits the budget gains. A step may also widen
-//! a support chosen before; it then costs the difference. Steps that no longer fit are passed over. Source:
-//! docs/quantization.md, "`--split auto`". A convolution whose result is not stored has no `s_y` and stays whole.
+//! Starting with no layer split, the (layer, support) step with the largest drop of `Σ E[x²]·(W −
+//! W')²/s_y²` for each added multiplication is taken again and again, until no step that still fits
+//! the budget gains. A step may also widen a support chosen before; it then costs the difference.
+//! Steps that no longer fit are passed over. Source: docs/quantization.md, "`--split auto`". A
+//! convolution whose result is not stored has no `s_y` and stays whole.
 
 use std::collections::HashMap;
 
@@ -13,7 +14,7 @@ use super::plan::{Choice, Plan};
 use super::split::{SplitForm, has_diagonal};
 use super::weights::{quantize_layer, weighted_error};
 use crate::calibrate::{ActivationStats, Calibration};
-use crate::model::{Conv, NodeId, Op, QParams, Support};
+use crate::model::{Conv, NodeId, Op, QParams, Support, Weights};
 use crate::{Error, Result};
 
 /// One support for one layer.
@@ -58,7 +59,8 @@ pub(super) fn choose(plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<C
         .collect())
 }
 
-/// The errors and costs of one layer, its output stored as `output`; `statistics` are those of its input.
+/// The errors and costs of one layer, its output stored as `output`; `statistics` are those of its
+/// input.
 fn offer(plan: &Plan<'_>, id: NodeId, conv: &Conv, output: QParams, statistics: &ActivationStats) -> Result<Offer> {
     let Some(layer) = plan.layer(id) else { unreachable!("a layer in integers") };
     let power: Vec<f64> = (0..statistics.channels()).map(|c| statistics.mean_square(c)).collect();
@@ -93,7 +95,8 @@ fn supports(conv: &Conv, only: Option<Support>) -> Vec<Support> {
     possible.filter(|&s| s.len(per_group, kernel) > std::mem::replace(&mut held, s.len(per_group, kernel))).collect()
 }
 
-/// The greedy choice: for each layer the candidate taken. On equal gains the earlier layer, then the cheaper support.
+/// The greedy choice: for each layer the candidate taken. On equal gains the earlier layer, then
+/// the cheaper support.
 fn take(layers: &[&Offer], budget: f64) -> Vec<Option<usize>> {
     let mut taken: Vec<Option<usize>> = vec![None; layers.len()];
     let mut spent = 0u64;

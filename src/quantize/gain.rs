@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::qmax;
+use super::scale::{qmax, scale_for};
 use super::search::{largest, plain_error, search};
 use crate::model::{Conv, Support};
 
-/// How much less the weights' error `Σ(W − W')²` is with the aligned split than with none, in decibels, one scale for each
-/// channel. None where the layer has no error without a split, or the support does not apply (a pointwise kernel has
-/// no centre apart from the rest).
+/// How much less the weights' error `Σ(W − W')²` is with the aligned split than with none, in
+/// decibels, one scale for each channel. None where the layer has no error without a split, or the
+/// support does not apply (a pointwise kernel has no centre apart from the rest).
 pub fn predicted_gain_db(conv: &Conv, support: Support, bits: u8) -> Option<f64> {
     let (out_channels, per_group, kh, kw) = conv.weight.dim();
     if kh * kw == 1 && support == Support::Center {
@@ -18,7 +18,7 @@ pub fn predicted_gain_db(conv: &Conv, support: Support, bits: u8) -> Option<f64>
         let weights: Vec<f32> = conv.weight.index_axis(ndarray::Axis(0), o).iter().copied().collect();
         let mut mask = vec![false; weights.len()];
         support.positions(o, per_group, [kh, kw]).for_each(|p| mask[p] = true);
-        let scale = super::weights::scale_for(largest(&weights), bits);
+        let scale = scale_for(largest(&weights), bits);
         (plain_error(&weights, scale, f64::from(qmax(bits))), search(&weights, &mask, bits).error)
     });
     let errors: Vec<(f64, f64)> = errors.collect();

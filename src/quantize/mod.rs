@@ -11,8 +11,8 @@
 //! | one layer's weights to int8 | `weights.rs` |
 //! | biases, multipliers, overflow bounds | `requantize.rs` |
 //!
-//! Everything runs on the host, parallel over layers and channels; the result does not depend on the number of threads.
-//! The formulas are those of docs/quantization.md.
+//! Everything runs on the host, parallel over layers and channels; the result does not depend on
+//! the number of threads. The formulas are those of docs/quantization.md.
 
 mod auto;
 mod gain;
@@ -20,6 +20,7 @@ mod ops;
 mod options;
 mod plan;
 pub(crate) mod requantize;
+mod scale;
 mod search;
 mod split;
 pub(crate) mod stored;
@@ -27,9 +28,10 @@ mod weights;
 
 pub use gain::predicted_gain_db;
 pub use options::{Granularity, QuantizeOptions, SplitMode};
+pub use scale::qmax;
 pub use search::{Aligned, LANES, RATIOS, ratio, search, split_at};
 pub use split::{SplitForm, published, published_scales};
-pub use weights::{dequantize, qmax};
+pub use weights::dequantize;
 
 use rayon::prelude::*;
 use serde_json::json;
@@ -41,16 +43,17 @@ use crate::threshold::ActivationRanges;
 use plan::{Choice, Made, Plan};
 use weights::quantize_layer;
 
-/// Quantizes `graph`: every convolution and the classifier, but those that `options` keep in float, and what lies between
-/// them. The result has the same nodes; those computed in float say why in their report.
+/// Quantizes `graph`: every convolution and the classifier, but those that `options` keep in float,
+/// and what lies between them. The result has the same nodes; those computed in float say why in
+/// their report.
 ///
 /// `calibration` and `ranges` must be those of this graph; a function of its arguments alone.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range and unknown layer names,
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where the graph contradicts itself or has nothing to quantize, the
-/// statistics or ranges belong to another graph, a weight is not finite, or a layer's requantization factor is 2^30 or
-/// more; naming the layer.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where the graph contradicts itself or has nothing
+/// to quantize, the statistics or ranges belong to another graph, a weight is not finite, or a
+/// layer's requantization factor is 2^30 or more; naming the layer.
 pub fn quantize(
     graph: &Graph,
     ranges: &ActivationRanges,
@@ -76,7 +79,8 @@ pub fn quantize(
         options: options.record(&ranges.options),
         calibration: json!({"images": calibration.images, "threshold": ranges.options.method.to_string()}),
         outputs: graph.outputs.clone(),
-        // Collected before errors are looked at: the first in order is reported, not the first in time.
+        // Collected before errors are looked at: the first in order is reported, not the first in
+        // time.
         nodes: nodes.collect::<Vec<_>>().into_iter().collect::<Result<_>>()?,
     })
 }

@@ -1,11 +1,12 @@
-//! The integers beside the weights: bias, multipliers, and the bounds that keep 32- and 64-bit sums from overflowing.
+//! The integers beside the weights: bias, multipliers, and the bounds that keep 32- and 64-bit sums
+//! from overflowing.
 //!
-//! With x the input and y the output, `acc = bias' + ΣQ·q_x`, `bias' = round(bias/(s_x·s_f)) − z_x·ΣQ` and
-//! `m = s_x·s_f/s_y`; Q stands for `Q_f + 2^k·Q_c`. `Σ|Q|·max|q_x − z_x| + |bias| < 2^31` must hold in every channel.
-//! Source: docs/quantization.md, "Overflow" and "Activations".
+//! With x the input and y the output, `acc = bias' + ΣQ·q_x`, `bias' = round(bias/(s_x·s_f)) −
+//! z_x·ΣQ` and `m = s_x·s_f/s_y`; Q stands for `Q_f + 2^k·Q_c`. `Σ|Q|·max|q_x − z_x| + |bias| <
+//! 2^31` must hold in every channel. Source: docs/quantization.md, "Overflow" and "Activations".
 
 use super::stored::Stored;
-use crate::model::{Coarse, CoarseScale, Multiplier, QConv, QParams};
+use crate::model::{Coarse, CoarseScale, Multiplier, QConv, QParams, Weights};
 use crate::{Error, Result};
 
 /// Σ and Σ|·| of the levels of one channel.
@@ -33,7 +34,8 @@ impl Sums {
         sums
     }
 
-    /// The largest magnitude of the accumulator, its bias being `bias` before the zero point is folded in.
+    /// The largest magnitude of the accumulator, its bias being `bias` before the zero point is
+    /// folded in.
     fn bound(self, input: Stored, bias: f64) -> f64 {
         // Exact below 2^53, and far above the limit beyond.
         self.magnitude as f64 * input.reach() as f64 + bias.abs()
@@ -107,7 +109,8 @@ pub(super) fn channel<P: Iterator<Item = usize>>(
     let (m_f, m_c) = Multiplier::pair(s_x * s_f / s_y, s_x * s_c / s_y)?;
     let bounds = (main.bound(input, bias), coarse.bound(input, 0.0));
     if !sum_fits(m_f, bounds.0, m_c.multiplier, bounds.1) {
-        // Doubling the scale of the larger factor halves the product of the other, or its own accumulator.
+        // Doubling the scale of the larger factor halves the product of the other, or its own
+        // accumulator.
         let raise_coarse = s_c >= s_f;
         let growth = |raise: bool| if raise { 2.0 } else { 1.0 };
         return Ok(Err(Growth { fine: growth(!raise_coarse), coarse: growth(raise_coarse) }));
@@ -117,15 +120,16 @@ pub(super) fn channel<P: Iterator<Item = usize>>(
     Ok(Ok(channel))
 }
 
-/// Whether `acc_f·M_f + acc_c·M_c + 2^(n−1)` fits an i64 for accumulators within their bounds (integers below 2^31).
+/// Whether `acc_f·M_f + acc_c·M_c + 2^(n−1)` fits an i64 for accumulators within their bounds
+/// (integers below 2^31).
 fn sum_fits(fine: Multiplier, fine_bound: f64, coarse_multiplier: i32, coarse_bound: f64) -> bool {
     let product = |bound: f64, m: i32| bound as i128 * i128::from(m);
     let sum = product(fine_bound, fine.multiplier) + product(coarse_bound, coarse_multiplier);
     sum + (1i128 << (fine.right_shift - 1)) <= i128::from(i64::MAX)
 }
 
-/// Checks the bounds of a layer that was not made here, e.g. read from a file. Shapes and ranges of its fields are
-/// already known to be right.
+/// Checks the bounds of a layer that was not made here, e.g. read from a file. Shapes and ranges of
+/// its fields are already known to be right.
 ///
 /// # Errors
 /// Naming the first channel whose sums could overflow.

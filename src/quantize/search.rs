@@ -1,17 +1,19 @@
-//! The aligned split of one channel: coarse and fine part share a scale, `W' = s_f·(Q_f + 2^k·Q_c)`.
+//! The aligned split of one channel: coarse and fine part share a scale, `W' = s_f·(Q_f +
+//! 2^k·Q_c)`.
 //!
-//! Over r in 1.00, 0.96 … 0.56 and k in 0 … b+1 the pair with the least Σ(W − W')² is kept (on a tie the smaller k, then
-//! the larger r), c being the weights on the support and outer the rest:
+//! Over r in 1.00, 0.96 … 0.56 and k in 0 … b+1 the pair with the least Σ(W − W')² is kept (on a
+//! tie the smaller k, then the larger r), c being the weights on the support and outer the rest:
 //! - k = 0: `s_f = r·max|W|/qmax`, no coarse part;
 //! - k ≥ 1: `s_f = max(r·max|outer|, max|c|/(2^k + 1))/qmax`, `Q_c = clamp(round(c/(2^k·s_f)))`,
 //!   `Q_f = clamp(round((W − 2^k·s_f·Q_c)/s_f))`.
 //!
-//! `s_f` is rounded to f32 before it is used, all else is f64; rounding is half to even. Source: docs/quantization.md,
-//! "Search".
+//! `s_f` is rounded to f32 before it is used, all else is f64; rounding is half to even. Source:
+//! docs/quantization.md, "Search".
 //!
-//! The work is a pass over the outer weights for each *distinct* `s_f` (at most 12 + 12 + b+1 of the 12·(b+2) pairs), and
-//! one over the support for each distinct pair. Sums of squares run in [`LANES`] partial sums (weight i of the outer
-//! weights, or of the support, goes to sum i mod `LANES`; they are then added in order), which compilers vectorize.
+//! The work is a pass over the outer weights for each *distinct* `s_f` (at most 12 + 12 + b+1 of
+//! the 12·(b+2) pairs), and one over the support for each distinct pair. Sums of squares run in
+//! [`LANES`] partial sums (weight i of the outer weights, or of the support, goes to sum i mod
+//! `LANES`; they are then added in order), which compilers vectorize.
 
 /// Partial sums of the error, see the module's documentation.
 pub const LANES: usize = 8;
@@ -39,10 +41,10 @@ pub fn ratio(step: u32) -> f64 {
     f64::from(100 - 4 * step) / 100.0
 }
 
-/// Searches the best aligned split of `weights` in `bits` (2 to 8); `support[i]` tells whether the coarse part may touch
-/// weight i. Both slices have the same length; all weights are finite.
+/// Searches the best aligned split of `weights` in `bits` (2 to 8); `support[i]` tells whether the
+/// coarse part may touch weight i. Both slices have the same length; all weights are finite.
 pub fn search(weights: &[f32], support: &[bool], bits: u8) -> Aligned {
-    let qmax = f64::from(super::weights::qmax(bits));
+    let qmax = f64::from(super::scale::qmax(bits));
     let select =
         |on: bool| -> Vec<f32> { weights.iter().zip(support).filter(|&(_, &s)| s == on).map(|(&w, _)| w).collect() };
     let (outer, center) = (select(false), select(true));
@@ -91,9 +93,10 @@ pub fn search(weights: &[f32], support: &[bool], bits: u8) -> Aligned {
     Aligned { scale, shift, fine, coarse, error }
 }
 
-/// `(Q_f, Q_c)` of `weights` for a scale and a shift; `Q_c` of the weights on the support alone, in their order.
+/// `(Q_f, Q_c)` of `weights` for a scale and a shift; `Q_c` of the weights on the support alone, in
+/// their order.
 pub fn split_at(weights: &[f32], support: &[bool], bits: u8, scale: f32, shift: u8) -> (Vec<i8>, Vec<i8>) {
-    let qmax = f64::from(super::weights::qmax(bits));
+    let qmax = f64::from(super::scale::qmax(bits));
     let s = f64::from(scale);
     let mut coarse = Vec::with_capacity(support.iter().filter(|&&s| s).count());
     let fine = weights.iter().zip(support).map(|(&w, &on)| {
@@ -116,8 +119,9 @@ pub(super) fn largest(weights: &[f32]) -> f64 {
 
 /// `clamp(round(x), −qmax, qmax)`, half to even.
 ///
-/// Clamping first changes nothing, qmax being an integer, and brings x where adding and taking away 1.5·2^52 rounds to
-/// an integer exactly: unlike `round_ties_even` this needs no library call on a baseline x86-64, and vectorizes.
+/// Clamping first changes nothing, qmax being an integer, and brings x where adding and taking away
+/// 1.5·2^52 rounds to an integer exactly: unlike `round_ties_even` this needs no library call on a
+/// baseline x86-64, and vectorizes.
 #[inline]
 fn clamp_round(x: f64, qmax: f64) -> f64 {
     const MAGIC: f64 = 6_755_399_441_055_744.0;
@@ -137,8 +141,9 @@ fn levels(w: f32, scale: f64, shift: u8, qmax: f64) -> (f64, f64) {
 
 /// Σ(W − s·clamp(round(W/s)))².
 ///
-/// W is multiplied by 1/s here. Where W/s is not a tie it is at least 2^−25 away from one (W and s are f32), far more than the
-/// product's error; and on a tie both neighbours give the same square. The sum is that of the division, to the bit.
+/// W is multiplied by 1/s here. Where W/s is not a tie it is at least 2^−25 away from one (W and s
+/// are f32), far more than the product's error; and on a tie both neighbours give the same square.
+/// The sum is that of the division, to the bit.
 pub(super) fn plain_error(weights: &[f32], scale: f32, qmax: f64) -> f64 {
     let s = f64::from(scale);
     let inverse = 1.0 / s;

@@ -1,9 +1,9 @@
 //! Whether and how a layer is split, and the split as published.
 
 use super::options::{QuantizeOptions, SplitMode};
+use super::scale::{qmax, scale_for};
 use super::search::largest;
-use super::weights::{qmax, scale_for};
-use crate::model::{Conv, Support};
+use crate::model::{Conv, Support, Weights};
 
 /// The form of a quantized kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,9 @@ impl SplitForm {
 
 /// The form of a convolution under `options`, and why where it is not split.
 ///
-/// Without an explicit support a kernel with neighbours is split at its centre; a pointwise kernel has none: published,
-/// all of it is split, aligned, nothing is. `auto` is decided elsewhere, its layers start plain.
+/// Without an explicit support a kernel with neighbours is split at its centre; a pointwise kernel
+/// has none: published, all of it is split, aligned, nothing is. `auto` is decided elsewhere, its
+/// layers start plain.
 pub(super) fn form(conv: &Conv, options: &QuantizeOptions) -> (SplitForm, Option<String>) {
     let pointwise = conv.kernel() == [1, 1];
     let (make, paper): (fn(Support) -> SplitForm, bool) = match options.split {
@@ -73,9 +74,9 @@ pub(super) fn has_diagonal(conv: &Conv) -> bool {
     conv.in_channels() == conv.out_channels() && conv.stride == [1, 1]
 }
 
-/// `(g, s_f)` of the published split: `g = max|c|/qmax`, at least `least`, `s_f = max|fine|/qmax` (each 1 where its part
-/// of the weights is all zero; but a fine part that vanishes beside a coarse one takes g, so that the bias, which is
-/// held in steps of `s_f`, keeps its precision).
+/// `(g, s_f)` of the published split: `g = max|c|/qmax`, at least `least`, `s_f = max|fine|/qmax`
+/// (each 1 where its part of the weights is all zero; but a fine part that vanishes beside a coarse
+/// one takes g, so that the bias, which is held in steps of `s_f`, keeps its precision).
 pub fn published_scales(weights: &[f32], support: &[bool], bits: u8, least: f32) -> (f32, f32) {
     let center = weights.iter().zip(support).filter(|&(_, &on)| on).map(|(w, _)| w.abs());
     let max_center = center.fold(0f32, f32::max);
@@ -89,7 +90,8 @@ pub fn published_scales(weights: &[f32], support: &[bool], bits: u8, least: f32)
     (g, scale_for(max_fine, bits))
 }
 
-/// `(Q_f, Q_c)` of the published split for its scales; `Q_c` of the weights on the support alone, in their order.
+/// `(Q_f, Q_c)` of the published split for its scales; `Q_c` of the weights on the support alone,
+/// in their order.
 ///
 /// `Q_c = floor(c/g + 0.5)`, `fine = W − g·Q_c`, `Q_f = clamp(round(fine/s_f))`.
 pub fn published(weights: &[f32], support: &[bool], bits: u8, g: f32, s_f: f32) -> (Vec<i8>, Vec<i8>) {

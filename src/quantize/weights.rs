@@ -1,26 +1,17 @@
-//! One layer's weights to int8, with its bias and multipliers, its scales raised where a sum would overflow.
+//! One layer's weights to int8, with its bias and multipliers, its scales raised where a sum would
+//! overflow.
 
 use ndarray::{Array1, Array4, ArrayView1, ArrayView4, Axis};
 use rayon::prelude::*;
 
 use super::options::Granularity;
 use super::requantize::{Channel, Levels, channel};
+use super::scale::scale_for;
 use super::search::{largest, search, split_at};
 use super::split::{SplitForm, published, published_scales};
 use super::stored::Stored;
-use crate::model::{Coarse, CoarseScale, QConv, QParams};
+use crate::model::{Coarse, CoarseScale, QConv, QParams, Weights};
 use crate::{Error, Result};
-
-/// `2^(bits−1) − 1`.
-pub fn qmax(bits: u8) -> i32 {
-    (1 << (bits - 1)) - 1
-}
-
-/// `max/qmax` rounded to f32; 1 where that is 0.
-pub(super) fn scale_for(max: f64, bits: u8) -> f32 {
-    let scale = (max / f64::from(qmax(bits))) as f32;
-    if scale > 0.0 { scale } else { 1.0 }
-}
 
 /// A float layer and what surrounds it.
 #[derive(Clone, Copy)]
@@ -65,7 +56,8 @@ struct Quantized {
 
 /// Quantizes a layer; gives the number of scales that had to be raised, too.
 ///
-/// An aligned split that no channel gains from (k = 0 everywhere) is left out: the layer then has one part.
+/// An aligned split that no channel gains from (k = 0 everywhere) is left out: the layer then has
+/// one part.
 ///
 /// # Errors
 /// Where a weight is not finite or a multiplier is out of range; the caller adds the layer's name.
@@ -156,7 +148,8 @@ fn quantize_unit(layer: &Layer<'_>, form: SplitForm, unit: &Unit<'_>) -> Result<
     }
 }
 
-/// The scale times `factor` and a little more, so that rounding does not bring it back over the limit.
+/// The scale times `factor` and a little more, so that rounding does not bring it back over the
+/// limit.
 fn grown(scale: f32, factor: f64) -> Result<f32> {
     let scale = (f64::from(scale) * factor * 1.001) as f32;
     // Below 2^10 subnormal steps a factor of 1.001 could round away.
@@ -220,8 +213,8 @@ fn assemble(layer: &Layer<'_>, form: SplitForm, per_unit: usize, units: &[Quanti
     }
 }
 
-/// The real weights that a quantized layer stands for, `O × I/groups × kh × kw`: `s_f·(Q_f + 2^k·Q_c)`, published
-/// `s_f·Q_f + s_c·Q_c`.
+/// The real weights that a quantized layer stands for, `O × I/groups × kh × kw`: `s_f·(Q_f +
+/// 2^k·Q_c)`, published `s_f·Q_f + s_c·Q_c`.
 pub fn dequantize(conv: &QConv) -> Array4<f64> {
     let real = (0..conv.out_channels()).flat_map(|o| dequantize_channel(conv, o)).collect();
     Array4::from_shape_vec(conv.fine.dim(), real).unwrap_or_else(|_| unreachable!("as many weights as levels"))

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::evaluate::{Evaluation as Measured, Fidelity};
-use crate::model::{Computed, Conv, Graph, Note, NoteKind, Op, QNode, QuantizedGraph, Support};
+use crate::model::{Computed, Conv, Graph, Note, NoteKind, Op, QNode, QuantizedGraph, Support, Weights};
 use crate::quantize::predicted_gain_db;
 
 /// One layer of a float network.
@@ -25,7 +25,8 @@ pub struct FloatLayer {
     pub macs: u64,
     /// Largest weight on the centre tap over the largest off it; none without such weights.
     pub center_to_neighbours: Option<f64>,
-    /// Decibels that the aligned split takes off the weights' error, at 8 and at 4 bits; none for kernels of one weight.
+    /// Decibels that the aligned split takes off the weights' error, at 8 and at 4 bits; none for
+    /// kernels of one weight.
     pub gain_db: Option<[f64; 2]>,
 }
 

@@ -1,4 +1,5 @@
-//! Branches and chains of a graph become one convolution each, and the network stays the same function.
+//! Branches and chains of a graph become one convolution each, and the network stays the same
+//! function.
 
 use ndarray::{Array1, Array4};
 use repquant::device::Device;
@@ -8,7 +9,7 @@ use repquant::images::Batch;
 use repquant::internals::Random;
 use repquant::model::{
     Binary, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, NoteKind, Op, Pool, PoolKind, Preprocessing,
-    Rearrange, RearrangeKind, Shape,
+    Rearrange, RearrangeKind, Shape, Weights,
 };
 
 const SIDE: usize = 9;
@@ -77,7 +78,8 @@ impl Builder {
         self.push(Op::Rearrange(Rearrange { kind: columns, shape }), &[cut], false)
     }
 
-    /// Ends the network with the last node, checks that merging keeps what it computes, and gives the merged graph.
+    /// Ends the network with the last node, checks that merging keeps what it computes, and gives
+    /// the merged graph.
     fn merged(mut self) -> Graph {
         let last = self.graph.nodes.len() - 1;
         let shape = self.graph.shapes()[last];

@@ -2,7 +2,7 @@
 
 use repquant::fuse::fuse;
 use repquant::load::{LoadOptions, load};
-use repquant::model::{Graph, Op, Shape};
+use repquant::model::{Graph, Op, Shape, Weights};
 
 use crate::common::{reference, timm};
 

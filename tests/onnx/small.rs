@@ -5,7 +5,7 @@ use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized};
 use repquant::images::Batch;
 use repquant::internals::Random;
-use repquant::model::{Interpolation, Op, Preprocessing, QuantizedGraph, Support};
+use repquant::model::{Interpolation, Op, Preprocessing, QuantizedGraph, Support, Weights};
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};
 use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};
 
@@ -112,7 +112,8 @@ fn difference(a: &[Vec<f64>], b: &[Vec<f32>]) -> f64 {
     (error / pairs().map(|(a, _)| a.powi(2)).sum::<f64>()).sqrt()
 }
 
-/// How far a form's levels are from this program's: the part of them that differ, and the largest difference.
+/// How far a form's levels are from this program's: the part of them that differ, and the largest
+/// difference.
 fn level_differences(graph: &QuantizedGraph, format: Format, input: InputForm, runtime: &mut Runtime) -> (f64, i32) {
     let batch = batch(20);
     let device = Device::cpu();
@@ -141,7 +142,8 @@ fn level_differences(graph: &QuantizedGraph, format: Format, input: InputForm, r
     (differ as f64 / values as f64, largest)
 }
 
-/// Floats are rounded here and there: a value beside a tie may take the neighbouring level, hardly ever.
+/// Floats are rounded here and there: a value beside a tie may take the neighbouring level, hardly
+/// ever.
 #[track_caller]
 fn assert_close(what: &str, (differ, largest): (f64, i32)) {
     assert!(differ < 0.001 && largest <= 1, "{what}: {:.3} % of the levels differ, by up to {largest}", 100.0 * differ);
@@ -184,8 +186,8 @@ fn the_quantize_dequantize_form_comes_close() {
     }
 }
 
-/// ONNX Runtime knows the pattern: without a split, and with zero points that make a `ReLU` the end of the range, every
-/// convolution becomes its integer one.
+/// ONNX Runtime knows the pattern: without a split, and with zero points that make a `ReLU` the end
+/// of the range, every convolution becomes its integer one.
 #[test]
 fn onnx_runtime_recognises_the_pattern() {
     let Some(mut runtime) = Runtime::start() else { return };

@@ -1,8 +1,9 @@
-//! Convolutions and classifiers: geometry, levels, scales, multipliers, and sums that cannot overflow.
+//! Convolutions and classifiers: geometry, levels, scales, multipliers, and sums that cannot
+//! overflow.
 
 use ndarray::ArrayBase;
 
-use super::{Value, is_scale};
+use super::value::{Value, is_scale};
 use crate::model::{
     Coarse, CoarseScale, Computed, Conv, MAX_SIDE, Multiplier, Op, QConv, QNode, Shape, Support, Weights, on_op,
 };

@@ -8,24 +8,17 @@
 
 mod layers;
 mod ops;
+mod value;
 
 use std::collections::HashSet;
 
+use self::value::{Value, is_scale};
 use crate::model::{Computed, GraphOutput, MAX_SIDE, Op, Preprocessing, QNode, QParams, QuantizedGraph, Shape, on_op};
 use crate::quantize::stored::Stored;
 use crate::{Error, Result};
 
 /// The most values of one image's activation.
 const MAX_VALUES: usize = 1 << 30;
-
-/// What a node gives, as those that read it see it.
-#[derive(Clone, Copy)]
-struct Value {
-    shape: Shape,
-    /// None where it is not levels.
-    stored: Option<Stored>,
-    constant: bool,
-}
 
 /// Checks a whole model.
 ///
@@ -90,8 +83,8 @@ fn check_node(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Result<Val
     })
 }
 
-/// Levels or not: what has weights or is stored reads levels (in float constants, too); the rest follows the last
-/// convolution.
+/// Levels or not: what has weights or is stored reads levels (in float constants, too); the rest
+/// follows the last convolution.
 fn check_storage(node: &QNode, inputs: &[Value]) -> Result<()> {
     let is_float = matches!(node.computed, Computed::Float(_));
     let has_weights = on_op!(&node.computed, op => op.weights().is_some());
@@ -118,10 +111,6 @@ fn check_params(p: &QParams) -> Result<()> {
     } else {
         Err(Error::bad("the scale or levels of its output are out of range"))
     }
-}
-
-fn is_scale(scale: f32) -> bool {
-    scale.is_finite() && scale > 0.0
 }
 
 fn check_input(shape: Shape, node: &QNode, preprocessing: &Preprocessing) -> Result<Shape> {

@@ -1,7 +1,7 @@
 //! Operations without weights: parameters in range, tables and multipliers, and shapes that fit.
 
-use super::Value;
 use super::layers::{bad_multiplier, check_multiplier};
+use super::value::Value;
 use crate::model::{Computed, Constants, Integer, Multiplier, Op, QBinary, QNode, QParams, Shape, Table, on_op};
 use crate::quantize::requantize::check_pool;
 use crate::quantize::stored::Stored;

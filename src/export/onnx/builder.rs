@@ -4,14 +4,15 @@ use std::collections::HashSet;
 
 use prost::Message;
 
-use crate::model::{Preprocessing, Shape};
+use crate::model::{Preprocessing, Shape, Weights};
 use crate::onnx_proto::{
     AttributeProto, DimensionProto, Element, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use crate::{Error, Result};
 
-/// Operators of 2020: `QuantizeLinear` with a scale for each channel needs them, and every runtime has them.
+/// Operators of 2020: `QuantizeLinear` with a scale for each channel needs them, and every runtime
+/// has them.
 const OPSET: i64 = 13;
 
 /// The format version that goes with [`OPSET`].
@@ -43,10 +44,10 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// With the same padding on both sides.
-    pub(super) fn new(kernel: [usize; 2], strides: [usize; 2], padding: [usize; 2], groups: usize) -> Self {
-        let [y, x] = padding;
-        Self { kernel, strides, pads: [y, x, y, x], groups }
+    /// That of a convolution with these weights.
+    pub(super) fn of(weights: &impl Weights) -> Self {
+        let [y, x] = weights.padding();
+        Self { kernel: weights.kernel(), strides: weights.stride(), pads: [y, x, y, x], groups: weights.groups() }
     }
 
     /// As attributes of `Conv` and `ConvInteger`.

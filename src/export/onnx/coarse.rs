@@ -16,12 +16,12 @@ pub(super) struct CoarseConv {
 impl CoarseConv {
     /// Center: a 1×1 convolution; diagonal: a depthwise 1×1 one; full: the same as the fine one.
     ///
-    /// Output pixel i of the fine convolution has its centre tap at row `i·stride − padding + kh/2` of the input, which
-    /// a 1×1 convolution reaches with a padding of `padding − kh/2`. Where that is negative, the centre taps stay in a
-    /// kernel of full size, zeros around them.
+    /// Output pixel i of the fine convolution has its centre tap at row `i·stride − padding + kh/2`
+    /// of the input, which a 1×1 convolution reaches with a padding of `padding − kh/2`. Where that
+    /// is negative, the centre taps stay in a kernel of full size, zeros around them.
     pub(super) fn new(conv: &QConv, coarse: &Coarse) -> Self {
         let (out, per_group, kh, kw) = conv.fine.dim();
-        let fine = Window::new([kh, kw], conv.stride, conv.padding, conv.groups);
+        let fine = Window::of(conv);
         let weights: Vec<i8> = coarse.weights.iter().copied().collect();
         let (inputs, groups) = match coarse.support {
             Support::Full => return Self { shape: [out, per_group, kh, kw], weights, window: fine },

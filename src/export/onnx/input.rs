@@ -32,8 +32,8 @@ impl FromStr for InputForm {
 }
 
 impl InputForm {
-    /// Declares the input, and gives the tensor of normalized real values.
-    pub(super) fn real(self, builder: &mut Builder, preprocessing: &Preprocessing, shape: Shape) -> String {
+    /// Declares the input, and gives the tensor of normalized values, floats.
+    pub(super) fn normalized(self, builder: &mut Builder, preprocessing: &Preprocessing, shape: Shape) -> String {
         if self == Self::Normalized {
             builder.input::<f32>(NAME, shape);
             return NAME.into();
@@ -55,11 +55,12 @@ impl InputForm {
         builder.node("Add", "input/normalized", &[&scaled, &offset], vec![])
     }
 
-    /// Declares the input, and gives the tensor of its levels, 128 above those of int8: a look-up in the table of 256
-    /// entries for each colour that the kernels use, so the levels are the same.
+    /// Declares the input, and gives the tensor of its levels, 128 above those of int8: a look-up
+    /// in the table of 256 entries for each colour that the kernels use, so the levels are the
+    /// same.
     ///
-    /// Normalized values are turned back into the pixels that they came from: `v = (x·std + mean)·255` is off by far
-    /// less than 1/2 in float32, so rounding finds v.
+    /// Normalized values are turned back into the pixels that they came from: `v = (x·std +
+    /// mean)·255` is off by far less than 1/2 in float32, so rounding finds v.
     pub(super) fn levels(
         self,
         builder: &mut Builder,

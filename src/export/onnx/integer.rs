@@ -1,52 +1,41 @@
 //! The form in integers: ONNX Runtime computes the same levels as the kernels, to the bit.
 //!
-//! Activations and weights are uint8, 128 above the int8 levels. ONNX Runtime's `ConvInteger` took nothing else before
-//! 1.24, and for this pair of types its kernels do not saturate on any processor, as those for int8 do on x86
-//! without VNNI. `q − z` is the same for both. Accumulators become doubles, in which every step is exact or proved to
-//! round to the same level (`requantize.rs`).
+//! Activations and weights are uint8, 128 above the int8 levels. ONNX Runtime's `ConvInteger` took
+//! nothing else before 1.24, and for this pair of types its kernels do not saturate on any
+//! processor, as those for int8 do on x86 without VNNI. `q − z` is the same for both. Accumulators
+//! become doubles, in which every step is exact or proved to round to the same level
+//! (`requantize.rs`).
 
-mod operations;
-
-use super::builder::{Builder, Window, integer};
+use super::builder::{Builder, Window};
 use super::coarse::CoarseConv;
+use super::float_layers::{self, clip, flat_kind, flat_pools, guarded, repeated};
 use super::input::InputForm;
-use super::real::{self, Real, clip, island};
-use super::requantize::{Levels, Requantization};
+use super::operations::on_levels;
+use super::requantize::Requantization;
+use super::tensors::{FloatTensor, LevelTensor, before_relu, byte, levels, rectified};
 use crate::model::{
-    CoarseScale, Computed, Constants, Integer, Multiplier, Op, QConv, QNode, QParams, QuantizedGraph, Shape, on_op,
+    CoarseScale, Computed, Integer, Multiplier, Op, QConv, QNode, QParams, QuantizedGraph, Shape, Weights, on_op,
 };
 use crate::{Error, Result};
-
-/// What is added to an int8 level.
-const OFFSET: i32 = 128;
 
 /// What a node gives.
 #[derive(Clone)]
 enum Value {
     /// Levels.
-    Levels(Activation),
-    /// Real values, where the network does not store levels.
-    Real(Real),
+    Levels(LevelTensor),
+    /// Floats, where the network does not store levels.
+    Float(FloatTensor),
 }
 
-/// A node's levels.
-#[derive(Clone)]
-pub(super) struct Activation {
-    pub(super) tensor: String,
-    pub(super) flat: bool,
-    pub(super) params: QParams,
-    /// Whether levels below the zero point occur.
-    pub(super) negative: bool,
-}
-
-/// Adds the whole network; gives the real tensor of every node, that of levels made real where it is an output.
+/// Adds the whole network; gives the float tensor of every node, levels made real where it is an
+/// output.
 ///
 /// # Errors
 /// A layer whose sums ONNX cannot hold, an operation that has no place there.
-pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<Vec<Real>> {
+pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<Vec<FloatTensor>> {
     let shapes = graph.shapes();
-    let kinds = graph.nodes.iter().map(|node| on_op!(&node.computed, op => real::flat_kind(op, &node.inputs)));
-    let flat = real::flat_pools(kinds, &graph.outputs);
+    let kinds = graph.nodes.iter().map(|node| on_op!(&node.computed, op => flat_kind(op, &node.inputs)));
+    let flat = flat_pools(kinds, &graph.outputs);
     let mut values: Vec<Value> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
         let inputs: Vec<(&Value, Shape)> = node.inputs.iter().map(|&x| (&values[x], shapes[x])).collect();
@@ -59,20 +48,20 @@ pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: Inpu
         };
         values.push(made.map_err(|e| e.at(format!("layer {}", node.name)))?);
     }
-    let real = values.into_iter().enumerate().map(|(id, value)| match value {
-        Value::Real(real) => real,
+    let floats = values.into_iter().enumerate().map(|(id, value)| match value {
+        Value::Float(float) => float,
         Value::Levels(levels) if graph.outputs.iter().any(|output| output.node == id) => {
             dequantized(builder, &graph.nodes[id].name, &levels)
         }
-        Value::Levels(levels) => Real { tensor: levels.tensor, flat: levels.flat },
+        Value::Levels(levels) => FloatTensor { tensor: levels.tensor, flat: levels.flat },
     });
-    Ok(real.collect())
+    Ok(floats.collect())
 }
 
 fn input(builder: &mut Builder, graph: &QuantizedGraph, node: &QNode, shape: Shape, form: InputForm) -> Result<Value> {
     let params = node.output.ok_or_else(|| Error::bad("its output has no quantization parameters"))?;
     let tensor = form.levels(builder, &graph.input, shape, &params);
-    Ok(Value::Levels(Activation { tensor, flat: false, params, negative: true }))
+    Ok(Value::Levels(LevelTensor { tensor, flat: false, params }))
 }
 
 /// One layer in integers.
@@ -84,56 +73,34 @@ fn layer(
     shape: Shape,
     flat: bool,
 ) -> Result<Value> {
-    let name = &node.name;
     let levels = inputs.iter().map(|(value, shape)| match value {
         Value::Levels(levels) => Ok((levels, *shape)),
-        Value::Real(_) => Err(Error::bad("it reads what is not quantized")),
+        Value::Float(_) => Err(Error::bad("it reads what is not quantized")),
     });
-    let levels: Vec<(&Activation, Shape)> = levels.collect::<Result<_>>()?;
-    let &(x, x_shape) = levels.first().ok_or_else(|| Error::bad("it reads nothing"))?;
-    let Some(params) = node.output else {
-        return match integer.op() {
-            Op::Conv(conv) => accumulators(builder, node, conv, x).map(Value::Real),
-            Op::Linear(conv) => classifier(builder, name, conv, x).map(Value::Real),
-            _ => Err(Error::bad("its output's levels do not suit its operation")),
-        };
-    };
-    let (tensor, negative) = match (integer.op(), integer.constants()) {
-        (Op::Conv(conv), _) => (self::conv(builder, node, conv, x, &params)?, !node.relu),
-        (Op::GlobalAveragePool, Constants::Multiplier(m)) => {
-            (pool(builder, name, x, *m, x_shape, &params, flat), x.negative)
+    let levels: Vec<(&LevelTensor, Shape)> = levels.collect::<Result<_>>()?;
+    let &(x, _) = levels.first().ok_or_else(|| Error::bad("it reads nothing"))?;
+    match (integer.op(), &node.output) {
+        (Op::Conv(conv), Some(params)) => {
+            let tensor = self::conv(builder, node, conv, x, params)?;
+            Ok(Value::Levels(LevelTensor { tensor, flat: false, params: *params }))
         }
-        (op, _) => {
-            let tensor = operations::operation(builder, node, integer, &levels, shape, &params)?;
-            (tensor, if op.stays_within_input() { x.negative } else { !node.relu })
-        }
-    };
-    let flat = flat && matches!(integer.op(), Op::GlobalAveragePool);
-    Ok(Value::Levels(Activation { tensor, flat, params, negative }))
+        (Op::Conv(conv), None) => accumulators(builder, node, conv, x).map(Value::Float),
+        (Op::Linear(conv), None) => classifier(builder, &node.name, conv, x).map(Value::Float),
+        (_, Some(params)) => on_levels(builder, node, integer, &levels, (shape, params), flat).map(Value::Levels),
+        (_, None) => Err(Error::bad("its output's levels do not suit its operation")),
+    }
 }
 
 /// Levels made real.
-fn dequantized(builder: &mut Builder, name: &str, x: &Activation) -> Real {
+fn dequantized(builder: &mut Builder, name: &str, x: &LevelTensor) -> FloatTensor {
     let scale = builder.scalar(format!("{name}.scale_of_levels"), x.params.scale);
     let zero_point = builder.scalar(format!("{name}.zero_point_of_levels"), byte(x.params.zero_point));
     let inputs = [x.tensor.as_str(), &scale, &zero_point];
-    Real { tensor: builder.node("DequantizeLinear", name, &inputs, vec![]), flat: x.flat }
-}
-
-/// The byte of a level.
-pub(super) fn byte(level: i32) -> u8 {
-    (level + OFFSET) as u8
+    FloatTensor { tensor: builder.node("DequantizeLinear", name, &inputs, vec![]), flat: x.flat }
 }
 
 fn bytes<'a>(levels: impl IntoIterator<Item = &'a i8>) -> Vec<u8> {
     levels.into_iter().map(|&q| byte(i32::from(q))).collect()
-}
-
-/// The levels of an output; a `ReLU` lifts the lowest to the zero point.
-pub(super) fn levels(params: &QParams, relu: bool) -> Levels {
-    let low = if relu { params.qmin.max(params.zero_point) } else { params.qmin };
-    let [zero_point, low, high] = [params.zero_point, low, params.qmax].map(|q| f64::from(q + OFFSET));
-    Levels { zero_point, low, high }
 }
 
 /// Adds a `ConvInteger` and the cast of its accumulators to doubles.
@@ -141,7 +108,7 @@ fn sums(
     builder: &mut Builder,
     name: &str,
     part: &str,
-    x: &Activation,
+    x: &LevelTensor,
     weights: (&[usize], Vec<u8>),
     window: &Window,
 ) -> String {
@@ -167,9 +134,9 @@ struct Sums {
 }
 
 /// Adds both parts of a convolution.
-fn parts(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -> Result<Sums> {
+fn parts(builder: &mut Builder, name: &str, conv: &QConv, x: &LevelTensor) -> Result<Sums> {
     check_sums(conv)?;
-    let window = Window::new(conv.kernel(), conv.stride, conv.padding, conv.groups);
+    let window = Window::of(conv);
     let fine = sums(builder, name, "fine", x, (conv.fine.shape(), bytes(&conv.fine)), &window);
     let bias = biases(&conv.bias_without_zero_point(x.params.zero_point))?;
     let bias = column(builder, format!("{name}.bias"), bias.into_iter().map(f64::from));
@@ -187,7 +154,7 @@ fn parts(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -> Res
     }
 }
 
-fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Activation, output: &QParams) -> Result<String> {
+fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &LevelTensor, output: &QParams) -> Result<String> {
     let name = &node.name;
     let sums = parts(builder, name, conv, x)?;
     let multipliers: Vec<Multiplier> = conv
@@ -207,7 +174,7 @@ fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Activation, outpu
 }
 
 /// A convolution after which no other comes: `acc·s_x·s_f` in doubles, rounded once to float32.
-fn accumulators(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Activation) -> Result<Real> {
+fn accumulators(builder: &mut Builder, node: &QNode, conv: &QConv, x: &LevelTensor) -> Result<FloatTensor> {
     let name = &node.name;
     let sums = parts(builder, name, conv, x)?;
     if sums.coarse.is_some() {
@@ -217,8 +184,8 @@ fn accumulators(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Activatio
     let scales: Vec<f64> = conv.scale.iter().map(|&s| s_x * f64::from(s)).collect();
     let scale = column(builder, format!("{name}.scale"), scales.into_iter());
     let real = builder.node("Mul", format!("{name}/real"), &[&sums.fine, &scale], vec![]);
-    let y = builder.cast::<f32>(real::before_relu(name, "rounded", node.relu), &real);
-    Ok(Real::image(real::rectified(builder, name, y, node.relu)))
+    let y = builder.cast::<f32>(before_relu(name, "rounded", node.relu), &real);
+    Ok(FloatTensor::image(rectified(builder, name, y, node.relu)))
 }
 
 /// Each part's own sum must fit 32 bits; that of both together always does.
@@ -236,32 +203,11 @@ fn biases(levels: &[i64]) -> Result<Vec<i32>> {
     fits.map_err(|e| Error::bad("a bias does not fit 32 bits").because(e))
 }
 
-/// `acc = Σ(q − z)` over height and width; where `flat`, batch × channels.
-fn pool(
-    builder: &mut Builder,
-    name: &str,
-    x: &Activation,
-    multiplier: Multiplier,
-    shape: Shape,
-    output: &QParams,
-    flat: bool,
-) -> String {
-    let wide = builder.cast::<i32>(format!("{name}/bytes"), &x.tensor);
-    let axes = builder.constant(format!("{name}.axes"), &[2], [2i64, 3]);
-    let keep = vec![integer("keepdims", usize::from(!flat))];
-    let sums = builder.node("ReduceSum", format!("{name}/byte_sums"), &[&wide, &axes], keep);
-    let sums = builder.cast::<f64>(format!("{name}/sums"), &sums);
-    let zeros = -(i64::from(byte(x.params.zero_point)) * shape.pixels() as i64) as f64;
-    let zeros = builder.scalar(format!("{name}.input_zeros"), zeros);
-    let acc = builder.node("Add", format!("{name}/sum"), &[&sums, &zeros], vec![]);
-    Requantization::new(&[multiplier]).record(builder, name, &[1], &[&acc], levels(output, false))
-}
-
 /// int32 accumulators, then `logit = acc·s_x·s_f` in doubles, rounded once to float32.
-fn classifier(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -> Result<Real> {
+fn classifier(builder: &mut Builder, name: &str, conv: &QConv, x: &LevelTensor) -> Result<FloatTensor> {
     check_sums(conv)?;
     let (out, features) = (conv.out_channels(), conv.in_channels());
-    let x_tensor = real::flat(builder, name, &Real { tensor: x.tensor.clone(), flat: x.flat });
+    let x_tensor = FloatTensor { tensor: x.tensor.clone(), flat: x.flat }.flattened(builder, name);
     let mut transposed = Vec::with_capacity(out * features);
     for i in 0..features {
         transposed.extend((0..out).map(|o| byte(i32::from(conv.fine[[o, i, 0, 0]]))));
@@ -278,7 +224,7 @@ fn classifier(builder: &mut Builder, name: &str, conv: &QConv, x: &Activation) -
     let s_x = f64::from(x.params.scale);
     let scale = builder.constant(format!("{name}.scale"), &[out], conv.scale.iter().map(|&s| s_x * f64::from(s)));
     let real = builder.node("Mul", format!("{name}/real"), &[&acc, &scale], vec![]);
-    Ok(Real { tensor: builder.cast::<f32>(name, &real), flat: true })
+    Ok(FloatTensor { tensor: builder.cast::<f32>(name, &real), flat: true })
 }
 
 /// A layer in float32: its inputs' levels made real, and where its output is stored, quantized.
@@ -291,35 +237,34 @@ fn float(
     flat: bool,
 ) -> Result<Value> {
     let name = &node.name;
-    let mut real: Vec<(Real, Shape)> = Vec::with_capacity(inputs.len());
+    let mut floats: Vec<(FloatTensor, Shape)> = Vec::with_capacity(inputs.len());
     for (index, (value, shape)) in inputs.iter().enumerate() {
         let x = match value {
-            Value::Real(real) => real.clone(),
-            Value::Levels(x @ Activation { params, .. }) => {
+            Value::Float(float) => float.clone(),
+            Value::Levels(LevelTensor { tensor, flat, params }) => {
                 let suffix = if index == 0 { String::new() } else { format!("_{index}") };
-                let scale = builder.scalar(format!("{name}.input{suffix}_scale"), x.params.scale);
-                let zero = builder.scalar(format!("{name}.input{suffix}_zero_point"), byte(x.params.zero_point));
-                let levels = [x.tensor.as_str(), &scale, &zero];
+                let scale = builder.scalar(format!("{name}.input{suffix}_scale"), params.scale);
+                let zero = builder.scalar(format!("{name}.input{suffix}_zero_point"), byte(params.zero_point));
+                let levels = [tensor.as_str(), &scale, &zero];
                 let tensor = builder.node("DequantizeLinear", format!("{name}/dequantized{suffix}"), &levels, vec![]);
-                let x = Real { tensor, flat: x.flat };
-                island(builder, &real::island_input(name, index), &x, params)
+                guarded(builder, name, index, &FloatTensor { tensor, flat: *flat }, params)
             }
         };
-        real.push((x, *shape));
+        floats.push((x, *shape));
     }
-    let inputs: Vec<(&Real, Shape)> = real.iter().map(|(real, shape)| (real, *shape)).collect();
-    let y = real::layer(builder, name, op, node.relu, &inputs, flat)?;
+    let inputs: Vec<(&FloatTensor, Shape)> = floats.iter().map(|(x, shape)| (x, *shape)).collect();
+    let y = float_layers::layer(builder, name, op, node.relu, &inputs, flat)?;
     let Some(params) = node.output else {
         let id = graph.nodes.iter().position(|other| other.name == node.name);
         let readers = graph.nodes.iter().filter(|reader| reader.inputs.iter().any(|&input| Some(input) == id));
         let readers =
             readers.filter_map(|reader| if let Computed::Float(op) = &reader.computed { Some(op) } else { None });
         let shape = op.output(&[]).unwrap_or(Shape::new(0, 0, 0));
-        return Ok(Value::Real(super::repeated(builder, name, op, y, readers, shape)));
+        return Ok(Value::Float(repeated(builder, name, op, y, readers, shape)));
     };
     let clipped = clip(builder, name, &y.tensor, &params, !node.relu);
     let scale = builder.scalar(format!("{name}.output_scale"), params.scale);
     let zero_point = builder.scalar(format!("{name}.output_zero_point"), byte(params.zero_point));
     let tensor = builder.node("QuantizeLinear", format!("{name}/quantized"), &[&clipped, &scale, &zero_point], vec![]);
-    Ok(Value::Levels(Activation { tensor, flat: y.flat, params, negative: !node.relu }))
+    Ok(Value::Levels(LevelTensor { tensor, flat: y.flat, params }))
 }

@@ -6,22 +6,24 @@
 //! | [`Format::Qdq`] | the same between `QuantizeLinear` and `DequantizeLinear` | TensorRT, OpenVINO, ONNX Runtime: they turn the pattern into their own integer kernels |
 //! | [`Format::Integer`] | `ConvInteger`, `MatMulInteger`, requantization in doubles | the very integers of this program's kernels, in ONNX Runtime on a CPU |
 //!
-//! Tensors: `input` (batch × 3 × height × width), the outputs (`logits`, batch × classes, of a checkpoint), and for a layer `NAME`: `NAME` is the real
-//! activation (not in the integer form), `NAME/quantized` its levels (int8; uint8, 128 higher, in the integer form and where
-//! the zero point is not 0).
-//! Other operations are called `NAME/…` and constants `NAME.…`. The metadata entries `repquant.…` hold the version, the
-//! form, the preprocessing, class names, options, a summary of the calibration, and the digest of the float network.
+//! Tensors: `input` (batch × 3 × height × width), the outputs (`logits`, batch × classes, of a
+//! checkpoint), and for a layer `NAME`: `NAME` is the float activation (not in the integer form),
+//! `NAME/quantized` its levels (int8; uint8, 128 higher, in the integer form and where the zero
+//! point is not 0). Other operations are called `NAME/…` and constants `NAME.…`. The metadata
+//! entries `repquant.…` hold the version, the form, the preprocessing, class names, options, a
+//! summary of the calibration, and the digest of the float network.
 
 mod builder;
 mod coarse;
+mod float_layers;
 mod input;
 mod integer;
 mod moves;
 mod operations;
 mod outputs;
 mod qdq;
-mod real;
 mod requantize;
+mod tensors;
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,7 +33,8 @@ use serde::Serialize;
 pub use input::InputForm;
 
 use self::builder::Builder;
-use self::real::Real;
+use self::float_layers::{flat_kind, flat_pools, layer, repeated};
+use self::tensors::FloatTensor;
 use super::check::check;
 use crate::model::{Graph, GraphOutput, Op, Preprocessing, QuantizedGraph, Shape};
 use crate::{Error, Result};
@@ -79,18 +82,19 @@ pub struct OnnxFile {
 /// A float network.
 ///
 /// # Errors
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where layer names clash or the file would exceed 2 GiB.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where layer names clash or the file would exceed 2
+/// GiB.
 pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
     let mut builder = Builder::default();
     let shapes = graph.shapes();
-    let kinds = graph.nodes.iter().map(|node| real::flat_kind(&node.op, &node.inputs));
-    let flat = real::flat_pools(kinds, &graph.outputs);
-    let mut activations: Vec<Real> = Vec::with_capacity(graph.nodes.len());
+    let kinds = graph.nodes.iter().map(|node| flat_kind(&node.op, &node.inputs));
+    let flat = flat_pools(kinds, &graph.outputs);
+    let mut activations: Vec<FloatTensor> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
-        let inputs: Vec<(&Real, Shape)> = node.inputs.iter().map(|&x| (&activations[x], shapes[x])).collect();
+        let inputs: Vec<(&FloatTensor, Shape)> = node.inputs.iter().map(|&x| (&activations[x], shapes[x])).collect();
         let made = match &node.op {
-            Op::Input(shape) => Ok(Real::image(input.real(&mut builder, &graph.input, *shape))),
-            op => real::layer(&mut builder, &node.name, op, node.relu, &inputs, flat[id]),
+            Op::Input(shape) => Ok(FloatTensor::image(input.normalized(&mut builder, &graph.input, *shape))),
+            op => layer(&mut builder, &node.name, op, node.relu, &inputs, flat[id]),
         };
         let made = made.map_err(|e| e.at(format!("layer {}", node.name)))?;
         let readers = graph.nodes.iter().filter(|reader| reader.inputs.contains(&id)).map(|reader| &reader.op);
@@ -105,8 +109,8 @@ pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
 /// A quantized network.
 ///
 /// # Errors
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where the network contradicts itself, its layer names clash, its sums do
-/// not fit what ONNX has, or the file would exceed 2 GiB.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where the network contradicts itself, its layer
+/// names clash, its sums do not fit what ONNX has, or the file would exceed 2 GiB.
 pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Result<OnnxFile> {
     check(graph)?;
     let mut builder = Builder::default();
@@ -129,28 +133,16 @@ pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Re
     file(builder, &graph.name, description, &metadata)
 }
 
-/// Declares the outputs, given the real tensor of every node.
-fn declare(builder: &mut Builder, outputs: &[GraphOutput], activations: &[Real], shapes: &[Shape]) -> Result<()> {
-    let (tensors, shapes): (Vec<Real>, Vec<Shape>) =
+/// Declares the outputs, given the float tensor of every node.
+fn declare(
+    builder: &mut Builder,
+    outputs: &[GraphOutput],
+    activations: &[FloatTensor],
+    shapes: &[Shape],
+) -> Result<()> {
+    let (tensors, shapes): (Vec<FloatTensor>, Vec<Shape>) =
         outputs.iter().map(|output| (activations[output.node].clone(), shapes[output.node])).unzip();
     outputs::declare(builder, outputs, &tensors, &shapes)
-}
-
-/// A constant's tensor, repeated for every image where something but a function of two activations reads it, or nothing.
-fn repeated<'a>(
-    builder: &mut Builder,
-    name: &str,
-    op: &Op,
-    real: Real,
-    mut readers: impl Iterator<Item = &'a Op>,
-    shape: Shape,
-) -> Real {
-    let first = readers.next();
-    let combined = |op: &Op| matches!(op, Op::Binary(_));
-    if !matches!(op, Op::Constant(_)) || (first.is_some_and(combined) && readers.all(combined)) {
-        return real;
-    }
-    Real::image(operations::for_each_image(builder, name, &real.tensor, input::NAME, shape))
 }
 
 /// What both kinds of network say of their input and output.

@@ -2,26 +2,26 @@
 
 use super::builder::Builder;
 use super::moves::reshape;
-use super::real::Real;
+use super::tensors::FloatTensor;
 use crate::model::{GraphOutput, Shape};
 use crate::{Error, Result};
 
-/// Declares the outputs; `tensors` are those of their nodes, real, and `shapes` their shapes. A tensor that has the sides of
-/// its output takes its name; another is given them first.
+/// Declares the outputs; `tensors` are those of their nodes, real, and `shapes` their shapes. A
+/// tensor that has the sides of its output takes its name; another is given them first.
 ///
 /// # Errors
 /// Where two tensors would have one name.
 pub(super) fn declare(
     builder: &mut Builder,
     outputs: &[GraphOutput],
-    tensors: &[Real],
+    tensors: &[FloatTensor],
     shapes: &[Shape],
 ) -> Result<()> {
     let mut named: Vec<(String, String)> = Vec::new();
-    for ((output, real), shape) in outputs.iter().zip(tensors).zip(shapes) {
-        let has = if real.flat { vec![shape.channels] } else { vec![shape.channels, shape.height, shape.width] };
+    for ((output, made), shape) in outputs.iter().zip(tensors).zip(shapes) {
+        let has = if made.flat { vec![shape.channels] } else { vec![shape.channels, shape.height, shape.width] };
         // A tensor that took the name of an output before goes on under it.
-        let tensor = named.iter().find(|(from, _)| *from == real.tensor).map_or(&real.tensor, |(_, to)| to).clone();
+        let tensor = named.iter().find(|(from, _)| *from == made.tensor).map_or(&made.tensor, |(_, to)| to).clone();
         let is_output = named.iter().any(|(_, to)| *to == tensor);
         let (same_sides, same_name) = (has == output.sides, tensor == output.name);
         if same_sides && builder.gives(&tensor) && !is_output {
@@ -38,7 +38,7 @@ pub(super) fn declare(
             }
             reshape(builder, &format!("{}/output", output.name), &from, &output.sides, &output.name);
         }
-        named.push((real.tensor.clone(), output.name.clone()));
+        named.push((made.tensor.clone(), output.name.clone()));
         builder.output::<f32>(&output.name, &output.sides);
     }
     Ok(())

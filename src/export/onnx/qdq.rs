@@ -1,40 +1,45 @@
 //! The form with `QuantizeLinear` and `DequantizeLinear` around float operators.
 //!
-//! Every activation is quantized and back: to int8 where real 0 is level 0, which is all that TensorRT takes, else to uint8
-//! (128 higher), which is what OpenVINO has kernels for. Weights are int8 with a scale for each channel; biases are
-//! float32, because TensorRT takes no other. A split kernel is two convolutions of the same activation, added. A runtime that
-//! knows the pattern runs it in integers, any other in floats.
+//! Every activation is quantized and back: to int8 where real 0 is level 0, which is all that
+//! TensorRT takes, else to uint8 (128 higher), which is what OpenVINO has kernels for. Weights are
+//! int8 with a scale for each channel; biases are float32, because TensorRT takes no other. A split
+//! kernel is two convolutions of the same activation, added. A runtime that knows the pattern runs
+//! it in integers, any other in floats.
 
 use super::builder::{Builder, Window, integer};
 use super::coarse::CoarseConv;
+use super::float_layers::{self, clip, flat_kind, flat_pools, guarded, repeated};
 use super::input::InputForm;
-use super::real::{self, Real, before_relu, clip, island, rectified};
-use crate::model::{Activation, CoarseScale, Computed, Op, QConv, QNode, QParams, QuantizedGraph, Shape, on_op};
+use super::operations::in_float;
+use super::tensors::{FloatTensor, before_relu, rectified};
+use crate::model::{
+    Activation, CoarseScale, Computed, Op, QConv, QNode, QParams, QuantizedGraph, Shape, Weights as _, on_op,
+};
 use crate::{Error, Result};
 
 /// A node's activation after quantization and back.
 struct Quantized {
-    real: Real,
+    float: FloatTensor,
     params: Option<QParams>,
     /// Whether values below 0 occur.
     negative: bool,
 }
 
-/// Adds the whole network; gives the real tensor of every node.
+/// Adds the whole network; gives the float tensor of every node.
 ///
 /// # Errors
 /// An operation that has no place there.
-pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<Vec<Real>> {
+pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: InputForm) -> Result<Vec<FloatTensor>> {
     let shapes = graph.shapes();
-    let kinds = graph.nodes.iter().map(|node| on_op!(&node.computed, op => real::flat_kind(op, &node.inputs)));
-    let flat = real::flat_pools(kinds, &graph.outputs);
+    let kinds = graph.nodes.iter().map(|node| on_op!(&node.computed, op => flat_kind(op, &node.inputs)));
+    let flat = flat_pools(kinds, &graph.outputs);
     let mut activations: Vec<Quantized> = Vec::with_capacity(graph.nodes.len());
     for (id, node) in graph.nodes.iter().enumerate() {
         let inputs: Vec<(&Quantized, Shape)> = node.inputs.iter().map(|&x| (&activations[x], shapes[x])).collect();
         let made = layer(builder, graph, id, &inputs, input, flat[id]);
         activations.push(made.map_err(|e| e.at(format!("layer {}", node.name)))?);
     }
-    Ok(activations.into_iter().map(|activation| activation.real).collect())
+    Ok(activations.into_iter().map(|activation| activation.float).collect())
 }
 
 fn layer(
@@ -49,25 +54,24 @@ fn layer(
     let name = &node.name;
     let (y, negative) = match &node.computed {
         Computed::Float(op) => {
-            let made = inputs.iter().enumerate().map(|(index, (x, shape))| {
-                let real = match &x.params {
-                    Some(params) => island(builder, &real::island_input(name, index), &x.real, params),
-                    None => x.real.clone(),
-                };
-                (real, *shape)
+            let floats = inputs.iter().enumerate().map(|(index, (x, shape))| match &x.params {
+                Some(params) => (guarded(builder, name, index, &x.float, params), *shape),
+                None => (x.float.clone(), *shape),
             });
-            let made: Vec<(Real, Shape)> = made.collect();
-            let inputs: Vec<(&Real, Shape)> = made.iter().map(|(real, shape)| (real, *shape)).collect();
-            let y = real::layer(builder, name, op, node.relu, &inputs, flat)?;
+            let floats: Vec<(FloatTensor, Shape)> = floats.collect();
+            let inputs: Vec<(&FloatTensor, Shape)> = floats.iter().map(|(x, shape)| (x, *shape)).collect();
+            let y = float_layers::layer(builder, name, op, node.relu, &inputs, flat)?;
             let readers = graph.nodes.iter().filter(|reader| reader.inputs.contains(&id));
             let readers =
                 readers.filter_map(|reader| if let Computed::Float(op) = &reader.computed { Some(op) } else { None });
             let shape = op.output(&[]).unwrap_or(Shape::new(0, 0, 0));
-            (super::repeated(builder, name, op, y, readers, shape), !node.relu)
+            (repeated(builder, name, op, y, readers, shape), !node.relu)
         }
         Computed::Integer(integer) => match (integer.op(), inputs) {
-            (Op::Input(shape), _) => (Real::image(input.real(builder, &graph.input, *shape)), exceeds(graph, node)),
-            (Op::Conv(conv), [(x, _)]) => (Real::image(self::conv(builder, node, conv, x)?), !node.relu),
+            (Op::Input(shape), _) => {
+                (FloatTensor::image(input.normalized(builder, &graph.input, *shape)), exceeds(graph, node))
+            }
+            (Op::Conv(conv), [(x, _)]) => (FloatTensor::image(self::conv(builder, node, conv, x)?), !node.relu),
             (Op::Linear(conv), [(x, _)]) => (classifier(builder, name, conv, x)?, true),
             (op, inputs) => {
                 let negative = match op {
@@ -75,24 +79,24 @@ fn layer(
                     Op::Activation(Activation::Clip { low, .. }) => *low < 0.0,
                     _ => !node.relu,
                 };
-                let op = op.without_weights().ok_or_else(|| Error::bad("this operation cannot be written"))?;
-                let inputs: Vec<(&Real, Shape)> = inputs.iter().map(|(x, shape)| (&x.real, *shape)).collect();
-                (real::layer(builder, name, &op, node.relu, &inputs, flat)?, negative)
+                let inputs: Vec<(&FloatTensor, Shape)> = inputs.iter().map(|(x, shape)| (&x.float, *shape)).collect();
+                (in_float(builder, name, op, node.relu, &inputs, flat)?, negative)
             }
         },
     };
-    let real = match &node.output {
+    let float = match &node.output {
         None => y,
         Some(params) => {
             let clipped = clip(builder, name, &y.tensor, params, negative);
-            Real { tensor: quantized_and_back(builder, name, &clipped, params), flat: y.flat }
+            FloatTensor { tensor: quantized_and_back(builder, name, &clipped, params), flat: y.flat }
         }
     };
     // What was 0 and above stays so.
-    Ok(Quantized { real, params: node.output, negative: negative || id == 0 })
+    Ok(Quantized { float, params: node.output, negative: negative || id == 0 })
 }
 
-/// Whether a pixel's value lies below what the input's lowest level stands for: the calibration images had none such.
+/// Whether a pixel's value lies below what the input's lowest level stands for: the calibration
+/// images had none such.
 fn exceeds(graph: &QuantizedGraph, node: &QNode) -> bool {
     let lowest = node.output.map_or(f64::MIN, |q| q.dequantize(q.qmin) - 0.5 * f64::from(q.scale));
     graph.input.levels().iter().flatten().any(|&x| x < lowest)
@@ -126,9 +130,9 @@ fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Quantized) -> Res
     let fine =
         weights(builder, &format!("{name}.fine"), conv.fine.shape(), conv.fine.iter().copied().collect(), fine_scales);
     let bias = bias(builder, name, conv, x)?;
-    let window = Window::new(conv.kernel(), conv.stride, conv.padding, conv.groups).attributes();
+    let window = Window::of(conv).attributes();
     let operation = if conv.coarse.is_some() { format!("{name}/fine") } else { before_relu(name, "conv", relu) };
-    let mut y = builder.node("Conv", operation, &[&x.real.tensor, &fine, &bias], window);
+    let mut y = builder.node("Conv", operation, &[&x.float.tensor, &fine, &bias], window);
     if let Some(coarse) = &conv.coarse {
         let scales = match &coarse.scale {
             CoarseScale::Shift(k) => conv.scale.iter().zip(k).map(|(s, &k)| s * (1u32 << k) as f32).collect(),
@@ -137,7 +141,7 @@ fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Quantized) -> Res
         let part = CoarseConv::new(conv, coarse);
         let weights = weights(builder, &format!("{name}.coarse"), &part.shape, part.weights, scales);
         let attributes = part.window.attributes();
-        let coarse = builder.node("Conv", format!("{name}/coarse"), &[&x.real.tensor, &weights], attributes);
+        let coarse = builder.node("Conv", format!("{name}/coarse"), &[&x.float.tensor, &weights], attributes);
         y = builder.node("Add", before_relu(name, "sum", relu), &[&y, &coarse], vec![]);
     }
     Ok(rectified(builder, name, y, relu))
@@ -152,10 +156,10 @@ fn bias(builder: &mut Builder, name: &str, conv: &QConv, x: &Quantized) -> Resul
     Ok(builder.constant(format!("{name}.bias"), &[conv.out_channels()], values))
 }
 
-fn classifier(builder: &mut Builder, name: &str, conv: &QConv, x: &Quantized) -> Result<Real> {
+fn classifier(builder: &mut Builder, name: &str, conv: &QConv, x: &Quantized) -> Result<FloatTensor> {
     let shape = [conv.out_channels(), conv.in_channels()];
     let levels = conv.fine.iter().copied().collect();
     let weight = weights(builder, &format!("{name}.weight"), &shape, levels, conv.scale.to_vec());
     let bias = bias(builder, name, conv, x)?;
-    Ok(real::classifier(builder, name, &x.real, &weight, &bias))
+    Ok(float_layers::classifier(builder, name, &x.float, &weight, &bias))
 }

@@ -15,7 +15,7 @@ use crate::export::check::check;
 use crate::export::kind::Kind;
 use crate::model::{
     Coarse, CoarseScale, Computed, Constants, ConstantsKind, Conv, GraphOutput, Multiplier, Op, QConv, QNode,
-    QuantizedGraph, Table, on_op,
+    QuantizedGraph, Table, Weights, on_op,
 };
 use crate::tensor_file::{self, METADATA_KEY, open};
 use crate::{Error, Result};
@@ -25,11 +25,12 @@ fn hint() -> Text {
     text!["quantized models are written by ", Term::Quantize]
 }
 
-/// Reads a quantized model and checks everything that its integer arithmetic relies on: shapes, the range of every
-/// level, multiplier and shift, and that no sum can overflow.
+/// Reads a quantized model and checks everything that its integer arithmetic relies on: shapes, the
+/// range of every level, multiplier and shift, and that no sum can overflow.
 ///
 /// # Errors
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is of another kind or contradicts itself.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is of another kind or
+/// contradicts itself.
 pub fn read(path: &Path) -> Result<QuantizedGraph> {
     let bytes = tensor_file::read(path)?;
     from_bytes(&bytes).map_err(|e| e.at(path.display()))

@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::header::{Header, HeaderNode, HeaderOp, KIND, VERSION};
 use crate::export::check::check;
-use crate::model::{CoarseScale, Computed, Constants, Integer, Op, QConv, QuantizedGraph, Table};
+use crate::model::{CoarseScale, Computed, Constants, Integer, Op, QConv, QuantizedGraph, Table, Weights};
 use crate::tensor_file::METADATA_KEY;
 use crate::{Error, Result};
 
@@ -80,7 +80,8 @@ fn push(tensors: &mut Vec<Tensor>, name: &str, computed: &Computed) {
     }
 }
 
-/// The tensors of an operation in integers: its weights, and those of its constants that are not in the entry.
+/// The tensors of an operation in integers: its weights, and those of its constants that are not in
+/// the entry.
 fn push_integer(add: &mut impl FnMut(&str, Dtype, &[usize], Vec<u8>), integer: &Integer) {
     if let Some(conv) = integer.op().weights() {
         push_layer(add, conv);

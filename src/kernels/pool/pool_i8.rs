@@ -1,4 +1,4 @@
-//! Pooling over windows in integers: see [`QOp::Pool`](crate::model::QOp::Pool) for the arithmetic and
+//! Pooling over windows in integers: see [`Constants`](crate::model::Constants) for the arithmetic and
 //! [`Pool::window`] for what a window covers and divides by.
 //!
 //! Packed int8, NHWC. The largest level is the largest value, so max pooling passes levels on. A mean adds up steps above

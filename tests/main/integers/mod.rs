@@ -223,21 +223,21 @@ fn several_outputs() {
     compare(&net.outputs(&[dense, x, logits, depthwise, y, rectified]));
 }
 
-/// Islands of f32 among levels, and a tail in f32 that reads levels, accumulators, real values and constants.
+/// Operations in f32 among levels, and a tail in f32 that reads levels, accumulators, floats and constants.
 #[test]
-fn islands_and_tails_in_float() {
+fn operations_and_tails_in_float() {
     let mut net = Build::new(6, 4, 8);
     let x = net.conv(0, 3, 3, 1, true, Some(affine(-128)));
-    let island = net.float_conv(x, 6, 3, true, Some(q(-2, -128, -128, 127)));
-    let totals = net.conv(island, 6, 1, 1, true, None);
+    let float = net.float_conv(x, 6, 3, true, Some(q(-2, -128, -128, 127)));
+    let totals = net.conv(float, 6, 1, 1, true, None);
     let mean = net.float(Op::GlobalAveragePool, &[totals], false, None);
     let logits = net.float_linear(mean, 5);
-    let of_levels = net.float_conv(island, 2, 1, false, None);
+    let of_levels = net.float_conv(float, 2, 1, false, None);
     let values = Array3::from_shape_fn((5, 2, 4), |(c, y, x)| (c * 8 + y * 4 + x) as f32 - 16.5);
     let constant = net.float(Op::Constant(values), &[], false, None);
     let of_constant = net.float(Op::GlobalAveragePool, &[constant], false, None);
     let of_real = net.float_conv(of_levels, 3, 1, true, None);
-    let other = net.conv(island, 6, 1, 2, false, None);
+    let other = net.conv(float, 6, 1, 2, false, None);
     let sum = net.float(Op::Binary(Binary::Add), &[totals, other], true, None);
     let square = net.float(Op::Binary(Binary::Mul), &[of_levels, of_levels], false, None);
     let leaky = net.float(Op::Activation(Activation::LeakyRelu { slope: 0.25 }), &[other], false, None);
@@ -247,7 +247,7 @@ fn islands_and_tails_in_float() {
     compare(&net.outputs(&[logits, of_real, of_constant, sum, square, turned]));
 }
 
-/// Constants in the middle of the network: the operations that read them are islands.
+/// Constants in the middle of the network: the operations that read them are computed in f32.
 #[test]
 fn constants_among_levels() {
     let mut net = Build::new(8, 5, 3);

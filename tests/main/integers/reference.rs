@@ -1,11 +1,12 @@
-//! A plain forward pass of a quantized graph: integers exact in i128, nothing shared with the library's kernels.
+//! A plain forward pass of a quantized graph: integers exact in i128, nothing shared with the
+//! library's kernels.
 //!
-//! Real values are f64. The networks of this test have scales and weights that are small multiples of powers of two, so that
-//! f32 computes the same values.
+//! Real values are f64. The networks of this test have scales and weights that are small multiples
+//! of powers of two, so that f32 computes the same values.
 
 use repquant::model::{
     Activation, Binary, Computed, Constants, Conv, Multiplier, Op, Pool, PoolKind, QBinary, QConv, QNode, QParams,
-    QuantizedGraph, Rearrange, RearrangeKind, Shape,
+    QuantizedGraph, Rearrange, RearrangeKind, Shape, Weights,
 };
 
 /// An activation of one image, in the order channels, rows, columns.
@@ -16,7 +17,8 @@ pub(crate) enum Value {
     Real(Vec<f64>),
 }
 
-/// What a node reads: its shape, its value, how it is stored, and the real values that it stands for.
+/// What a node reads: its shape, its value, how it is stored, and the real values that it stands
+/// for.
 struct Input<'a> {
     shape: Shape,
     value: &'a Value,
@@ -315,7 +317,8 @@ fn real_total(conv: &Conv, x: &Input<'_>, [o, row, column]: [usize; 3]) -> f64 {
     total
 }
 
-/// The words that a device has for these images' activations of a node: NHWC, channels padded to fours.
+/// The words that a device has for these images' activations of a node: NHWC, channels padded to
+/// fours.
 pub(crate) fn words(node: &QNode, shape: Shape, images: &[&Value]) -> Vec<u32> {
     let padded = shape.padded_channels();
     let mut words = Vec::new();

@@ -43,11 +43,11 @@ fn own_range(graph: &Graph, mode: ActivationMode, name: &str) -> QParams {
     ranges.ranges.iter().find(|range| range.name == name).unwrap().qparams
 }
 
-/// One line for each node: in integers, in float between levels, or real.
+/// One line for each node that gives no levels of integers: computed in float, or sums.
 fn kinds(graph: &QuantizedGraph) -> Vec<(&str, &str)> {
     let kind = |node: &QNode| match (&node.computed, node.output) {
-        (Computed::Float(_), Some(_)) => "island",
-        (Computed::Float(_), None) => "real",
+        (Computed::Float(_), Some(_)) => "float, stored",
+        (Computed::Float(_), None) => "float",
         (_, None) => "sums",
         (_, Some(_)) => "levels",
     };
@@ -61,14 +61,14 @@ fn what_stays_float_says_why() {
         assert_eq!(
             kinds(&graph),
             [
-                ("resized", "island"),
-                ("mask", "real"),
-                ("masked", "island"),
+                ("resized", "float, stored"),
+                ("mask", "float"),
+                ("masked", "float, stored"),
                 ("boxes", "sums"),
                 ("scores", "sums"),
-                ("probabilities", "real"),
-                ("average", "real"),
-                ("kept", "real")
+                ("probabilities", "float"),
+                ("average", "float"),
+                ("kept", "float")
             ]
         );
         let note = |name: &str| node(&graph, name).split.notes.join("; ");

@@ -4,7 +4,7 @@ use ndarray::Axis;
 use repquant::ErrorKind;
 use repquant::internals::Random;
 use repquant::model::{
-    CoarseScale, Computed, Constants, Graph, Multiplier, Op, QConv, QParams, QuantizedGraph, Support,
+    CoarseScale, Computed, Constants, Graph, Multiplier, Op, QConv, QParams, QuantizedGraph, Support, Weights,
 };
 use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, dequantize, qmax, quantize};
 use repquant::threshold::ActivationMode;
@@ -93,8 +93,8 @@ fn shapes_lengths_and_limits() {
     }
 }
 
-/// Output levels of one channel by integers, with the same arithmetic as a device: one accumulator for each part,
-/// `levels` being one receptive field.
+/// Output levels of one channel by integers, with the same arithmetic as a device: one accumulator
+/// for each part, `levels` being one receptive field.
 pub(crate) fn integer_output(
     conv: &QConv,
     o: usize,
@@ -135,8 +135,8 @@ pub(crate) fn integer_output(
     }
 }
 
-/// For random inputs, the integers give the level nearest to the real output of the dequantized layer, within what
-/// rounding the bias to a step of `s_x·s_f` can change.
+/// For random inputs, the integers give the level nearest to the real output of the dequantized
+/// layer, within what rounding the bias to a step of `s_x·s_f` can change.
 #[test]
 fn integers_mean_what_the_dequantized_layer_computes() {
     let mut random = Random::new(3);
@@ -271,7 +271,8 @@ fn scales_are_raised_until_the_bias_fits() {
     }
 }
 
-/// Many inputs, all of them large in the centre, few large outer ones: the shifted coarse part alone passes 2^31.
+/// Many inputs, all of them large in the centre, few large outer ones: the shifted coarse part
+/// alone passes 2^31.
 #[test]
 fn scales_are_raised_until_the_sum_fits() {
     let widen = |graph: &mut Graph| {

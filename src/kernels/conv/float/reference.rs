@@ -1,6 +1,6 @@
 //! The twin of the f32 convolutions: sums in f64, from the definition.
 
-use crate::model::{Conv, Shape, conv_output};
+use crate::model::{Conv, Shape, Weights, conv_output};
 
 /// The twin: for each output (NHWC, padded channels 0) its value in f64 and `|bias| + Σ|w·x|`, from
 /// the model's own weights and groups.

@@ -5,7 +5,7 @@ use crate::device::{Buffer, Device};
 use crate::kernels::conv::geometry::{ConvShape, MOST_MACS, ungrouped};
 use crate::kernels::conv::variants::{self, LayerShape, Tile};
 use crate::kernels::statistics::State;
-use crate::model::Conv;
+use crate::model::{Conv, Weights as _};
 use crate::{Error, Result};
 
 /// Weights and bias of one convolution, prepared for one device.

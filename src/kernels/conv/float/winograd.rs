@@ -34,7 +34,7 @@ use crate::kernels::conv::rows::{Block, Rows};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::cpu::lanes::avx512::Float;
 use crate::kernels::cpu::lanes::{self, LANES, Run, Tile, accumulate, load, store};
-use crate::model::{Conv, Shape, conv_output};
+use crate::model::{Conv, Shape, Weights, conv_output};
 
 /// Values of a transformed window.
 const POINTS: usize = 16;

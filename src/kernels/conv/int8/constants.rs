@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::kernels::conv::geometry::Geometry;
 use crate::kernels::core::{OutputLevels, check_right_shift, requantize, requantize_two};
-use crate::model::{CoarseScale, QConv, Support};
+use crate::model::{CoarseScale, QConv, Support, Weights};
 use crate::{Error, Result};
 
 /// The constants of an output channel, as shaders read them. All 0 and `right_shift` 1 is a padded

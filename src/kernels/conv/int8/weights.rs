@@ -6,7 +6,7 @@ use crate::Result;
 use crate::device::{Buffer, Device};
 use crate::kernels::conv::geometry::{ConvShape, MOST_MACS, ungrouped};
 use crate::kernels::conv::variants::{self, LayerShape, Tile};
-use crate::model::QConv;
+use crate::model::{QConv, Weights as _};
 
 /// The weights of a layer on a device.
 pub struct Weights {

@@ -1,13 +1,14 @@
-//! Algebra of convolutions: what several of them compute one after the other, or side by side, as one kernel.
+//! Algebra of convolutions: what several of them compute one after the other, or side by side, as
+//! one kernel.
 
 use ndarray::{Array1, Array4};
 
-use crate::model::{Conv, Pool, PoolKind, Rearrange, RearrangeKind, Shape, conv_output};
+use crate::model::{Conv, Pool, PoolKind, Rearrange, RearrangeKind, Shape, Weights};
 
-/// An affine map of images that commutes with moving them by the stride:
-/// `y[o, p] = bias[o] + Σ weight[o, i, k] · x[i, p·stride + offset + k]`, x being 0 outside the image. In f64.
+/// An affine map of images that commutes with moving them by the stride: `y[o, p] = bias[o] + Σ
+/// weight[o, i, k] · x[i, p·stride + offset + k]`, x being 0 outside the image. In f64.
 #[derive(Debug, Clone)]
-pub(super) struct Kernel {
+pub(super) struct AffineMap {
     /// `O × I/groups × kh × kw`.
     pub(super) weight: Array4<f64>,
     /// `O`.
@@ -21,10 +22,10 @@ pub(super) struct Kernel {
     pub(super) to: [usize; 2],
 }
 
-impl Kernel {
+impl AffineMap {
     /// What a convolution computes of images of shape `x`.
     pub(super) fn conv(conv: &Conv, x: Shape) -> Self {
-        let y = conv_output(x, conv.out_channels(), conv.kernel(), conv.stride, conv.padding);
+        let y = conv.output(x);
         Self {
             weight: conv.weight.mapv(f64::from),
             bias: conv.bias.mapv(f64::from),
@@ -137,7 +138,8 @@ impl Kernel {
             let (offset, side) = (self.offset[axis], self.side(axis) as i64);
             let last = (self.to[axis] as i64 - 1) * self.stride[axis] as i64 + offset + side;
             let inside = offset >= 0 && last <= first.to[axis] as i64;
-            // Padding of the second is zero where the first would give its bias, or what it reads beyond its own border.
+            // Padding of the second is zero where the first would give its bias, or what it reads
+            // beyond its own border.
             let transparent = first.side(axis) == 1
                 && first.stride[axis] == 1
                 && first.offset[axis] == 0
@@ -192,7 +194,8 @@ impl Kernel {
         })
     }
 
-    /// The sum of what two kernels give of the same images; none where they differ in stride or size.
+    /// The sum of what two kernels give of the same images; none where they differ in stride or
+    /// size.
     pub(super) fn plus(&self, other: &Self) -> Result<Self, &'static str> {
         if self.stride != other.stride {
             return Err("the branches have different strides");
@@ -207,9 +210,9 @@ impl Kernel {
         let side = |axis: usize| (end(&a, axis).max(end(&b, axis)) - begin(axis)) as usize;
         let (out, inputs, ..) = a.weight.dim();
         let mut weight = Array4::zeros((out, inputs, side(0), side(1)));
-        for kernel in [&a, &b] {
-            let shift = [0, 1].map(|axis| (kernel.offset[axis] - begin(axis)) as usize);
-            for ((o, i, y, x), value) in kernel.weight.indexed_iter() {
+        for map in [&a, &b] {
+            let shift = [0, 1].map(|axis| (map.offset[axis] - begin(axis)) as usize);
+            for ((o, i, y, x), value) in map.weight.indexed_iter() {
                 weight[[o, i, y + shift[0], x + shift[1]]] += value;
             }
         }
@@ -217,8 +220,9 @@ impl Kernel {
         Ok(Self { weight, bias, groups, offset: [begin(0), begin(1)], ..a })
     }
 
-    /// The kernel as a convolution with the same padding before and after, each weight rounded once: zeros are put around
-    /// it where that takes them. None where a weight is too large for f32.
+    /// The kernel as a convolution with the same padding before and after, each weight rounded
+    /// once: zeros are put around it where that takes them. None where a weight is too large for
+    /// f32.
     pub(super) fn to_conv(&self) -> Option<Conv> {
         let fit = |axis: usize| -> Option<(usize, usize, usize)> {
             let side = self.side(axis) as i64;
