@@ -241,6 +241,50 @@ pub(super) fn ungrouped<T: Copy + Default>(weight: &Array4<T>, groups: usize) ->
 mod tests {
     use super::*;
 
+    fn shape(stride: [usize; 2], padding: [usize; 2], groups: usize) -> Result<ConvShape> {
+        ConvShape::new(&Device::cpu(), &Array4::from_elem((6, 2, 3, 3), 1.0), stride, padding, groups)
+    }
+
+    #[test]
+    fn what_is_no_convolution_is_refused() {
+        assert!(shape([1, 2], [0, 1], 3).is_ok());
+        assert!(shape([0, 1], [0, 0], 1).is_err());
+        assert!(shape([1, 1], [0, 1 << 28], 1).is_err());
+        assert!(shape([1, usize::MAX], [0, 0], 1).is_err());
+        assert!(shape([1, 1], [0, 0], 0).is_err());
+        assert!(shape([1, 1], [0, 0], 4).is_err());
+        assert!(shape([1, 1], [0, 0], usize::MAX).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_refused() {
+        let mut shape = shape([1, 1], [1, 1], 1).unwrap();
+        let refusal = |shape: &ConvShape, images: usize, [height, width]: [usize; 2]| {
+            shape.check(images, Shape::new(2, height, width)).is_err()
+        };
+        assert!(!refusal(&shape, 1, [4, 5]));
+        // Nothing to do; and nothing to do it with, but with so much padding that there is an
+        // output.
+        assert!(!refusal(&shape, 0, [4, 5]));
+        assert!(!refusal(&shape, 1, [0, 0]));
+        let padded = ConvShape { padding: [2, 2], ..shape };
+        assert!(refusal(&padded, 1, [0, 0]));
+        assert!(refusal(&shape, 1, [1 << 28, 1]));
+        assert!(refusal(&shape, usize::MAX, [1, 1]));
+        // On an adapter in 32 bits: 8 words of output for 4 of input.
+        shape.most_words = u32::MAX as usize;
+        assert!(!refusal(&shape, 1, [1 << 14, 1 << 14]));
+        assert!(refusal(&shape, 2, [1 << 14, 1 << 14]));
+    }
+
+    #[test]
+    fn steps_cover_all_pixels() {
+        let g = shape([1, 1], [1, 1], 1).unwrap().geometry(3, Shape::new(2, 5, 7));
+        let steps: Vec<_> = g.steps(10, 350, 16).collect();
+        assert_eq!(steps, [0..32, 32..64, 64..96, 96..105]);
+        assert_eq!(g.steps(10, 0, 64).collect::<Vec<_>>(), [0..64, 64..105]);
+    }
+
     #[test]
     fn narrow_groups_are_put_together() {
         let weight = Array4::from_shape_fn((8, 1, 1, 1), |(o, ..)| o + 1);

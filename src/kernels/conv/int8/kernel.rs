@@ -122,3 +122,74 @@ impl Kernel for ConvI8<'_> {
         self.geometry().multiplications()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array4};
+
+    use super::*;
+    use crate::device::Device;
+    use crate::model::{Coarse, CoarseScale, QConv, Support};
+
+    fn conv() -> QConv {
+        QConv {
+            bits: 8,
+            fine: Array4::ones((4, 4, 1, 1)),
+            coarse: None,
+            scale: Array1::ones(4),
+            bias: Array1::zeros(4),
+            multiplier: Array1::from_elem(4, 1 << 30),
+            right_shift: Array1::from_elem(4, 30),
+            stride: [1, 1],
+            padding: [0, 0],
+            groups: 1,
+        }
+    }
+
+    const LEVELS: OutputLevels = OutputLevels { zero_point: 0, low: -128, high: 127 };
+
+    /// The message for 2 images of 1×1; x has 4 words, y 8.
+    fn refusal(conv: &QConv, channels: usize, x_zero_point: i32, output: Option<OutputLevels>) -> String {
+        let device = Device::cpu();
+        let weights = Weights::new(&device, conv).unwrap();
+        let (x, y) = (device.alloc(4, "x").unwrap(), device.alloc(8, "y").unwrap());
+        let x_shape = Shape::new(channels, 1, 1);
+        let kernel = ConvI8 { images: 2, x_shape, x_zero_point, weights: &weights, output, x: &x, y: &y };
+        device.recorder().run(&kernel).err().map_or(String::new(), |e| e.to_string())
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        assert_eq!(refusal(&conv(), 4, 0, Some(LEVELS)), "");
+        assert_eq!(refusal(&conv(), 4, 0, None), "");
+        assert!(
+            refusal(&conv(), 5, 0, None).contains("kernel conv_i8: 2 images of 5×1×1: the weights are for 4 channels")
+        );
+        assert!(refusal(&conv(), 4, 128, None).contains("zero point 128"));
+        assert!(refusal(&conv(), 4, 0, Some(OutputLevels { low: 1, ..LEVELS })).contains("levels 1 to 127"));
+        let mut classifier = conv();
+        (classifier.multiplier, classifier.right_shift) = Default::default();
+        assert_eq!(refusal(&classifier, 4, 0, None), "");
+        assert!(refusal(&classifier, 4, 0, Some(LEVELS)).contains("no multipliers"));
+        let scale = CoarseScale::Own { scale: Array1::ones(4), multiplier: Array1::ones(4), bias: Array1::zeros(4) };
+        let coarse = Some(Coarse { support: Support::Full, weights: Array4::zeros((4, 4, 1, 1)), scale });
+        let own = QConv { coarse, ..conv() };
+        assert_eq!(refusal(&own, 4, 0, Some(LEVELS)), "");
+        assert!(refusal(&own, 4, 0, None).contains("two grids"));
+    }
+
+    #[test]
+    fn buffers_that_are_too_short_are_refused() {
+        let device = Device::cpu();
+        let weights = Weights::new(&device, &conv()).unwrap();
+        let (x, y) = (device.alloc(4, "x").unwrap(), device.alloc(4, "y").unwrap());
+        let run = |images: usize, output: Option<OutputLevels>| {
+            let x_shape = Shape::new(4, 1, 1);
+            let kernel = ConvI8 { images, x_shape, x_zero_point: 0, weights: &weights, output, x: &x, y: &y };
+            device.recorder().run(&kernel).err().map_or(String::new(), |e| e.to_string())
+        };
+        assert_eq!(run(4, Some(LEVELS)), "");
+        assert!(run(5, Some(LEVELS)).contains("x has 4 words; 5 are needed"));
+        assert!(run(2, None).contains("y has 4 words; 8 are needed"));
+    }
+}
