@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use repquant::options::DeviceChoice;
+use repquant::options::DeviceOptions;
 use repquant::{Device, Error, Evaluation, Images, Model, Quantized, Result};
 
 /// The layers that are listed.
@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         Some(classes) => Images::labelled(images, &classes)?,
         None => Images::folder(images)?,
     };
-    let device = Device::open(&DeviceChoice::Auto, Default::default())?;
+    let device = Device::open(&DeviceOptions::default())?;
     let evaluation = Evaluation::compare(&device, &model, &quantized, images.skip_bad(true))?;
     println!("{}", evaluation.report());
 

@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use repquant::options::{DeviceChoice, Format, InputForm};
+use repquant::options::{DeviceOptions, Format, InputForm};
 use repquant::{Calibration, Device, Error, Images, Model, Quantizer, Result};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     println!("{}: {} layers, {} parameters", model.name(), model.layers().len(), model.parameters());
 
     // The range of every activation, on a GPU where there is one. 512 images are plenty.
-    let device = Device::open(&DeviceChoice::Auto, Default::default())?;
+    let device = Device::open(&DeviceOptions::default())?;
     println!("on {}", device.info().name);
     let calibration = Calibration::collect(&device, &model, Images::folder(images)?.limit(512))?;
 

@@ -39,9 +39,16 @@ pub struct Images<'a> {
 
 enum Source<'a> {
     Files(Dataset),
-    Decoded { images: Box<dyn Iterator<Item = (RgbImage, Option<usize>)> + 'a>, total: Option<u64> },
+    Decoded {
+        images: Box<dyn Iterator<Item = (RgbImage, Option<usize>)> + 'a>,
+        total: Option<u64>,
+    },
     /// At most `limit` images of them.
-    Tensors { tensors: Box<dyn Iterator<Item = Tensor> + 'a>, limit: usize, total: Option<u64> },
+    Tensors {
+        tensors: Box<dyn Iterator<Item = Tensor> + 'a>,
+        limit: usize,
+        total: Option<u64>,
+    },
 }
 
 impl fmt::Debug for Images<'_> {

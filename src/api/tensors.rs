@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ndarray::{ArrayD, IxDyn, s};
+use ndarray::{ArrayD, Dimension, IxDyn, s};
 use safetensors::Dtype;
 
 use crate::images::{Batch, Content};

@@ -1,11 +1,12 @@
 //! A float graph on a device.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::plan::{Activations, Keep, Reads, float_words};
 use super::real::RealLayer;
 use crate::device::{Buffer, Device, Recorder};
-use crate::images::Batch;
+use crate::images::{Batch, Content};
 use crate::kernels::convert::normalize::{self, Normalize};
 use crate::kernels::statistics::range::Range;
 use crate::kernels::statistics::{Extent, Row};
@@ -22,7 +23,18 @@ pub struct FloatNet<'d> {
     shapes: Vec<Shape>,
     activations: Activations,
     pixels: Buffer,
+    /// Whether the batch uploaded last holds values, which lie in the input's activation already, and no pixels.
+    values: Cell<bool>,
     max_images: usize,
+}
+
+/// The inputs of a batch on a device.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// Pixels, 8 bits a colour.
+    Pixels(&'a Buffer),
+    /// Values of the network's input, NHWC f32 with padded channels.
+    Values(&'a Buffer),
 }
 
 enum Step {
@@ -57,6 +69,7 @@ impl<'d> FloatNet<'d> {
             outputs: reads.outputs,
             inputs: graph.nodes.iter().map(|n| n.inputs.clone()).collect(),
             pixels: device.alloc(max_images * shapes[0].pixels(), "input images")?,
+            values: Cell::new(false),
             shapes,
             max_images,
         })
@@ -72,18 +85,23 @@ impl<'d> FloatNet<'d> {
         self.steps.is_empty()
     }
 
-    /// Copies a batch's pixels to the device.
+    /// Copies a batch's inputs to the device.
     ///
     /// # Errors
     /// If the batch is larger than the network was made for, or its images have another size.
     pub fn upload(&self, batch: &Batch) -> Result<()> {
         check_batch(batch, self.max_images, self.shapes[0])?;
-        self.device.write(&self.pixels, &batch.pixels)
+        self.values.set(matches!(batch.content, Content::Values(_)));
+        match &batch.content {
+            Content::Pixels(pixels) => self.device.write(&self.pixels, pixels),
+            Content::Values(values) => self.device.write(self.activations.of(0), values),
+        }
     }
 
-    /// The images of the batch uploaded last, for [`Int8Net::record_from`](super::Int8Net::record_from).
-    pub fn pixels(&self) -> &Buffer {
-        &self.pixels
+    /// The inputs of the batch uploaded last, for [`Int8Net::record_from`](super::Int8Net::record_from): values are valid
+    /// until the last node that reads the input is recorded.
+    pub fn source(&self) -> Source<'_> {
+        if self.values.get() { Source::Values(self.activations.of(0)) } else { Source::Pixels(&self.pixels) }
     }
 
     /// Records one node for the uploaded batch of `images`; nodes are recorded in order.
@@ -107,6 +125,7 @@ impl<'d> FloatNet<'d> {
         rec.layer(&self.names[node]);
         let y = self.activations.of(node);
         let observed = match &self.steps[node] {
+            Step::Input { .. } if self.values.get() => false,
             Step::Input { table } => {
                 let pixels = images * self.shapes[0].pixels();
                 rec.run(&Normalize { pixels, x: &self.pixels, table, y })?;
@@ -189,7 +208,11 @@ pub(super) fn check_batch(batch: &Batch, max_images: usize, input: Shape) -> Res
             batch.size[0], batch.size[1], input.height, input.width
         )));
     }
-    if batch.count > max_images || batch.pixels.len() != batch.count * input.pixels() {
+    let (words, image) = match &batch.content {
+        Content::Pixels(pixels) => (pixels.len(), input.pixels()),
+        Content::Values(values) => (values.len(), float_words(&input)),
+    };
+    if batch.count > max_images || words != batch.count * image {
         return Err(Error::usage(format!("a batch of {} images; at most {max_images} were planned", batch.count)));
     }
     Ok(())

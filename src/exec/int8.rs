@@ -3,14 +3,16 @@
 mod form;
 mod step;
 
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 use self::form::Form;
 use self::step::{Operand, Step};
-use super::float::check_batch;
-use super::plan::{Activations, Keep, Reads, int8_words, scratch_words};
+use super::float::{Source, check_batch};
+use super::plan::{Activations, Keep, Reads, float_words, int8_words, scratch_words};
 use crate::device::{Buffer, Device, Recorder};
-use crate::images::Batch;
+use crate::images::{Batch, Content};
+use crate::kernels::convert::quantize_activation::QuantizeActivation;
 use crate::kernels::convert::quantize_input::QuantizeInput;
 use crate::model::{NodeId, QuantizedGraph, Shape};
 use crate::{Error, Result};
@@ -24,6 +26,9 @@ pub struct Int8Net<'d> {
     /// What operations in f32 read and write where their neighbours are integers.
     scratch: Vec<Buffer>,
     pixels: Buffer,
+    /// f32 inputs, where there were any, and whether the batch uploaded last holds some.
+    values: OnceCell<Buffer>,
+    has_values: Cell<bool>,
     max_images: usize,
 }
 
@@ -70,6 +75,8 @@ impl<'d> Int8Net<'d> {
             activations,
             scratch: scratch.collect::<Result<_>>()?,
             pixels: device.alloc(max_images * shapes[0].pixels(), "input images")?,
+            values: OnceCell::new(),
+            has_values: Cell::new(false),
             max_images,
             nodes,
         })
@@ -85,13 +92,24 @@ impl<'d> Int8Net<'d> {
         self.nodes.is_empty()
     }
 
-    /// Copies a batch's pixels to the device.
+    /// Copies a batch's inputs to the device.
     ///
     /// # Errors
     /// If the batch is larger than the network was made for, or its images have another size.
     pub fn upload(&self, batch: &Batch) -> Result<()> {
         check_batch(batch, self.max_images, self.nodes[0].shape)?;
-        self.device.write(&self.pixels, &batch.pixels)
+        self.has_values.set(matches!(batch.content, Content::Values(_)));
+        match &batch.content {
+            Content::Pixels(pixels) => self.device.write(&self.pixels, pixels),
+            Content::Values(values) => {
+                if self.values.get().is_none() {
+                    let words = self.max_images * float_words(&self.nodes[0].shape);
+                    let buffer = self.device.alloc(words, "input values")?;
+                    self.values.get_or_init(|| buffer);
+                }
+                self.values.get().map_or(Ok(()), |buffer| self.device.write(buffer, values))
+            }
+        }
     }
 
     /// Records one node for the uploaded batch of `images`; nodes are recorded in order.
@@ -99,19 +117,27 @@ impl<'d> Int8Net<'d> {
     /// # Errors
     /// If the device failed.
     pub fn record(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId) -> Result<()> {
-        self.record_from(rec, images, node, &self.pixels)
+        let source = match self.values.get().filter(|_| self.has_values.get()) {
+            Some(values) => Source::Values(values),
+            None => Source::Pixels(&self.pixels),
+        };
+        self.record_from(rec, images, node, source)
     }
 
-    /// As [`Int8Net::record`], for a batch that was uploaded to another network that takes the same images: to `pixels`.
+    /// As [`Int8Net::record`], for a batch that was uploaded to another network that takes the same inputs: to `source`.
     ///
     /// # Errors
     /// If the device failed.
-    pub fn record_from(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, pixels: &Buffer) -> Result<()> {
+    pub fn record_from(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, source: Source<'_>) -> Result<()> {
         let Prepared { name, step, inputs, shape, .. } = &self.nodes[node];
         rec.layer(name);
         let y = self.activations.of(node);
-        if let Step::Input { table } = step {
-            return rec.run(&QuantizeInput { pixels: images * shape.pixels(), x: pixels, table, y });
+        if let Step::Input { table, stored } = step {
+            let pixels = images * shape.pixels();
+            return match source {
+                Source::Pixels(x) => rec.run(&QuantizeInput { pixels, x, table, y }),
+                Source::Values(x) => rec.run(&QuantizeActivation { pixels, channels: shape.channels, q: stored, x, y }),
+            };
         }
         let operand = |node: NodeId| Operand { shape: self.nodes[node].shape, buffer: self.activations.of(node) };
         let inputs: Vec<Operand<'_>> = inputs.iter().map(|&input| operand(input)).collect();

@@ -7,7 +7,7 @@ mod real;
 
 use crate::device::Device;
 
-pub use float::FloatNet;
+pub use float::{FloatNet, Source};
 pub use int8::Int8Net;
 pub use plan::{Keep, batch_size, int8_batch_size};
 

@@ -35,8 +35,7 @@ fn a_checkpoint_is_quantized_and_evaluated() {
 
 /// Its statistics, and so its file, are those of another device then.
 fn quantize_checkpoint_uses_a_gpu() -> bool {
-    use repquant::options::{Backends, DeviceChoice};
-    !repquant::Device::open(&DeviceChoice::Auto, Backends::All).unwrap().is_native()
+    !repquant::Device::open(&Default::default()).unwrap().is_native()
 }
 
 #[test]
@@ -44,7 +43,10 @@ fn merged_statistics_are_those_of_all_images() {
     let bench = Bench::new();
     merge_statistics::run(&bench.paths(["m.safetensors", "val/cat", "val/dog", "both.safetensors"])).unwrap();
     bench.run("calibrate m.safetensors --images val -o all.safetensors").ok();
-    assert_eq!(std::fs::read(bench.path("both.safetensors")).unwrap(), std::fs::read(bench.path("all.safetensors")).unwrap());
+    assert_eq!(
+        std::fs::read(bench.path("both.safetensors")).unwrap(),
+        std::fs::read(bench.path("all.safetensors")).unwrap()
+    );
     assert!(merge_statistics::run(&bench.paths(["m.safetensors", "x.safetensors"])).is_err());
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use ndarray::{Array3, Array4, ArrayD, Axis, IxDyn, concatenate};
-use repquant::options::{Backends, Contender, Format, InputForm, RgbImage};
+use repquant::options::{Contender, DeviceChoice, DeviceOptions, Format, InputForm, RgbImage};
 use repquant::progress::{Event, Silent, Stage};
 use repquant::{
     Calibration, Device, Error, ErrorKind, Evaluation, Images, Model, Progress, Quantized, Quantizer, Report, Result,
@@ -86,13 +86,14 @@ fn devices_work_side_by_side() {
     let alone: Vec<_> = devices.iter().map(|device| work(device).unwrap()).collect();
     // Int8 is the same everywhere, and so are statistics of the Cpu device.
     assert!(alone.iter().zip(&devices).all(|(found, device)| !device.is_native() || *found == alone[0]));
-    let (work, at_once): (_, Vec<_>) = (&work, thread::scope(|scope| {
+    let work = &work;
+    let at_once: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = devices
             .into_iter()
             .map(|device| scope.spawn(move || (0..3).map(|_| work(&device).unwrap()).collect::<Vec<_>>()))
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    }));
+    });
     for (rounds, alone) in at_once.iter().zip(&alone) {
         assert!(rounds.iter().all(|found| found == alone));
     }
@@ -108,9 +109,12 @@ fn resident() -> Option<u64> {
 /// What was dropped is freed: a device that opened, worked and was dropped many times takes no more memory than once.
 #[test]
 fn dropping_frees_everything() {
-    let big = description_json("repvgg", "[1, 2, 1]").replace("[8, 8]", "[256, 256]").replace("\"resize\": 10", "\"resize\": null");
+    let big = description_json("repvgg", "[1, 2, 1]")
+        .replace("[8, 8]", "[256, 256]")
+        .replace("\"resize\": 10", "\"resize\": null");
     let model = Model::from_checkpoint("big", &Checkpoint::repvgg().bytes(), Some(&big)).unwrap();
-    let picture = |i: usize| RgbImage { width: 256, height: 256, pixels: (0..256 * 256 * 3).map(|p| (p * i) as u8).collect() };
+    let picture =
+        |i: usize| RgbImage { width: 256, height: 256, pixels: (0..256 * 256 * 3).map(|p| (p * i) as u8).collect() };
     let round = |device: Device| {
         // About 60 MB of activations.
         let images = || Images::decoded((1..=16).map(|i| (picture(i), Some(0)))).batch_size(16);
@@ -120,7 +124,7 @@ fn dropping_frees_everything() {
     };
     let kinds = devices().len();
     for kind in 0..kinds {
-        let open = || Device::all(Backends::All).into_iter().nth(kind).unwrap().unwrap();
+        let open = || Device::all(&DeviceOptions::default()).into_iter().nth(kind).unwrap().unwrap();
         let name = open().info().name.clone();
         (0..2).for_each(|_| round(open()));
         let Some(before) = resident() else { return };
@@ -366,17 +370,24 @@ fn progress_tells_each_stage_and_every_image() {
     let contenders = [Contender { name: "q", network: &quantized, layers: false }];
     Evaluation::of(&device, None, &contenders, decoded(3), &seen).unwrap();
     let events = seen.0.into_inner().unwrap();
-    let begun: Vec<_> =
-        events.iter().filter_map(|e| if let Event::Begin { stage, total } = e { Some((*stage, *total)) } else { None }).collect();
-    let expected = [(Stage::Calibrate, Some(5)), (Stage::Threshold, None), (Stage::Quantize, None), (Stage::Evaluate, Some(3))];
+    let begun: Vec<_> = events
+        .iter()
+        .filter_map(|e| if let Event::Begin { stage, total } = e { Some((*stage, *total)) } else { None })
+        .collect();
+    let expected =
+        [(Stage::Calibrate, Some(5)), (Stage::Threshold, None), (Stage::Quantize, None), (Stage::Evaluate, Some(3))];
     assert_eq!(begun, expected);
-    let ended: BTreeSet<String> =
-        events.iter().filter_map(|e| if let Event::End { stage } = e { Some(format!("{stage:?}")) } else { None }).collect();
+    let ended: BTreeSet<String> = events
+        .iter()
+        .filter_map(|e| if let Event::End { stage } = e { Some(format!("{stage:?}")) } else { None })
+        .collect();
     assert_eq!(ended.len(), 4);
-    let items = |wanted| events.iter().filter_map(|e| match e {
-        Event::Advance { stage, items } if *stage == wanted => Some(*items),
-        _ => None,
-    });
+    let items = |wanted| {
+        events.iter().filter_map(move |e| match e {
+            Event::Advance { stage, items } if *stage == wanted => Some(*items),
+            _ => None,
+        })
+    };
     assert_eq!(items(Stage::Calibrate).collect::<Vec<_>>(), [2, 2, 1]);
     assert_eq!(items(Stage::Evaluate).sum::<u64>(), 3);
 }
@@ -386,7 +397,12 @@ fn progress_tells_each_stage_and_every_image() {
 fn a_profile_is_let_go_with_its_device() {
     let profile = Arc::new(repquant::profile::Profile::new());
     let model = plain_model();
-    let device = Device::open_profiled(&"cpu".parse().unwrap(), Backends::All, Arc::clone(&profile)).unwrap();
+    let device = Device::open(&DeviceOptions {
+        choice: DeviceChoice::Cpu,
+        profile: Some(Arc::clone(&profile)),
+        ..Default::default()
+    })
+    .unwrap();
     let calibration = Calibration::collect(&device, &model, decoded(2)).unwrap();
     assert!(Arc::strong_count(&profile) > 1);
     drop(device);

@@ -21,7 +21,9 @@ use crate::{Error, Result};
 
 pub(super) enum Step {
     Input {
+        /// What becomes of each 8-bit level of each colour.
         table: Buffer,
+        stored: QParams,
     },
     Conv {
         weights: Weights,
@@ -100,7 +102,10 @@ impl Step {
         let output = || stored().map(|q| levels(&q, node.relu));
         let input = |index: usize| levels_of(graph, node, index);
         Ok(match &node.op {
-            QOp::Input(_) => Self::Input { table: quantize_input::table(device, &graph.input.levels(), &stored()?)? },
+            QOp::Input(_) => {
+                let stored = stored()?;
+                Self::Input { table: quantize_input::table(device, &graph.input.levels(), &stored)?, stored }
+            }
             QOp::Conv(conv) | QOp::Linear(conv) => Self::Conv {
                 weights: weights(device, conv, node.output.is_some())?,
                 zero_point: input(0)?.zero_point,
