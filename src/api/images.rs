@@ -4,14 +4,16 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use ndarray::{Array, Dimension};
 use rayon::prelude::*;
 
 use super::Classes;
+use super::tensors::{self, Tensor};
 use crate::images::{self, BatchOptions, Batches, Dataset, RgbImage, Skipped};
 use crate::model::Preprocessing;
 use crate::{Error, Result};
 
-/// Where images come from: files, or images in memory.
+/// Where images come from: files, images in memory, or f32 tensors.
 ///
 /// Files are found, and their classes looked up, when this is made; they are decoded batch by batch while the network
 /// runs, on all cores, a bounded number ahead.
@@ -37,7 +39,16 @@ pub struct Images<'a> {
 
 enum Source<'a> {
     Files(Dataset),
-    Decoded { images: Box<dyn Iterator<Item = (RgbImage, Option<usize>)> + 'a>, total: Option<u64> },
+    Decoded {
+        images: Box<dyn Iterator<Item = (RgbImage, Option<usize>)> + 'a>,
+        total: Option<u64>,
+    },
+    /// At most `limit` images of them.
+    Tensors {
+        tensors: Box<dyn Iterator<Item = Tensor> + 'a>,
+        limit: usize,
+        total: Option<u64>,
+    },
 }
 
 impl fmt::Debug for Images<'_> {
@@ -45,6 +56,7 @@ impl fmt::Debug for Images<'_> {
         let source = match &self.source {
             Source::Files(_) => "files",
             Source::Decoded { .. } => "decoded",
+            Source::Tensors { .. } => "tensors",
         };
         f.debug_struct("Images")
             .field("source", &source)
@@ -97,6 +109,53 @@ impl<'a> Images<'a> {
         Self::of(Source::Decoded { images: Box::new(images), total })
     }
 
+    /// Tensors as the network takes them: f32, images × 3 × height × width, normalized; each may have any number of
+    /// images. They are split and put together into batches.
+    ///
+    /// A tensor of another shape, or with a NaN or an infinity in it, is an error that names it (`tensor 0`, `tensor 1`
+    /// …) when its turn comes.
+    ///
+    /// ```no_run
+    /// use ndarray::Array4;
+    /// use repquant::{Calibration, Device, Images, Model};
+    ///
+    /// # fn main() -> repquant::Result<()> {
+    /// let model = Model::load("network.onnx")?;
+    /// let arrays = (0..100).map(|i| Array4::from_elem((8, 3, 224, 224), i as f32 / 100.0));
+    /// let calibration = Calibration::collect(&Device::cpu(), &model, Images::tensors(arrays))?;
+    /// assert_eq!(calibration.images(), 800);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tensors<D: Dimension>(tensors: impl IntoIterator<Item = Array<f32, D>, IntoIter: 'a>) -> Self {
+        Self::labelled_tensors(tensors.into_iter().map(|values| (values, Vec::new())))
+    }
+
+    /// As [`Images::tensors`], with the class of each image.
+    pub fn labelled_tensors<D: Dimension>(
+        tensors: impl IntoIterator<Item = (Array<f32, D>, Vec<usize>), IntoIter: 'a>,
+    ) -> Self {
+        let named = |(i, (values, labels)): (usize, (Array<f32, D>, _))| Tensor {
+            name: format!("tensor {i}"),
+            values: values.into_dyn(),
+            labels,
+        };
+        let tensors = Box::new(tensors.into_iter().enumerate().map(named));
+        Self::of(Source::Tensors { tensors, limit: usize::MAX, total: None })
+    }
+
+    /// As [`Images::tensors`], from a safetensors file: every tensor in it, in the order of their names. The file is held
+    /// in memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a file that cannot be read or holds no tensors, or a tensor that
+    /// is not of f32.
+    pub fn tensor_file(path: impl AsRef<Path>) -> Result<Self> {
+        let tensors = tensors::read(path.as_ref())?;
+        let total = tensors.iter().map(|tensor| tensor.images() as u64).sum();
+        Ok(Self::of(Source::Tensors { tensors: Box::new(tensors.into_iter()), limit: usize::MAX, total: Some(total) }))
+    }
+
     /// Keeps at most `n` images: of files evenly spread ones, so that classes stay mixed; of others the first.
     #[must_use]
     pub fn limit(mut self, n: usize) -> Self {
@@ -104,6 +163,9 @@ impl<'a> Images<'a> {
             Source::Files(files) => Source::Files(files.limit(n)),
             Source::Decoded { images, total } => {
                 Source::Decoded { images: Box::new(images.take(n)), total: total.map(|total| total.min(n as u64)) }
+            }
+            Source::Tensors { tensors, limit, total } => {
+                Source::Tensors { tensors, limit: limit.min(n), total: total.map(|total| total.min(n as u64)) }
             }
         };
         self
@@ -135,7 +197,7 @@ impl<'a> Images<'a> {
     pub fn count(&self) -> Option<u64> {
         match &self.source {
             Source::Files(files) => Some(files.items.len() as u64),
-            Source::Decoded { total, .. } => *total,
+            Source::Decoded { total, .. } | Source::Tensors { total, .. } => *total,
         }
     }
 
@@ -178,6 +240,13 @@ impl<'a> Images<'a> {
             Source::Decoded { images, .. } => {
                 Feed::Memory(Box::new(Decoded { images, input: input.clone(), batch_size, first: 0 }))
             }
+            Source::Tensors { tensors, limit, .. } => Feed::Memory(Box::new(tensors::Batches {
+                tensors,
+                size: input.size,
+                batch_size,
+                left: limit,
+                current: None,
+            })),
         }
     }
 }
@@ -189,6 +258,7 @@ fn exact<T>(iterator: &impl Iterator<Item = T>) -> Option<u64> {
 }
 
 /// Batches of images that are being read.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum Feed<'a> {
     Files(Batches),
     Memory(Box<dyn Iterator<Item = Result<images::Batch>> + 'a>),

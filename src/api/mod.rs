@@ -11,6 +11,7 @@ mod quantized;
 mod quantizer;
 mod report;
 mod run;
+mod tensors;
 
 pub use calibration::Calibration;
 pub use classes::Classes;

@@ -47,12 +47,12 @@ pub(super) fn batch_outputs<'d>(
     let run = move |batch: Result<Batch>| {
         let batch = batch?;
         let found = network.outputs(&batch)?;
-        found.into_iter().zip(&outputs).map(|(rows, output)| array(rows, &output.sides)).collect()
+        found.into_iter().zip(&outputs).map(|(rows, output)| array(&rows, &output.sides)).collect()
     };
     batches.map(run).take_while(move |result: &Result<_>| !std::mem::replace(&mut failed, result.is_err()))
 }
 
-fn array(rows: Vec<Vec<f64>>, sides: &[usize]) -> Result<ArrayD<f64>> {
+fn array(rows: &[Vec<f64>], sides: &[usize]) -> Result<ArrayD<f64>> {
     let shape: Vec<usize> = std::iter::once(rows.len()).chain(sides.iter().copied()).collect();
     ArrayD::from_shape_vec(IxDyn(&shape), rows.concat())
         .map_err(|e| Error::bad("an output has another size than the network says").because(e))

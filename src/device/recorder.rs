@@ -28,7 +28,7 @@ pub struct Recorder<'d> {
 /// Where the work goes.
 enum Target<'d> {
     Native(&'d NativeDevice),
-    Adapter(Submission<'d>),
+    Adapter(Box<Submission<'d>>),
     /// Nothing is done; the shaders that would be, each once.
     Rehearsal(Vec<&'static Shader>),
 }
@@ -47,7 +47,7 @@ impl Device {
     pub fn recorder(&self) -> Recorder<'_> {
         let target = match &self.0 {
             Inner::Cpu(native) => Target::Native(native),
-            Inner::Gpu(gpu) => Target::Adapter(Submission::new(gpu)),
+            Inner::Gpu(gpu) => Target::Adapter(Box::new(Submission::new(gpu))),
         };
         Recorder { device: self, target, layer: Arc::default() }
     }
@@ -68,17 +68,14 @@ impl Device {
         let compiled: Vec<_> = missing.par_iter().map(compile).collect();
         // The message names the shader: it is the label of what failed.
         gpu.check()?;
-        compiled.into_iter().for_each(|(shader, pipeline)| gpu.pipelines.insert(shader, pipeline));
+        for (shader, pipeline) in compiled {
+            gpu.pipelines.insert(shader, pipeline);
+        }
         Ok(())
     }
 }
 
-impl<'d> Recorder<'d> {
-    /// The device that is recorded for.
-    pub(crate) fn device(&self) -> &'d Device {
-        self.device
-    }
-
+impl Recorder<'_> {
     /// Names the layer that is recorded next, for the profile.
     pub(crate) fn layer(&mut self, name: &Arc<str>) {
         if self.device.profile().is_some() {

@@ -122,10 +122,12 @@ impl Error {
         if let Some(source) = &self.source {
             // An error that is the cause of another speaks the same language.
             let source = source.downcast_ref::<Self>().map_or_else(|| source.to_string(), |e| e.written(name));
-            message += &format!(": {source}");
+            message += ": ";
+            message += &source;
         }
         if let Some(hint) = &self.hint {
-            message += &format!("\n  {}", hint.written(name));
+            message += "\n  ";
+            message += &hint.written(name);
         }
         message
     }

@@ -5,7 +5,7 @@ use super::fidelity::Fidelity;
 use crate::Result;
 use crate::device::{Buffer, Device, Readback, Recorder};
 use crate::exec::{FloatNet, Int8Net, Keep};
-use crate::images::Batch;
+use crate::images::{Batch, Content};
 use crate::kernels::statistics::Extent;
 use crate::kernels::statistics::error_sums::{self, ErrorSums};
 use crate::model::{Activation, Graph, GraphOutput, NodeId, Op, QuantizedGraph};
@@ -81,7 +81,7 @@ impl<'a> Networks<'a> {
             parts.extend(runner.net.output_words(batch.count));
             parts.extend(runner.sums.iter().map(|(_, sums)| (sums, error_sums::SUM_WORDS)));
         }
-        batch.pixels = Vec::new();
+        batch.content = Content::Pixels(Vec::new());
         Ok(Submitted { readback: self.device.begin_read(&parts)?, batch })
     }
 
@@ -126,7 +126,7 @@ impl<'a> Networks<'a> {
                 // With a float network the batch was uploaded to it, and the caller has checked
                 // that all take the same images.
                 match float {
-                    Some(float) => runner.net.record_from(rec, images, node, float.pixels())?,
+                    Some(float) => runner.net.record_from(rec, images, node, float.source())?,
                     None => runner.net.record(rec, images, node)?,
                 }
                 let sums =

@@ -16,7 +16,7 @@ mod step;
 
 use crate::device::Device;
 
-pub use net::{FloatNet, Int8Net, Net};
+pub use net::{FloatNet, Int8Net, Net, Source};
 pub use plan::{Keep, batch_size, int8_batch_size};
 
 /// How many batches may be on their way at a time. An adapter computes one while the host reads the

@@ -1,5 +1,6 @@
 //! A network on a device: its nodes as steps, and the buffers between them.
 
+use std::cell::{Cell, OnceCell};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -8,8 +9,10 @@ use super::layer::Layer;
 use super::plan::{Activations, Keep, Reads, float_words, int8_words, scratch_words};
 use super::step::Step;
 use crate::device::{Buffer, Device, Recorder};
-use crate::images::Batch;
-use crate::kernels::statistics::Row;
+use crate::images::{Batch, Content};
+use crate::kernels::convert::quantize_activation::QuantizeActivation;
+use crate::kernels::statistics::range::Range;
+use crate::kernels::statistics::{Extent, Row};
 use crate::model::{Computed, Graph, GraphOutput, NodeId, QNode, QParams, QuantizedGraph, Shape};
 use crate::{Error, Result};
 
@@ -29,8 +32,21 @@ pub struct Net<'d, G> {
     /// What operations in f32 read and write where their neighbours are integers.
     scratch: Vec<Buffer>,
     pixels: Buffer,
+    /// f32 inputs of a quantized network, where there were any; a float network's lie in its first activation.
+    values: OnceCell<Buffer>,
+    /// Whether the batch uploaded last holds values and no pixels.
+    has_values: Cell<bool>,
     max_images: usize,
     kind: PhantomData<fn() -> G>,
+}
+
+/// The inputs of a batch on a device.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// Pixels, 8 bits a colour.
+    Pixels(&'a Buffer),
+    /// Values of the network's input, NHWC f32 with padded channels.
+    Values(&'a Buffer),
 }
 
 /// A node on the device.
@@ -65,17 +81,12 @@ impl<'d> FloatNet<'d> {
         Self::with(device, nodes.collect::<Result<_>>()?, &graph.outputs, &[], max_images, keep)
     }
 
-    /// The images of the batch uploaded last, for [`Int8Net::record_from`].
-    pub fn pixels(&self) -> &Buffer {
-        &self.pixels
-    }
-
     /// [`Net::record`], and the update of a row of states with the range of the node's activation.
     ///
     /// # Errors
     /// If the device failed.
     pub fn record_observed(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, row: Row<'_>) -> Result<()> {
-        self.record_with(rec, images, node, &self.pixels, Some(row))
+        self.record_with(rec, images, node, self.source(), Some(row))
     }
 }
 
@@ -102,12 +113,12 @@ impl<'d> Int8Net<'d> {
     }
 
     /// As [`Net::record`], for a batch that was uploaded to another network that takes the same
-    /// images: to `pixels`.
+    /// inputs: to `source`.
     ///
     /// # Errors
     /// If the device failed.
-    pub fn record_from(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, pixels: &Buffer) -> Result<()> {
-        self.record_with(rec, images, node, pixels, None)
+    pub fn record_from(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, source: Source<'_>) -> Result<()> {
+        self.record_with(rec, images, node, source, None)
     }
 }
 
@@ -152,6 +163,8 @@ impl<'d, G> Net<'d, G> {
             activations,
             scratch: scratch.collect::<Result<_>>()?,
             pixels: device.alloc(max_images * nodes[0].step.shape().pixels(), "input images")?,
+            values: OnceCell::new(),
+            has_values: Cell::new(false),
             max_images,
             nodes,
             kind: PhantomData,
@@ -168,13 +181,40 @@ impl<'d, G> Net<'d, G> {
         self.nodes.is_empty()
     }
 
-    /// Copies a batch's pixels to the device.
+    /// Copies a batch's inputs to the device.
     ///
     /// # Errors
     /// If the batch is larger than the network was made for, or its images have another size.
     pub fn upload(&self, batch: &Batch) -> Result<()> {
         check_batch(batch, self.max_images, self.shape(0))?;
-        self.device.write(&self.pixels, &batch.pixels)
+        self.has_values.set(matches!(batch.content, Content::Values(_)));
+        match &batch.content {
+            Content::Pixels(pixels) => self.device.write(&self.pixels, pixels),
+            Content::Values(values) => {
+                if self.stores_levels() && self.values.get().is_none() {
+                    let words = self.max_images * float_words(&self.shape(0));
+                    let buffer = self.device.alloc(words, "input values")?;
+                    self.values.get_or_init(|| buffer);
+                }
+                self.device.write(self.values(), values)
+            }
+        }
+    }
+
+    /// Whether the input is stored as levels: the network is a quantized one.
+    fn stores_levels(&self) -> bool {
+        matches!(self.nodes[0].encoding, Encoding::Levels(_))
+    }
+
+    /// Where values of the input lie.
+    fn values(&self) -> &Buffer {
+        self.values.get().unwrap_or(self.activations.of(0))
+    }
+
+    /// The inputs of the batch uploaded last, for [`Int8Net::record_from`]; values are valid until
+    /// the last node that reads the input is recorded.
+    pub fn source(&self) -> Source<'_> {
+        if self.has_values.get() { Source::Values(self.values()) } else { Source::Pixels(&self.pixels) }
     }
 
     /// Records one node for the uploaded batch of `images`; nodes are recorded in order.
@@ -182,7 +222,7 @@ impl<'d, G> Net<'d, G> {
     /// # Errors
     /// If the device failed.
     pub fn record(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId) -> Result<()> {
-        self.record_with(rec, images, node, &self.pixels, None)
+        self.record_with(rec, images, node, self.source(), None)
     }
 
     fn record_with(
@@ -190,16 +230,38 @@ impl<'d, G> Net<'d, G> {
         rec: &mut Recorder<'_>,
         images: usize,
         node: NodeId,
-        pixels: &Buffer,
+        source: Source<'_>,
         range: Option<Row<'_>>,
     ) -> Result<()> {
         let Prepared { name, step, inputs, .. } = &self.nodes[node];
         rec.layer(name);
         let mut x: Vec<&Buffer> = inputs.iter().map(|&input| self.activations.of(input)).collect();
         if node == 0 {
-            x.push(pixels);
+            match source {
+                Source::Pixels(pixels) => x.push(pixels),
+                Source::Values(values) => return self.record_values(rec, images, values, range),
+            }
         }
         step.record(rec, images, &x, self.activations.of(node), &self.scratch, range)
+    }
+
+    /// Records the input of a batch of values: their levels, or where they lie there already their range alone.
+    fn record_values(
+        &self,
+        rec: &mut Recorder<'_>,
+        images: usize,
+        values: &Buffer,
+        range: Option<Row<'_>>,
+    ) -> Result<()> {
+        let (shape, y) = (self.shape(0), self.activations.of(0));
+        match (&self.nodes[0].encoding, range) {
+            (Encoding::Levels(q), _) => {
+                let (pixels, channels) = (images * shape.pixels(), shape.channels);
+                rec.run(&QuantizeActivation { pixels, channels, q, x: values, y })
+            }
+            (_, Some(row)) => rec.run(&Range { extent: Extent { images, shape }, x: y, row }),
+            (_, None) => Ok(()),
+        }
     }
 
     /// Shape of a node's activation.
@@ -281,7 +343,11 @@ fn check_batch(batch: &Batch, max_images: usize, input: Shape) -> Result<()> {
             batch.size[0], batch.size[1], input.height, input.width
         )));
     }
-    if batch.count > max_images || batch.pixels.len() != batch.count * input.pixels() {
+    let (words, image) = match &batch.content {
+        Content::Pixels(pixels) => (pixels.len(), input.pixels()),
+        Content::Values(values) => (values.len(), float_words(&input)),
+    };
+    if batch.count > max_images || words != batch.count * image {
         return Err(Error::usage(format!("a batch of {} images; at most {max_images} were planned", batch.count)));
     }
     Ok(())

@@ -2,15 +2,25 @@
 
 use crate::{Error, Result};
 
-/// A batch of preprocessed images, still 8-bit: normalization is a table that the device looks up.
+/// What a batch holds of its images.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// Preprocessed images, still 8-bit: normalization is a table that the device looks up. `count × height × width`
+    /// pixels, `R | G << 8 | B << 16`.
+    Pixels(Vec<u32>),
+    /// The very values of the network's input: bits of f32, `count × height × width × 4`, the fourth channel 0.
+    Values(Vec<u32>),
+}
+
+/// A batch of inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Number of images.
     pub count: usize,
     /// Height and width.
     pub size: [usize; 2],
-    /// `count × height × width` pixels, `R | G << 8 | B << 16`.
-    pub pixels: Vec<u32>,
+    /// The images.
+    pub content: Content,
     /// The class of each image, where it is known.
     pub labels: Vec<Option<usize>>,
     /// What each image is called in messages (its path).
@@ -20,20 +30,31 @@ pub struct Batch {
 impl Batch {
     /// No images yet.
     pub fn empty(size: [usize; 2]) -> Self {
-        Self { count: 0, size, pixels: Vec::new(), labels: Vec::new(), names: Vec::new() }
+        Self { count: 0, size, content: Content::Pixels(Vec::new()), labels: Vec::new(), names: Vec::new() }
     }
 
-    /// Appends an image: `height × width` pixels, `R | G << 8 | B << 16`.
+    /// Its pixels; empty where it holds values.
+    pub fn pixels(&self) -> &[u32] {
+        match &self.content {
+            Content::Pixels(pixels) => pixels,
+            Content::Values(_) => &[],
+        }
+    }
+
+    /// Appends an image to a batch of pixels: `height × width` pixels, `R | G << 8 | B << 16`.
     ///
     /// # Errors
-    /// Another number of pixels than the size has.
+    /// Another number of pixels than the size has, or a batch of values.
     pub fn push(&mut self, name: impl Into<String>, label: Option<usize>, pixels: &[u32]) -> Result<()> {
         let [height, width] = self.size;
         if pixels.len() != height * width {
             let what = format!("the image has {} pixels, not {width}×{height}", pixels.len());
             return Err(Error::bad(what).at(name.into()));
         }
-        self.pixels.extend_from_slice(pixels);
+        let Content::Pixels(all) = &mut self.content else {
+            return Err(Error::bad("the batch holds values, not pixels").at(name.into()));
+        };
+        all.extend_from_slice(pixels);
         self.labels.push(label);
         self.names.push(name.into());
         self.count += 1;
@@ -44,13 +65,19 @@ impl Batch {
     /// to the same code as one that is read from disk.
     pub fn split(&self, batch_size: usize) -> impl Iterator<Item = Batch> + '_ {
         let batch_size = batch_size.max(1);
-        let pixels = self.size[0] * self.size[1];
         (0..self.count).step_by(batch_size).map(move |start| {
             let end = self.count.min(start + batch_size);
+            let part = |words: &[u32]| {
+                let image = words.len() / self.count;
+                words[start * image..end * image].to_vec()
+            };
             Batch {
                 count: end - start,
                 size: self.size,
-                pixels: self.pixels[start * pixels..end * pixels].to_vec(),
+                content: match &self.content {
+                    Content::Pixels(pixels) => Content::Pixels(part(pixels)),
+                    Content::Values(values) => Content::Values(part(values)),
+                },
                 labels: self.labels[start..end].to_vec(),
                 names: self.names[start..end].to_vec(),
             }
@@ -70,10 +97,14 @@ mod tests {
         }
         let parts: Vec<Batch> = all.split(2).collect();
         assert_eq!(parts.iter().map(|b| b.count).collect::<Vec<_>>(), [2, 2, 1]);
-        assert_eq!(parts[2].pixels, [4, 104]);
+        assert_eq!(parts[2].pixels(), [4, 104]);
         assert_eq!(parts[1].labels, [Some(2), Some(3)]);
         assert_eq!(parts.iter().flat_map(|b| b.names.clone()).collect::<Vec<_>>(), all.names);
         assert_eq!(all.split(0).count(), 5);
+        let values = Batch { content: Content::Values((0..40).collect()), ..all };
+        let parts: Vec<Batch> = values.split(3).collect();
+        assert_eq!(parts[1].content, Content::Values((24..40).collect()));
+        assert!(parts[1].pixels().is_empty());
     }
 
     #[test]
@@ -84,5 +115,7 @@ mod tests {
             "a: the image has 3 pixels, not 2×2"
         );
         assert_eq!(batch, Batch::empty([2, 2]));
+        let mut values = Batch { content: Content::Values(Vec::new()), ..batch };
+        assert!(values.push("a", None, &[0; 4]).is_err());
     }
 }

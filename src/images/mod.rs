@@ -14,7 +14,7 @@ mod resize;
 mod scaled;
 mod waited;
 
-pub use batch::Batch;
+pub use batch::{Batch, Content};
 pub use batches::{BatchOptions, Batches, Skipped};
 pub use dataset::Dataset;
 pub use item::Item;

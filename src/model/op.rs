@@ -180,8 +180,11 @@ impl<W: Weights> Op<W> {
     /// Which constants it computes with in integers; none where it has no integer form.
     pub fn constants(&self) -> Option<ConstantsKind> {
         match self {
-            Self::Input(_) | Self::Conv(_) | Self::Linear(_) | Self::Rearrange(_) => Some(ConstantsKind::None),
-            Self::Pool(Pool { kind: PoolKind::Max, .. }) => Some(ConstantsKind::None),
+            Self::Input(_)
+            | Self::Conv(_)
+            | Self::Linear(_)
+            | Self::Rearrange(_)
+            | Self::Pool(Pool { kind: PoolKind::Max, .. }) => Some(ConstantsKind::None),
             Self::Pool(_) => Some(ConstantsKind::Multipliers),
             Self::GlobalAveragePool => Some(ConstantsKind::Multiplier),
             Self::Activation(_) => Some(ConstantsKind::Table),

@@ -48,6 +48,7 @@ pub struct QNode {
 
 /// What a quantized node computes, and in which numbers.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each layer, and most are large")]
 pub enum Computed {
     /// In f32: levels and accumulators of its inputs are made real first, and where the output is
     /// stored it is quantized. A layer kept in float by request, an operation that has no integer

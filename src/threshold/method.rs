@@ -29,7 +29,7 @@ pub enum ActivationMode {
     Affine,
 }
 
-/// Options of [`choose`](super::choose).
+/// How the range of each activation is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RangeOptions {
     /// How a range is chosen; default kl-reparam.

@@ -7,6 +7,7 @@ mod adapter;
 mod bad_input;
 mod bad_output;
 mod commands;
+mod examples;
 mod export;
 mod onnx_in;
 mod overflow;

@@ -5,7 +5,7 @@ use repquant::calibrate::Calibration;
 use repquant::device::Device;
 use repquant::evaluate::Evaluation;
 use repquant::exec::{FloatNet, Keep};
-use repquant::images::{Batch, BatchOptions, Batches, Dataset};
+use repquant::images::{Batch, BatchOptions, Batches, Content, Dataset};
 use repquant::load::LoadOptions;
 use repquant::model::{Graph, Support};
 use repquant::pipeline::{Made, Pipeline, Variant, load_and_fuse};
@@ -198,7 +198,7 @@ fn float_logits_are_those_of_pytorch() {
         let batch = Batch {
             count: images,
             size: [32, 32],
-            pixels: pixels.collect(),
+            content: Content::Pixels(pixels.collect()),
             labels: vec![None; images],
             names: vec![String::new(); images],
         };

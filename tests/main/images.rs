@@ -190,7 +190,7 @@ fn one_pixel_and_a_very_long_image() {
     let items = Dataset::unlabelled(root.path()).expect("2 images").items;
     let batch =
         Batches::new(items, &bilinear([224, 224], 256), options(2, false)).next().expect("a batch").expect("read");
-    let (dot, long) = batch.pixels.split_at(224 * 224);
+    let (dot, long) = batch.pixels().split_at(224 * 224);
     assert!(dot.iter().all(|&p| p == u32::from_le_bytes([10, 20, 30, 0])));
     // 224 of 256,000 columns show under 10 of the 10,000, around the middle one.
     assert!(long.iter().all(|&p| p == 124 || p == 125), "{:x?}", &long[..224]);
@@ -383,7 +383,7 @@ fn an_image_of_another_size_is_refused_without_resize() {
     let items = Dataset::unlabelled(root.path()).expect("1 image").items;
     let exact = preprocessing([27, 38], None, Interpolation::Bilinear);
     let batch = Batches::new(items.clone(), &exact, options(1, false)).next().expect("a batch").expect("same size");
-    assert_eq!(unpack(&batch.pixels), decode::read(&items[0].path).expect("decoded").pixels);
+    assert_eq!(unpack(batch.pixels()), decode::read(&items[0].path).expect("decoded").pixels);
     let other = preprocessing([38, 27], None, Interpolation::Bilinear);
     let error = Batches::new(items, &other, options(1, false)).next().expect("an error").expect_err("another size");
     assert_says(&error, &["a.jpg", "38×27", "27×38", "`resize`"]);
@@ -469,8 +469,8 @@ fn photographs_become_the_input_of_an_imagenet_model() {
     let (bilinear, bicubic) = (read(Interpolation::Bilinear), read(Interpolation::Bicubic));
     assert_eq!(bilinear.iter().map(|b| b.count).collect::<Vec<_>>(), [5, 5, 2]);
     for (a, b) in bilinear.iter().zip(&bicubic) {
-        assert_eq!(a.pixels.len(), a.count * 224 * 224);
-        let (a, b) = (unpack(&a.pixels), unpack(&b.pixels));
+        assert_eq!(a.pixels().len(), a.count * 224 * 224);
+        let (a, b) = (unpack(a.pixels()), unpack(b.pixels()));
         let mean = a.iter().zip(&b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64;
         // Two filters on the same picture: alike, yet not the same.
         assert!(mean > 0.1 && mean < 5.0, "mean difference {mean}");

@@ -4,6 +4,7 @@
 mod common;
 
 mod accuracy;
+mod api;
 mod devices;
 mod images;
 mod integers;

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array4};
 use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::fuse::merge;
-use repquant::images::Batch;
+use repquant::images::{Batch, Content};
 use repquant::internals::Random;
 use repquant::model::{
     Binary, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, NoteKind, Op, Pool, PoolKind, Preprocessing,
@@ -88,7 +88,13 @@ impl Builder {
         let merged = merge(self.graph.clone()).unwrap();
         let device = Device::cpu();
         let pixels = (0..SIDE * SIDE).map(|_| self.random.next_u64() as u32 & 0x00FF_FFFF).collect();
-        let batch = Batch { count: 1, size: [SIDE; 2], pixels, names: vec!["a".into()], labels: vec![None] };
+        let batch = Batch {
+            count: 1,
+            size: [SIDE; 2],
+            content: Content::Pixels(pixels),
+            names: vec!["a".into()],
+            labels: vec![None],
+        };
         let run = |graph: &Graph| {
             let net = FloatNet::new(&device, graph, 1, Keep::Last).unwrap();
             net.run(&batch).unwrap().concat()

@@ -233,6 +233,6 @@ fn batches_decode_as_the_preprocessing_says() {
         let expected = preprocess_decoded(&decode::decode_for(&jpeg, &preprocessing).expect("decoded"), &preprocessing);
         let options = BatchOptions { batch_size: 1, skip_bad: false, threads: Some(1) };
         let batch = Batches::new(items.clone(), &preprocessing, options).next().expect("a batch").expect("read");
-        assert_eq!(batch.pixels, expected.expect("resized"), "{decode}");
+        assert_eq!(batch.pixels(), expected.expect("resized"), "{decode}");
     }
 }

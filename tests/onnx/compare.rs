@@ -11,8 +11,8 @@ use crate::runtime::{Answer, Runtime};
 /// A batch's images as bytes, image by image, 3 × height × width.
 pub(crate) fn planes(batch: &Batch) -> Vec<u8> {
     let pixels = batch.size[0] * batch.size[1];
-    let mut planes = Vec::with_capacity(3 * batch.pixels.len());
-    for image in batch.pixels.chunks_exact(pixels) {
+    let mut planes = Vec::with_capacity(3 * batch.pixels().len());
+    for image in batch.pixels().chunks_exact(pixels) {
         for colour in 0..3 {
             planes.extend(image.iter().map(|pixel| pixel.to_le_bytes()[colour]));
         }

@@ -8,7 +8,7 @@ use repquant::evaluate::{Contender, Fidelity, evaluate};
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized as written};
 use repquant::export::safetensors::to_bytes;
-use repquant::images::Batch;
+use repquant::images::{Batch, Content};
 use repquant::internals::Random;
 use repquant::load::LoadOptions;
 use repquant::model::{Graph, Node, NoteKind, Op, QuantizedGraph, Rearrange, RearrangeKind};
@@ -47,7 +47,7 @@ fn noise(seed: u64, count: usize, side: usize) -> Batch {
     let mut random = Random::new(seed);
     let pixels = (0..count * side * side).map(|_| random.next_u64() as u32 & 0x00FF_FFFF).collect();
     let names = (0..count).map(|i| format!("noise {i}")).collect();
-    Batch { count, size: [side; 2], pixels, names, labels: vec![None; count] }
+    Batch { count, size: [side; 2], content: Content::Pixels(pixels), names, labels: vec![None; count] }
 }
 
 /// What the network is fed: colours less the mean, divided by the deviation.
@@ -58,7 +58,7 @@ fn normalized(graph: &Graph, batch: &Batch) -> Vec<f32> {
         let colour = |c: usize| image.iter().map(move |p| (c, p.to_le_bytes()[c])).collect::<Vec<_>>();
         (0..3).flat_map(colour).collect::<Vec<_>>()
     };
-    let values = batch.pixels.chunks_exact(pixels).flat_map(image);
+    let values = batch.pixels().chunks_exact(pixels).flat_map(image);
     values.map(|(c, level)| levels[c][usize::from(level)] as f32).collect()
 }
 

@@ -94,7 +94,7 @@ fn words(x: &[f32], shape: Shape) -> Vec<u32> {
 /// The outputs for one image; its values are written where the input's normalization would leave them.
 fn run(device: &Device, graph: &Graph, x: &[f32]) -> repquant::Result<Vec<Vec<f64>>> {
     let net = FloatNet::new(device, graph, 1, Keep::Last)?;
-    write(&device, net.activation(0), &words(x, graph.shapes()[0])).unwrap();
+    write(device, net.activation(0), &words(x, graph.shapes()[0])).unwrap();
     let mut rec = device.recorder();
     for node in 1..net.len() {
         net.record(&mut rec, 1, node)?;

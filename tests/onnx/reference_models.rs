@@ -53,7 +53,7 @@ fn decoded(dataset: Dataset, graph: &Graph) -> Batch {
     let options = BatchOptions { batch_size: 200, skip_bad: false, threads: None };
     for part in Batches::new(dataset.items, &graph.input, options) {
         let part = part.unwrap();
-        for (i, pixels) in part.pixels.chunks_exact(graph.input.size[0] * graph.input.size[1]).enumerate() {
+        for (i, pixels) in part.pixels().chunks_exact(graph.input.size[0] * graph.input.size[1]).enumerate() {
             all.push(part.names[i].clone(), part.labels[i], pixels).unwrap();
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn run(session: &Session, args: &CalibrateArgs) -> Result<()> {
     session.list_skipped(calibration.run());
     output.write(&calibration.to_bytes()?)?;
     let profile = session.finish_profile(&device)?;
-    summarize(session, &calibration, output.path(), profile)
+    summarize(session, &calibration, output.path(), profile.as_ref())
 }
 
 /// Prints what statistics hold, and how the run went that made them.
@@ -51,11 +51,11 @@ pub(super) fn summarize(
     session: &Session,
     calibration: &Calibration,
     path: &Path,
-    profile: Option<Summary>,
+    profile: Option<&Summary>,
 ) -> Result<()> {
     let run = |run: &Run| RunDocument {
         throughput: Throughput { calibrate: Some(run.pace), evaluate: None },
-        profile: profile.clone(),
+        profile: profile.cloned(),
     };
     let document = Document {
         images: calibration.images(),
@@ -90,6 +90,6 @@ pub(super) fn summarize(
         document.output,
         document.run.as_ref().map_or_else(String::new, |run| throughput_lines(&run.throughput))
     ))?;
-    session.print_profile(profile.as_ref());
+    session.print_profile(profile);
     Ok(())
 }

@@ -55,6 +55,7 @@ pub(super) struct HeaderNode {
 /// numbers that belong here, or the entry has another name since version 1, it has a form of its own.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "there is one for each layer, and most are large")]
 pub(super) enum HeaderOp {
     Conv(Geometry),
     Linear(Geometry),

@@ -33,7 +33,7 @@ fn compare(graph: &QuantizedGraph) {
         batch.push(format!("image {image}"), None, &pixels).unwrap();
     }
     let expected: Vec<Vec<Value>> =
-        batch.pixels.chunks(height * width).map(|pixels| reference::run(graph, pixels)).collect();
+        batch.pixels().chunks(height * width).map(|pixels| reference::run(graph, pixels)).collect();
     for (id, node) in graph.nodes.iter().enumerate() {
         if let Value::Levels(levels) = &expected[0][id] {
             let distinct: BTreeSet<_> = levels.iter().collect();

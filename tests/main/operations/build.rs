@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array3, Array4};
 use repquant::device::Device;
 use repquant::exec::{FloatNet, Keep};
-use repquant::images::Batch;
+use repquant::images::{Batch, Content};
 use repquant::internals::Random;
 use repquant::model::{Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, Op, Preprocessing, Shape};
 
@@ -132,7 +132,7 @@ pub(crate) fn batch(size: [usize; 2], images: &[Vec<u8>]) -> Batch {
     let pixel = |image: &[u8], i: usize| (0..3).map(|c| u32::from(image[c * area + i]) << (8 * c)).sum::<u32>();
     let pixels = images.iter().flat_map(|image| (0..area).map(move |i| pixel(image, i))).collect();
     let names = (0..images.len()).map(|i| i.to_string()).collect();
-    Batch { count: images.len(), size, pixels, labels: vec![None; images.len()], names }
+    Batch { count: images.len(), size, content: Content::Pixels(pixels), labels: vec![None; images.len()], names }
 }
 
 /// The operations, for a message.

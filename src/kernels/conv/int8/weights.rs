@@ -103,12 +103,11 @@ fn dense(device: &Device, conv: &QConv, constants: &Constants, kind: Option<nati
         None => vectors::Vectors::new(device.tier(), &fine, coarse, groups, constants),
         Some(_) => None,
     };
-    let store = match vectors {
-        Some(vectors) => Store::Vectors(vectors),
-        None => {
-            let kind = kind.unwrap_or_else(native::Kind::best);
-            Store::Native(native::Products::new(kind, &fine, coarse, groups))
-        }
+    let store = if let Some(vectors) = vectors {
+        Store::Vectors(vectors)
+    } else {
+        let kind = kind.unwrap_or_else(native::Kind::best);
+        Store::Native(native::Products::new(kind, &fine, coarse, groups))
     };
     Ok((store, groups))
 }
