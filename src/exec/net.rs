@@ -32,7 +32,8 @@ pub struct Net<'d, G> {
     /// What operations in f32 read and write where their neighbours are integers.
     scratch: Vec<Buffer>,
     pixels: Buffer,
-    /// f32 inputs of a quantized network, where there were any; a float network's lie in its first activation.
+    /// f32 inputs of a quantized network, where there were any; a float network's lie in its first
+    /// activation.
     values: OnceCell<Buffer>,
     /// Whether the batch uploaded last holds values and no pixels.
     has_values: Cell<bool>,
@@ -245,7 +246,8 @@ impl<'d, G> Net<'d, G> {
         step.record(rec, images, &x, self.activations.of(node), &self.scratch, range)
     }
 
-    /// Records the input of a batch of values: their levels, or where they lie there already their range alone.
+    /// Records the input of a batch of values: their levels, or where they lie there already their
+    /// range alone.
     fn record_values(
         &self,
         rec: &mut Recorder<'_>,

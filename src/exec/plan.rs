@@ -63,8 +63,9 @@ impl Activations {
     }
 }
 
-/// Gives each node a buffer that is free from the step that writes it to the last that reads it; the sizes grow to the
-/// widest node they serve. Greedy, in execution order: the free buffer that needs to grow least.
+/// Gives each node a buffer that is free from the step that writes it to the last that reads it;
+/// the sizes grow to the widest node they serve. Greedy, in execution order: the free buffer that
+/// needs to grow least.
 fn assign(reads: &Reads<'_>, words: &[usize], keep: Keep) -> (Vec<usize>, Vec<usize>) {
     let count = words.len();
     // The node whose buffer each has.
@@ -103,9 +104,10 @@ fn assign(reads: &Reads<'_>, words: &[usize], keep: Keep) -> (Vec<usize>, Vec<us
     (buffer_of, sizes)
 }
 
-/// The number of images in a batch that suits the device: at most 64, the widest activation within the adapter's limit
-/// for one buffer, and all buffers of the network within half a gigabyte, on the Cpu device 128 MiB: what is written there is
-/// best read while it is in a cache, and larger batches were no faster.
+/// The number of images in a batch that suits the device: at most 64, the widest activation within
+/// the adapter's limit for one buffer, and all buffers of the network within half a gigabyte, on
+/// the Cpu device 128 MiB: what is written there is best read while it is in a cache, and larger
+/// batches were no faster.
 ///
 /// # Errors
 /// If a single image does not fit: names the layer and the limit.
@@ -147,14 +149,15 @@ fn fit(device: &Device, names: &[&str], reads: &Reads<'_>, words: &[usize], scra
     Ok(MOST.min(device.max_words() / largest.max(1)).min(by_budget).max(1))
 }
 
-/// Words of one image's activations: levels lie four to a word, accumulators and floats take one each.
+/// Words of one image's activations: levels lie four to a word, accumulators and floats take one
+/// each.
 pub(super) fn int8_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
     let words = |(node, shape): (&QNode, &Shape)| float_words(shape) / if node.output.is_some() { 4 } else { 1 };
     graph.nodes.iter().zip(shapes).map(words).collect()
 }
 
-/// Words for one image of the f32 buffers that all operations computed in f32 use: the first holds a result before it is
-/// quantized, the others their inputs made real, in order.
+/// Words for one image of the f32 buffers that all operations computed in f32 use: the first holds
+/// a result before it is quantized, the others their inputs made real, in order.
 pub(super) fn scratch_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
     let mut words = vec![0];
     for (node, shape) in graph.nodes.iter().zip(shapes) {

@@ -2,8 +2,8 @@
 //!
 //! The keys are those of a fused checkpoint of the original repositories
 //! (`stage1.0.rbr_reparam.weight` for `RepVGG`, `stage1.0.reparam_conv.weight` for `MobileOne`),
-//! and the classifier keeps its name. One metadata entry, `repquant`, holds `{"kind": "float",
-//! "version": 1, "description": {…}}` as JSON.
+//! and the classifier keeps its name. One metadata entry, `repquant`, holds
+//! `{"kind": "float", "version": 1, "description": {…}}` as JSON.
 
 use std::collections::HashMap;
 

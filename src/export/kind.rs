@@ -45,8 +45,8 @@ pub(super) struct Kind {
 /// Tells what `path` holds; reads its header and nothing else.
 ///
 /// # Errors
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is not a safetensors file, or was written by a
-/// program that knows more kinds.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is not a safetensors
+/// file, or was written by a program that knows more kinds.
 pub fn kind(path: &Path) -> Result<FileKind> {
     let unreadable = |e| Error::input(path, "could not be read").because(e);
     let file = File::open(path).map_err(unreadable)?;

@@ -5,8 +5,9 @@ use ndarray::{Array1, Array4};
 
 use crate::model::{Conv, Pool, PoolKind, Rearrange, RearrangeKind, Shape, Weights};
 
-/// An affine map of images that commutes with moving them by the stride: `y[o, p] = bias[o] + Σ
-/// weight[o, i, k] · x[i, p·stride + offset + k]`, x being 0 outside the image. In f64.
+/// An affine map of images that commutes with moving them by the stride:
+/// `y[o, p] = bias[o] + Σ weight[o, i, k] · x[i, p·stride + offset + k]`, x being 0 outside the
+/// image. In f64.
 #[derive(Debug, Clone)]
 pub(super) struct AffineMap {
     /// `O × I/groups × kh × kw`.

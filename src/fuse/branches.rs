@@ -18,11 +18,12 @@ pub(super) fn names(branches: &[Branch]) -> Option<String> {
     Some(names.collect::<Vec<_>>().join(" + "))
 }
 
-/// One kernel `O × I/groups × k × k` and bias `O` that compute what the block's branches do together.
+/// One kernel `O × I/groups × k × k` and bias `O` that compute what the block's branches do
+/// together.
 ///
-/// With `a` the scale of a branch's batch norm: `W = Σ a·W_branch`, each kernel zero-padded around its centre, an
-/// identity being a 1×1 convolution with the identity matrix (within each group); `b = Σ β − a·μ + a·b_branch`. In f64,
-/// rounded once.
+/// With `a` the scale of a branch's batch norm: `W = Σ a·W_branch`, each kernel zero-padded around
+/// its centre, an identity being a 1×1 convolution with the identity matrix (within each group);
+/// `b = Σ β − a·μ + a·b_branch`. In f64, rounded once.
 pub(super) fn fuse_block(block: &Block) -> Result<(Array4<f32>, Array1<f32>)> {
     let &Block { in_channels, out_channels, kernel, groups, .. } = block;
     if groups == 0 || !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) || kernel % 2 == 0 {

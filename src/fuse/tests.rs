@@ -104,7 +104,8 @@ proptest! {
         height in 1_usize..7,
         width in 1_usize..7,
     ) {
-        // Every second case has as many channels out as in, so that the identity branch is met often.
+        // Every second case has as many channels out as in, so that the identity branch is met
+        // often.
         let outputs = if seed % 2 == 0 { inputs } else { outputs };
         let block = random_block(seed, groups, inputs, outputs, 2 * half + 1, stride);
         let mut random = Random::new(!seed);

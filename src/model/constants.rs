@@ -11,8 +11,8 @@ pub enum Constants {
     /// None. What passes levels on is stored as its input is; a [`QConv`](super::QConv) has its
     /// own.
     None,
-    /// `q_y = clamp(z_y + ((Σ(q − z_x)·M + 2^(n−1)) >> n))`, the sum over an image: `s_x /
-    /// (s_y·H·W)`.
+    /// `q_y = clamp(z_y + ((Σ(q − z_x)·M + 2^(n−1)) >> n))`, the sum over an image:
+    /// `s_x / (s_y·H·W)`.
     Multiplier(Multiplier),
     /// The same for sums over windows: for a divisor of d entry d − 1, `s_x / (s_y·d)`. One for
     /// each divisor from 1 to [`Pool::largest_divisor`](super::Pool::largest_divisor).

@@ -66,8 +66,8 @@ impl FromStr for Decode {
     }
 }
 
-/// Preprocessing: resize the shorter side, crop the centre, normalize each colour: `(v/255 − mean)
-/// / std`.
+/// Preprocessing: resize the shorter side, crop the centre, normalize each colour:
+/// `(v/255 − mean) / std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Height and width of the input.

@@ -60,9 +60,9 @@ pub enum RearrangeKind {
     },
 }
 
-/// A strided look at values in the order channels, rows, columns: the value at position `(i₀, i₁,
-/// …)` of an array of `sides`, in its own row-major order, is that at `offset + Σ i·stride`, where
-/// along the axis of a list the list's entry stands for `i`.
+/// A strided look at values in the order channels, rows, columns: the value at position
+/// `(i₀, i₁, …)` of an array of `sides`, in its own row-major order, is that at
+/// `offset + Σ i·stride`, where along the axis of a list the list's entry stands for `i`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// Sides of the array, at most [`View::MOST_AXES`]; their product is the number of values of

@@ -1,10 +1,10 @@
 //! `--split auto`: which layers to split, and where, under a budget of added multiplications.
 //!
-//! Starting with no layer split, the (layer, support) step with the largest drop of `Σ E[x²]·(W −
-//! W')²/s_y²` for each added multiplication is taken again and again, until no step that still fits
-//! the budget gains. A step may also widen a support chosen before; it then costs the difference.
-//! Steps that no longer fit are passed over. Source: docs/quantization.md, "`--split auto`". A
-//! convolution whose result is not stored has no `s_y` and stays whole.
+//! Starting with no layer split, the (layer, support) step with the largest drop of
+//! `Σ E[x²]·(W − W')²/s_y²` for each added multiplication is taken again and again, until no step
+//! that still fits the budget gains. A step may also widen a support chosen before; it then costs
+//! the difference. Steps that no longer fit are passed over. Source: docs/quantization.md,
+//! "`--split auto`". A convolution whose result is not stored has no `s_y` and stays whole.
 
 use std::collections::HashMap;
 

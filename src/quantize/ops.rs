@@ -14,10 +14,12 @@ use super::stored::Stored;
 use crate::model::{Binary, Constants, Integer, Multiplier, Op, QBinary, QParams, Shape, Table};
 use crate::{Error, Result};
 
-/// An operation without weights that reads levels, with the shapes of its inputs, and is stored as `y`.
+/// An operation without weights that reads levels, with the shapes of its inputs, and is stored as
+/// `y`.
 ///
 /// # Errors
-/// Where the operation has no integer form, a multiplier would be out of range, or a sum could overflow.
+/// Where the operation has no integer form, a multiplier would be out of range, or a sum could
+/// overflow.
 pub(super) fn integer(op: &Op, inputs: &[(Stored, Shape)], y: &QParams) -> Result<Integer> {
     let scale = |x: &Stored| f64::from(x.params.scale);
     let s_y = f64::from(y.scale);

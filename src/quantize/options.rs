@@ -42,15 +42,16 @@ pub enum Granularity {
 pub struct QuantizeOptions {
     /// Bit width of weights, 2 to 8; default 8.
     pub weight_bits: u8,
-    /// Bit width of the weights of the first convolutions and of the classifier, or where there is none, of the
-    /// convolutions that nothing stored comes after; default: that of the others.
+    /// Bit width of the weights of the first convolutions and of the classifier, or where there is
+    /// none, of the convolutions that nothing stored comes after; default: that of the others.
     pub first_last_bits: Option<u8>,
     /// How many scales; default one for each channel.
     pub granularity: Granularity,
     /// How kernels are split; default aligned.
     pub split: SplitMode,
-    /// Which weights the coarse part may touch. None: `center`, and pointwise kernels as the design has it
-    /// (`paper` splits all of them, `aligned` none). With `auto`: the only support that is weighed; None: all.
+    /// Which weights the coarse part may touch. None: `center`, and pointwise kernels as the design
+    /// has it (`paper` splits all of them, `aligned` none). With `auto`: the only support that is
+    /// weighed; None: all.
     pub support: Option<Support>,
     /// `auto`: how many multiplications may be added, as a fraction; default 0.12.
     pub max_overhead: f64,
@@ -94,7 +95,8 @@ impl QuantizeOptions {
     /// Checks that the layers to be kept in float are layers of `graph`.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the first that is not, and those there are.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the first that is not, and those there
+    /// are.
     pub fn check_layers(&self, graph: &Graph) -> Result<()> {
         let layers = graph.nodes.iter().filter(|node| node.op.weights().is_some());
         let names: Vec<&str> = layers.map(|node| node.name.as_str()).collect();
@@ -107,7 +109,8 @@ impl QuantizeOptions {
         }
     }
 
-    /// These options and those of the activation ranges under the names of their flags, for the record in the model.
+    /// These options and those of the activation ranges under the names of their flags, for the
+    /// record in the model.
     pub(super) fn record(&self, ranges: &RangeOptions) -> Value {
         json!({
             "weight_bits": self.weight_bits,

@@ -1,10 +1,12 @@
-//! What is decided about a network before any weight is looked at: how each activation is stored, what stays float.
+//! What is decided about a network before any weight is looked at: how each activation is stored,
+//! what stays float.
 //!
 //! - Stored as levels is what leads to a convolution or the classifier ([`Graph::stored`]).
 //! - An operation that moves values is stored as its input is.
-//! - A clip that alone reads a result is left to the saturation of that result's levels, which takes the clip's range.
-//! - What has no integer form, reads constants or is kept by request is computed in float between levels; what follows the
-//!   last convolutions stays real.
+//! - A clip that alone reads a result is left to the saturation of that result's levels, which
+//!   takes the clip's range.
+//! - What has no integer form, reads constants or is kept by request is computed in float between
+//!   levels; what follows the last convolutions stays float.
 
 use std::collections::HashMap;
 
@@ -81,7 +83,8 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// How the input of an operation that moves values is stored: then the output is stored so, too.
+    /// How the input of an operation that moves values is stored: then the output is stored so,
+    /// too.
     fn passed(&self, id: NodeId) -> Option<QParams> {
         let node = &self.graph.nodes[id];
         let moved = node.op.passes_values().then(|| node.inputs.first())?;
@@ -133,7 +136,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// A convolution or classifier as it is quantized; none where the node is another or stays float.
+    /// A convolution or classifier as it is quantized; none where the node is another or stays
+    /// float.
     pub(super) fn layer(&self, id: NodeId) -> Option<Layer<'_>> {
         let node = &self.graph.nodes[id];
         if self.made[id].is_some() {
@@ -171,8 +175,9 @@ fn found(graph: &Graph, ranges: &ActivationRanges, stored: &[bool]) -> Result<Ve
     each.collect()
 }
 
-/// Gives the result before a clip that nothing else reads the clip's range: levels end where it cuts off, and none of
-/// them is spent on what is cut. In between there may be operations that move values.
+/// Gives the result before a clip that nothing else reads the clip's range: levels end where it
+/// cuts off, and none of them is spent on what is cut. In between there may be operations that move
+/// values.
 fn leave_clips_to_saturation(graph: &Graph, params: &mut [Option<QParams>], relu: &mut [bool]) {
     let mut readers = vec![0usize; graph.nodes.len()];
     let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().copied());
@@ -193,8 +198,8 @@ fn leave_clips_to_saturation(graph: &Graph, params: &mut [Option<QParams>], relu
     }
 }
 
-/// The convolutions that the input reaches without passing another, and the classifier or, where there is none, those
-/// whose results are the network's.
+/// The convolutions that the input reaches without passing another, and the classifier or, where
+/// there is none, those whose results are the network's.
 fn ends(graph: &Graph, stored: &[bool]) -> Vec<bool> {
     let is_layer = |id: NodeId| graph.nodes[id].op.weights().is_some();
     let classifier = graph.nodes.iter().any(|node| matches!(node.op, Op::Linear(_)));

@@ -1,9 +1,10 @@
 //! The integers beside the weights: bias, multipliers, and the bounds that keep 32- and 64-bit sums
 //! from overflowing.
 //!
-//! With x the input and y the output, `acc = bias' + ΣQ·q_x`, `bias' = round(bias/(s_x·s_f)) −
-//! z_x·ΣQ` and `m = s_x·s_f/s_y`; Q stands for `Q_f + 2^k·Q_c`. `Σ|Q|·max|q_x − z_x| + |bias| <
-//! 2^31` must hold in every channel. Source: docs/quantization.md, "Overflow" and "Activations".
+//! With x the input and y the output, `acc = bias' + ΣQ·q_x`,
+//! `bias' = round(bias/(s_x·s_f)) − z_x·ΣQ` and `m = s_x·s_f/s_y`; Q stands for `Q_f + 2^k·Q_c`.
+//! `Σ|Q|·max|q_x − z_x| + |bias| < 2^31` must hold in every channel. Source: docs/quantization.md,
+//! "Overflow" and "Activations".
 
 use super::stored::Stored;
 use crate::model::{Coarse, CoarseScale, Multiplier, QConv, QParams, Weights};

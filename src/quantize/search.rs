@@ -1,5 +1,5 @@
-//! The aligned split of one channel: coarse and fine part share a scale, `W' = s_f·(Q_f +
-//! 2^k·Q_c)`.
+//! The aligned split of one channel: coarse and fine part share a scale,
+//! `W' = s_f·(Q_f + 2^k·Q_c)`.
 //!
 //! Over r in 1.00, 0.96 … 0.56 and k in 0 … b+1 the pair with the least Σ(W − W')² is kept (on a
 //! tie the smaller k, then the larger r), c being the weights on the support and outer the rest:

@@ -14,14 +14,15 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Where no more is known than whether a `ReLU` is fused: every level, or those from the zero point up.
+    /// Where no more is known than whether a `ReLU` is fused: every level, or those from the zero
+    /// point up.
     pub(crate) fn new(params: QParams, relu: bool) -> Self {
         let low = if relu { params.zero_point.max(params.qmin) } else { params.qmin };
         Self { params, low, high: params.qmax }
     }
 
-    /// The output of an operation on `inputs`, stored as `params`. What only moves levels gives those of its inputs, what
-    /// looks them up gives entries of its table.
+    /// The output of an operation on `inputs`, stored as `params`. What only moves levels gives
+    /// those of its inputs, what looks them up gives entries of its table.
     pub(crate) fn of(computed: &Computed, relu: bool, params: QParams, inputs: &[Self]) -> Self {
         let Computed::Integer(integer) = computed else { return Self::new(params, relu) };
         let range = match (integer.constants(), inputs) {
@@ -46,7 +47,8 @@ impl Stored {
     /// The largest |q − z| that occurs.
     pub(crate) fn reach(&self) -> i64 {
         let QParams { zero_point, .. } = self.params;
-        // A bias holds −z·ΣQ, so partial sums reach |z| too; after calibration it is never the larger of the two.
+        // A bias holds −z·ΣQ, so partial sums reach |z| too; after calibration it is never the
+        // larger of the two.
         let reach = (self.high - zero_point).max(zero_point - self.low).max(zero_point.abs());
         i64::from(reach)
     }

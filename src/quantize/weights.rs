@@ -213,8 +213,8 @@ fn assemble(layer: &Layer<'_>, form: SplitForm, per_unit: usize, units: &[Quanti
     }
 }
 
-/// The real weights that a quantized layer stands for, `O × I/groups × kh × kw`: `s_f·(Q_f +
-/// 2^k·Q_c)`, published `s_f·Q_f + s_c·Q_c`.
+/// The real weights that a quantized layer stands for, `O × I/groups × kh × kw`:
+/// `s_f·(Q_f + 2^k·Q_c)`, published `s_f·Q_f + s_c·Q_c`.
 pub fn dequantize(conv: &QConv) -> Array4<f64> {
     let real = (0..conv.out_channels()).flat_map(|o| dequantize_channel(conv, o)).collect();
     Array4::from_shape_vec(conv.fine.dim(), real).unwrap_or_else(|_| unreachable!("as many weights as levels"))

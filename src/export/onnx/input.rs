@@ -59,8 +59,8 @@ impl InputForm {
     /// in the table of 256 entries for each colour that the kernels use, so the levels are the
     /// same.
     ///
-    /// Normalized values are turned back into the pixels that they came from: `v = (x·std +
-    /// mean)·255` is off by far less than 1/2 in float32, so rounding finds v.
+    /// Normalized values are turned back into the pixels that they came from:
+    /// `v = (x·std + mean)·255` is off by far less than 1/2 in float32, so rounding finds v.
     pub(super) fn levels(
         self,
         builder: &mut Builder,

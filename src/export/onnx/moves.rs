@@ -82,9 +82,11 @@ pub(super) fn sides(shape: Shape) -> [usize; 3] {
     [shape.channels, shape.height, shape.width]
 }
 
-/// Padding above, left, below and right with which windows that are counted by rounding down are those of `pool`.
+/// Padding above, left, below and right with which windows that are counted by rounding down are
+/// those of `pool`.
 ///
-/// ONNX before opset 19 counts a last window that begins behind the image, where rounding up finds one; here none is.
+/// ONNX before opset 19 counts a last window that begins behind the image, where rounding up finds
+/// one; here none is.
 pub(super) fn padding(pool: &Pool, x: Shape) -> [usize; 4] {
     let mut padding = pool.padding;
     for (axis, side) in [x.height, x.width].into_iter().enumerate() {

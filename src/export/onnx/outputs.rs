@@ -6,7 +6,7 @@ use super::tensors::FloatTensor;
 use crate::model::{GraphOutput, Shape};
 use crate::{Error, Result};
 
-/// Declares the outputs; `tensors` are those of their nodes, real, and `shapes` their shapes. A
+/// Declares the outputs; `tensors` are those of their nodes, floats, and `shapes` their shapes. A
 /// tensor that has the sides of its output takes its name; another is given them first.
 ///
 /// # Errors

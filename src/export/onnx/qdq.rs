@@ -113,7 +113,7 @@ fn quantized_and_back(builder: &mut Builder, name: &str, x: &str, params: &QPara
     builder.node("DequantizeLinear", format!("{name}/dequantized"), &[&q, &scale, &zero_point], vec![])
 }
 
-/// Levels and a scale for each output channel, as real weights.
+/// Levels and a scale for each output channel, as float weights.
 fn weights(builder: &mut Builder, name: &str, shape: &[usize], levels: Vec<i8>, scales: Vec<f32>) -> String {
     let channels = [shape[0]];
     let levels = builder.constant(name, shape, levels);
@@ -147,7 +147,7 @@ fn conv(builder: &mut Builder, node: &QNode, conv: &QConv, x: &Quantized) -> Res
     Ok(rectified(builder, name, y, relu))
 }
 
-/// The real bias, `s_x·s_f·bias` without the zero point's share.
+/// The float bias, `s_x·s_f·bias` without the zero point's share.
 fn bias(builder: &mut Builder, name: &str, conv: &QConv, x: &Quantized) -> Result<String> {
     let params = x.params.ok_or_else(|| Error::bad("its input is not quantized"))?;
     let s_x = f64::from(params.scale);

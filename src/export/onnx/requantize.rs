@@ -1,18 +1,21 @@
 //! Integer requantization in doubles, with the same result to the bit.
 //!
-//! ONNX has no arithmetic shift of signed integers, and its integer `Div` rounds toward zero; runtimes have few kernels
-//! for int64, and slow ones. Doubles are IEEE 754 everywhere and hold 53 bits, which is enough if the 62-bit product is
-//! taken with care. What is wanted is `floor(v + 1/2)`, `v = acc·M / 2^n`, then a clamp to levels within ±255 of 0.
+//! ONNX has no arithmetic shift of signed integers, and its integer `Div` rounds toward zero;
+//! runtimes have few kernels for int64, and slow ones. Doubles are IEEE 754 everywhere and hold 53
+//! bits, which is enough if the 62-bit product is taken with care. What is wanted is
+//! `floor(v + 1/2)`, `v = acc·M / 2^n`, then a clamp to levels within ±255 of 0.
 //!
-//! **n ≤ 43, one accumulator:** `acc·(M·2^−n)` in one multiplication. The factor is exact (M has 31 bits), so the product
-//! is v rounded once, and adding a constant rounds once more. Where |v| and the sum are below 512 (beyond, both forms are
-//! clamped to the same end, because rounding keeps order) each rounding is off by at most 2^−45, both together by 2^−44.
-//! v is a multiple of 2^−n: it either lies on a boundary `k + 1/2`, which has few bits and comes out exact, or at least
+//! **n ≤ 43, one accumulator:** `acc·(M·2^−n)` in one multiplication. The factor is exact (M has 31
+//! bits), so the product is v rounded once, and adding a constant rounds once more. Where |v| and
+//! the sum are below 512 (beyond, both forms are clamped to the same end, because rounding keeps
+//! order) each rounding is off by at most 2^−45, both together by 2^−44. v is a multiple of 2^−n:
+//! it either lies on a boundary `k + 1/2`, which has few bits and comes out exact, or at least
 //! `2^−n ≥ 2^−43` away from one, so that no rounding carries it across.
 //!
 //! **Else** in two halves, `M = M_h·2^16 + M_l`: with integers below 2^53 all of
-//! `floor((acc·M_h + floor(acc·M_l·2^−16) + 2^(n−17)) · 2^(16−n))` is exact, and since floor(floor(a)/b) = floor(a/b) for
-//! whole b it is what is wanted. The published split adds the products of its two accumulators in each half.
+//! `floor((acc·M_h + floor(acc·M_l·2^−16) + 2^(n−17)) · 2^(16−n))` is exact, and since
+//! floor(floor(a)/b) = floor(a/b) for whole b it is what is wanted. The published split adds the
+//! products of its two accumulators in each half.
 
 use super::builder::Builder;
 use crate::error::{Term, text};
@@ -25,7 +28,8 @@ const DIRECT_SHIFT: u8 = 43;
 /// Bits of the lower half of M.
 const LOW_BITS: u8 = 16;
 
-/// How the accumulators of a layer become steps of its output, one entry for each channel in every list.
+/// How the accumulators of a layer become steps of its output, one entry for each channel in every
+/// list.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Requantization {
     /// `floor(acc·factor + 1/2)`.
@@ -91,7 +95,8 @@ impl Requantization {
         })
     }
 
-    /// Adds the operations that turn accumulators (doubles) into levels; the constants have shape `shape`.
+    /// Adds the operations that turn accumulators (doubles) into levels; the constants have shape
+    /// `shape`.
     pub(super) fn record(
         &self,
         builder: &mut Builder,
@@ -107,7 +112,8 @@ impl Requantization {
             Self::Direct { factor } => {
                 let factor = constant(builder, "factor", factor);
                 let scaled = builder.node("Mul", format!("{layer}/scaled"), &[accumulators[0], &factor], vec![]);
-                // The half goes in with the zero point; the levels are not negative, so that the cast rounds down.
+                // The half goes in with the zero point; the levels are not negative, so that the
+                // cast rounds down.
                 let zero = builder.scalar(format!("{layer}.zero_point_and_half"), levels.zero_point + 0.5);
                 builder.node("Add", format!("{layer}/shifted"), &[&scaled, &zero], vec![])
             }
@@ -143,7 +149,8 @@ impl Requantization {
     }
 }
 
-/// High half, low half, rounding term, power of two; none where the shift is too small to take a half out of it.
+/// High half, low half, rounding term, power of two; none where the shift is too small to take a
+/// half out of it.
 fn halves(multiplier: i32, shift: u8) -> Option<[f64; 4]> {
     let rest = shift.checked_sub(LOW_BITS + 1)?;
     let base = 1 << LOW_BITS;

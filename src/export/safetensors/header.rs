@@ -51,8 +51,9 @@ pub(super) struct HeaderNode {
 
 /// An operation without its tensors.
 ///
-/// In integers it is written as what it is, `{"pool": {…}}`, and its tensors are those of its constants; where these are
-/// numbers that belong here, or the entry has another name since version 1, it has a form of its own.
+/// In integers it is written as what it is, `{"pool": {…}}`, and its tensors are those of its
+/// constants; where these are numbers that belong here, or the entry has another name since version
+/// 1, it has a form of its own.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant, reason = "there is one for each layer, and most are large")]
@@ -190,7 +191,8 @@ impl HeaderBinary {
         match *self {
             Self::Product(multiplier) => (Binary::Mul, QBinary::Product(multiplier)),
             Self::Sum { multipliers, right_shift, difference } => {
-                // Older files do not say it: what has a negative second multiplier is a difference there.
+                // Older files do not say it: what has a negative second multiplier is a difference
+                // there.
                 let difference = difference.unwrap_or(multipliers[1] < 0);
                 let function = if difference { Binary::Sub } else { Binary::Add };
                 (function, QBinary::Sum { multipliers, right_shift })
@@ -239,8 +241,9 @@ by_name!(HeaderOp, content, Integer,
 
 by_name!(FloatOp, content, Op, "constant" => { content.unit_variant()?; FloatOp::Constant });
 
-/// An operation whose name was read already. Not by trying one form after the other, as serde's untagged enums are read:
-/// they keep numbers as f64 meanwhile, and a f32 that is rounded twice may become another.
+/// An operation whose name was read already. Not by trying one form after the other, as serde's
+/// untagged enums are read: they keep numbers as f64 meanwhile, and a f32 that is rounded twice may
+/// become another.
 fn named<'de, V: VariantAccess<'de>, T: Deserialize<'de>>(name: String, content: V) -> Result<T, V::Error> {
     struct Named<V>(String, V);
     impl<'de, V: VariantAccess<'de>> EnumAccess<'de> for Named<V> {

@@ -13,12 +13,12 @@
 //! | `NAME.weight`, `NAME.bias` | F32 | of a layer that was kept in float |
 //! | `NAME.value` | F32 | C × H × W, of a constant |
 //!
-//! One metadata entry `repquant` holds the rest as JSON: the graph with its outputs, the activations' scales and zero points,
-//! the preprocessing, the options and a summary of the calibration. The same model gives the same bytes, and they load back
-//! to an equal one.
+//! One metadata entry `repquant` holds the rest as JSON: the graph with its outputs, the
+//! activations' scales and zero points, the preprocessing, the options and a summary of the
+//! calibration. The same model gives the same bytes, and they load back to an equal one.
 //!
-//! This is version 2. Version 1 knew neither tables nor outputs, and is read: its last node, a classifier, is the one output,
-//! `logits`.
+//! This is version 2. Version 1 knew neither tables nor outputs, and is read: its last node, a
+//! classifier, is the one output, `logits`.
 
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
