@@ -9,8 +9,8 @@ use common::peaks::{Bound, PeakTable};
 use common::table::{Table, milliseconds, number};
 use common::{Speed, Timer, device, speed};
 use ndarray::{Array1, Array4};
+use repquant::Device;
 use repquant::Result;
-use repquant::device::Device;
 use repquant::internals::{
     BinaryI8, Buffer, ConcatI8, ConvF32, ConvI8, Dequantize, DequantizeAcc, Entries, Epilogue, Factors, GatherI8,
     GlobalPoolF32, GlobalPoolI8, Levels, LookupI8, Mapping, Normalize, Order, OutputLevels, PoolI8, QuantizeActivation,

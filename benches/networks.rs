@@ -9,7 +9,7 @@ use common::networks::{Ready, alternate, calibration, images, int8, int8_macs, r
 use common::peaks::{Bound, PeakTable};
 use common::table::{Table, number, percent, target};
 use common::{Speed, Timer, device, median, speed};
-use repquant::device::Device;
+use repquant::Device;
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::model::Graph;
 use repquant::quantize::SplitMode;

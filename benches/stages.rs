@@ -13,8 +13,8 @@ use common::peaks::{Bound, PeakTable};
 use common::table::{Table, milliseconds, number, percent, target};
 use common::{Speed, Timer, device, median, seconds, speed};
 use rayon::prelude::*;
+use repquant::Device;
 use repquant::calibrate::calibrate;
-use repquant::device::Device;
 use repquant::images::{BatchOptions, Batches, Item};
 use repquant::internals::{
     CLASSES, COUNT_WORDS, Coarsen, ErrorSums, Extent, Histogram, Magnitudes, Random, Range, Row, Run, SUM_WORDS, State,

@@ -13,10 +13,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use networks::{Ready, alternate, calibration, images, int8};
-use repquant::device::{Device, DeviceChoice, DeviceOptions};
+use repquant::Device;
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::fuse::fuse;
 use repquant::load::{LoadOptions, load};
+use repquant::options::{DeviceChoice, DeviceOptions};
 use repquant::quantize::SplitMode;
 use repquant::{Error, Result};
 use serde_json::json;

@@ -50,6 +50,11 @@ impl<K: Kernel> Run for K {
     }
 }
 
+/// The name of every shader, as profiles have it.
+pub fn kernel_names() -> impl Iterator<Item = &'static str> {
+    crate::kernels::ALL.iter().map(|entry| entry.shader.name())
+}
+
 /// A zeroed buffer of `words` 32-bit words.
 ///
 /// # Errors

@@ -115,8 +115,7 @@ pub mod internals;
 // What is behind them, in the order of the data.
 mod onnx_proto;
 mod output;
-#[doc(hidden)]
-pub mod random;
+mod random;
 mod tensor_file;
 #[cfg(test)]
 mod testing;
@@ -133,10 +132,8 @@ pub mod fuse;
 #[doc(hidden)]
 pub mod images;
 
-#[doc(hidden)]
-pub mod device;
-#[doc(hidden)]
-pub mod kernels;
+mod device;
+mod kernels;
 
 #[doc(hidden)]
 pub mod exec;

@@ -10,9 +10,11 @@ pub(crate) mod table;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use repquant::Device;
 use repquant::Result;
-use repquant::device::{Device, DeviceChoice, DeviceKind, DeviceOptions};
 use repquant::internals::Recorder;
+use repquant::options::{DeviceChoice, DeviceOptions};
+use repquant::report::DeviceKind;
 
 /// Names the device that a bench runs on: what `--device` takes, or `adapter`. Default: the Cpu
 /// device.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ndarray::{Array1, Array4};
+use repquant::Device;
 use repquant::Result;
 use repquant::calibrate::{Calibration, calibrate};
-use repquant::device::Device;
 use repquant::exec::{FloatNet, Int8Net};
 use repquant::fuse::fuse;
 use repquant::images::Batch;

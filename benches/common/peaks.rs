@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use repquant::device::Device;
+use repquant::Device;
 use repquant::internals::{CopyQuads, Dot, MultiplyAdd, Random, Run, alloc};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;

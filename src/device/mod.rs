@@ -30,6 +30,8 @@ pub(crate) use kernel::{Bound, Dispatch, Kernel, Places};
 pub use options::{DeviceOptions, Instructions};
 pub(crate) use readback::Readback;
 pub use recorder::Recorder;
-pub use shader::{ENTRY_POINT, Shader};
+#[cfg(test)]
+pub(crate) use shader::ENTRY_POINT;
+pub(crate) use shader::Shader;
 pub(crate) use shader::{folded, shader};
 pub(crate) use tier::{Tier, compiled_for_tiers};

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::trusted;
 
 /// The entry point of every shader.
-pub const ENTRY_POINT: &str = "main";
+pub(crate) const ENTRY_POINT: &str = "main";
 
 /// Most workgroups in one dimension of a grid.
 const MOST_GROUPS: u32 = 65_535;
 
 /// A WGSL shader: what all share in front, its own text last.
 #[derive(Debug)]
-pub struct Shader {
+pub(crate) struct Shader {
     name: &'static str,
     parts: &'static [&'static str],
     workgroup_size: u32,
@@ -32,17 +32,17 @@ impl Shader {
     }
 
     /// File stem, and its name in messages and profiles.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
     /// The whole WGSL text.
-    pub fn wgsl(&self) -> String {
+    pub(crate) fn wgsl(&self) -> String {
         self.parts.join("\n")
     }
 
     /// Invocations of a workgroup; they lie along x.
-    pub const fn workgroup_size(&self) -> u32 {
+    pub(crate) const fn workgroup_size(&self) -> u32 {
         self.workgroup_size
     }
 

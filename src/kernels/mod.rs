@@ -31,8 +31,9 @@ pub(crate) mod statistics;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{Check, OutputLevels};
-pub use crate::random::Random;
+pub(crate) use self::core::Check;
+pub use self::core::OutputLevels;
+pub(crate) use crate::random::Random;
 
 use self::binary::{binary_f32, binary_i8};
 use self::concat::{concat_f32, concat_i8};
@@ -48,10 +49,11 @@ use crate::device::{Device, Shader};
 
 /// A shader, and the function that compares it with its twin on a device.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The shader.
     pub shader: &'static Shader,
     /// Size of its parameters on the host, bytes.
+    #[cfg_attr(not(test), allow(dead_code, reason = "a test compares it with the shader"))]
     pub params_bytes: usize,
     /// Workgroup memory that is counted on when a variant is chosen, bytes; none where the shader is no tile.
     pub workgroup_bytes: Option<u32>,
@@ -70,13 +72,13 @@ impl Entry {
 
     /// Whether the device can run it: the Cpu device has one way for each kernel, and tiles ask for
     /// workgroup memory.
-    pub fn runs_on(&self, device: &Device) -> bool {
+    pub(crate) fn runs_on(&self, device: &Device) -> bool {
         self.workgroup_bytes.is_none_or(|bytes| fits(device, self.shader, bytes))
     }
 }
 
 /// Every shader. `verify` and the tests walk this list.
-pub static ALL: &[Entry] = &[
+pub(crate) static ALL: &[Entry] = &[
     Entry::of::<normalize::Params>(&normalize::SHADER, normalize::verify),
     Entry::of::<quantize_input::Params>(&quantize_input::SHADER, quantize_input::verify),
     Entry::of::<quantize_activation::Params>(&quantize_activation::SHADER, quantize_activation::verify),

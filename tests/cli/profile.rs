@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use repquant::kernels;
+use repquant::internals::kernel_names;
 use serde_json::Value;
 
 use super::Bench;
@@ -42,13 +42,13 @@ fn check(bench: &Bench, report: &Value) {
         let last = layer == layers.last().unwrap();
         assert!(ran(&["normalize", "conv_f32", "global_pool_f32"], layer) >= 1, "{layer}");
         assert!(ran(&["quantize_input", "conv_i8", "global_pool_i8"], layer) >= 2, "{layer}");
-        for kernel in ["coarsen", "histogram", "power", "error_sums"] {
+        for kernel in ["coarsen", "histogram", "magnitudes", "error_sums"] {
             assert_eq!(ran(&[kernel], layer) >= 1, !last, "{kernel}, {layer}");
         }
         // Convolutions find their own.
         assert_eq!(ran(&["range"], layer) >= 1, ran(&["conv_f32"], layer) == 0, "range, {layer}");
     }
-    let known: BTreeSet<&str> = kernels::ALL.iter().map(|kernel| kernel.shader.name()).collect();
+    let known: BTreeSet<&str> = kernel_names().collect();
     for run in &runs {
         assert!(known.contains(run["name"].as_str().unwrap()), "{run}");
         let counted = run["args"]["multiplications"].as_u64().is_some();

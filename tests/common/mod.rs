@@ -10,7 +10,9 @@ pub(crate) mod timm;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use repquant::device::{AdapterInfo, Backends, Device, DeviceOptions};
+use repquant::Device;
+use repquant::options::{Backends, DeviceOptions};
+use repquant::report::AdapterInfo;
 use serde_json::Value;
 
 /// Says that the test at hand leaves something out. The harness hides what a passing test prints with `eprintln!`; this

@@ -1,8 +1,8 @@
 //! The trained reference models, end to end on the Cpu device, against PyTorch's figures (`reference.json`).
 use std::path::Path;
 
+use repquant::Device;
 use repquant::calibrate::Calibration;
-use repquant::device::Device;
 use repquant::evaluate::Evaluation;
 use repquant::exec::{FloatNet, Keep};
 use repquant::images::{Batch, BatchOptions, Batches, Content, Dataset};

@@ -85,8 +85,12 @@ fn devices_work_side_by_side() {
     };
     let devices: Vec<Device> = devices().into_iter().chain([Device::cpu(), Device::cpu()]).collect();
     let alone: Vec<_> = devices.iter().map(|device| work(device).unwrap()).collect();
-    // Int8 is the same everywhere, and so are statistics of the Cpu device.
-    assert!(alone.iter().zip(&devices).all(|(found, device)| !device.is_native() || *found == alone[0]));
+    // The last two are the first once more; devices with other instructions add floats up in another order.
+    assert_eq!(
+        devices[0].info(),
+        &repquant::report::DeviceInfo { reason: "listed".into(), ..Device::cpu().info().clone() }
+    );
+    assert!(alone[alone.len() - 2..].iter().all(|found| *found == alone[0]));
     let work = &work;
     let at_once: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = devices
@@ -346,7 +350,7 @@ fn a_report_is_the_same_whoever_asks() {
     assert!(before.results[1].agreement.is_none() && after.results[1].agreement.is_some());
     assert_eq!(before.layers.len(), after.layers.len());
     assert_eq!(before.results[1].weight_bytes, quantized.weight_bytes());
-    assert!(after.to_string().starts_with("              bits    top-1"), "{after}");
+    assert!(after.to_string().starts_with("            bits    top-1"), "{after}");
     let mut whole = after.clone();
     whole.add_calibration(&calibration);
     assert_eq!((whole.images.calibration, whole.images.evaluation), (8, 8));

@@ -2,7 +2,7 @@
 //! function.
 
 use ndarray::{Array1, Array4};
-use repquant::device::Device;
+use repquant::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::fuse::merge;
 use repquant::images::{Batch, Content};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use repquant::device::{DeviceInfo, DeviceKind};
+use repquant::report::{DeviceInfo, DeviceKind};
 use repquant::report::{
     Images, LayerRow, OutputRow, Pace, Report, ResultRow, SecondDevice, Seconds, Throughput, layer_table, output_table,
     result_table, throughput_lines,

@@ -1,6 +1,6 @@
 //! What this program computes, beside what ONNX Runtime does.
 
-use repquant::device::Device;
+use repquant::Device;
 use repquant::exec::{Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, quantized};
 use repquant::images::Batch;

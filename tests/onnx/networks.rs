@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use repquant::Device;
 use repquant::calibrate::calibrate;
-use repquant::device::Device;
 use repquant::evaluate::{Contender, Fidelity, evaluate};
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized as written};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use repquant::device::Device;
+use repquant::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::export::onnx::{self, InputForm};
 use repquant::internals::write;

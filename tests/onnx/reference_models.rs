@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use repquant::Device;
 use repquant::calibrate::Calibration;
-use repquant::device::Device;
 use repquant::export::onnx::{Format, InputForm, float, quantized};
 use repquant::images::{Batch, BatchOptions, Batches, Dataset};
 use repquant::load::LoadOptions;

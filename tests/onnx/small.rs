@@ -1,6 +1,6 @@
 //! A small network with every kind of layer.
 
-use repquant::device::Device;
+use repquant::Device;
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized};
 use repquant::images::Batch;

@@ -32,7 +32,7 @@ pub(crate) fn words_of(device: &Device, buffer: &Buffer) -> Result<Vec<u32>> {
 
 /// The outcome of one case.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Check {
+pub(crate) struct Check {
     /// What was computed, with its shapes.
     pub case: String,
     /// Integers: how many words differ. Floats: the largest error as a fraction of its bound.
@@ -45,7 +45,7 @@ pub struct Check {
 
 impl Check {
     /// Compares integers to the bit.
-    pub fn exact<T: PartialEq + std::fmt::Debug>(case: impl Into<String>, expected: &[T], got: &[T]) -> Self {
+    pub(crate) fn exact<T: PartialEq + std::fmt::Debug>(case: impl Into<String>, expected: &[T], got: &[T]) -> Self {
         let wrong = |i: &usize| expected.get(*i) != got.get(*i);
         let range = 0..expected.len().max(got.len());
         let count = range.clone().filter(wrong).count();
@@ -58,7 +58,7 @@ impl Check {
 
     /// Compares floats: `|got − expected| ≤ bound` at every place. The bound is the caller's, derived from the length of
     /// the sum and the size of its terms.
-    pub fn close(case: impl Into<String>, expected: &[f64], bounds: &[f64], got: &[f32]) -> Self {
+    pub(crate) fn close(case: impl Into<String>, expected: &[f64], bounds: &[f64], got: &[f32]) -> Self {
         let case = case.into();
         if expected.len() != got.len() || bounds.len() != got.len() {
             let detail = format!("{} values expected, {} bounds, {} got", expected.len(), bounds.len(), got.len());

@@ -5,7 +5,7 @@ mod inputs;
 mod levels;
 mod requantize;
 
-pub use check::Check;
+pub(crate) use check::Check;
 pub(crate) use check::{outcome, words_of};
 pub(crate) use inputs::{compare, packed_pixels, random_activation};
 pub use levels::OutputLevels;

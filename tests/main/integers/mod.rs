@@ -7,7 +7,7 @@ mod reference;
 use std::collections::BTreeSet;
 
 use ndarray::Array3;
-use repquant::device::Device;
+use repquant::Device;
 use repquant::exec::{Int8Net, Keep};
 use repquant::images::Batch;
 use repquant::internals::Random;

@@ -1,7 +1,7 @@
 //! Small graphs in the making, and their comparison with the plain executor.
 
 use ndarray::{Array1, Array3, Array4};
-use repquant::device::Device;
+use repquant::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::images::{Batch, Content};
 use repquant::internals::Random;

@@ -4,7 +4,7 @@ mod build;
 mod random;
 
 use ndarray::{Array1, Array2, Array3};
-use repquant::device::Device;
+use repquant::Device;
 use repquant::exec::{FloatNet, Keep};
 use repquant::internals::Random;
 use repquant::model::{
