@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// Which device is opened, and how; the default is [`DeviceChoice::Auto`] on every backend.
 ///
 /// ```
-/// use repquant::device::{Device, DeviceChoice, DeviceOptions};
+/// use repquant::Device;
+/// use repquant::options::{DeviceChoice, DeviceOptions};
 ///
 /// let options = DeviceOptions { choice: DeviceChoice::Cpu, ..DeviceOptions::default() };
 /// let device = Device::open(&options)?;
