@@ -152,6 +152,3 @@ pub mod evaluate;
 
 #[doc(hidden)]
 pub mod export;
-
-#[doc(hidden)]
-pub mod pipeline;

@@ -54,13 +54,7 @@ impl Model {
     /// or of a wrong shape, an operator is not supported, or the description contradicts the network.
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let _span = tracing::info_span!("stage", name = "load").entered();
-        let path = path.as_ref();
-        let graph = if load::onnx::is_onnx(path) {
-            fuse::merge(load::onnx::read(path, options)?)
-        } else {
-            fuse::fuse(&load::load(path, options)?)
-        };
-        graph.map(|graph| Self { graph }).map_err(|e| e.at(path.display()))
+        Ok(Self { graph: fuse::read(path.as_ref(), options)? })
     }
 
     /// From a checkpoint in memory: the bytes of a safetensors file, and the JSON of a description file (none: the

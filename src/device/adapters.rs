@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::{Term, text};
 use crate::{Error, Result};
 
-/// What the user asked for with `--device`.
+/// Which device is meant. As text: `auto`, `cpu`, `software`, or else the name or index of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
     /// A hardware GPU where there is one, else the Cpu device.
@@ -78,7 +78,7 @@ impl Backends {
 /// An adapter, with the limits and features that matter here.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterInfo {
-    /// Its place in the list; `--device INDEX` takes it.
+    /// Its place in the list, by which [`DeviceChoice::Named`] takes it too.
     pub index: usize,
     /// Name of the hardware.
     pub name: String,

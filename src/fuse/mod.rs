@@ -1,4 +1,4 @@
-//! From a [`TrainedNet`] to a [`Graph`] of plain convolutions.
+//! From a [`TrainedNet`], or an ONNX file, to a [`Graph`] of plain convolutions.
 //!
 //! Batch norm and parallel branches are linear, so each block is one convolution with bias. All is
 //! computed in f64 and rounded once to f32.
@@ -12,9 +12,24 @@ mod tests;
 
 pub use merge::merge;
 
-use crate::load::TrainedNet;
+use std::path::Path;
+
+use crate::load::{self, LoadOptions, TrainedNet};
 use crate::model::{Conv, Graph, GraphOutput, Node, Note, NoteKind, Op};
 use crate::{Error, Result};
+
+/// Reads an ONNX file (`.onnx`) or a checkpoint, and fuses its branches.
+///
+/// # Errors
+/// Those of [`load::load`] or [`load::onnx::read`], and of [`fuse`] or [`merge`].
+pub fn read(path: &Path, options: &LoadOptions) -> Result<Graph> {
+    let graph = if load::onnx::is_onnx(path) {
+        merge(load::onnx::read(path, options)?)
+    } else {
+        fuse(&load::load(path, options)?)
+    };
+    graph.map_err(|e| e.at(path.display()))
+}
 
 /// Fuses every block into one convolution.
 ///

@@ -57,7 +57,7 @@ const KNOWN: [Architecture; 17] = [
 /// The published models with squeeze-and-excitation.
 const REFUSED: [&str; 2] = ["repvgg-d2se", "mobileone-s4"];
 
-/// The names that `--arch` takes.
+/// The names of the published architectures, as [`LoadOptions::arch`](super::LoadOptions::arch) takes them.
 pub fn architecture_names() -> Vec<&'static str> {
     KNOWN.iter().map(|a| a.name).collect()
 }

@@ -7,7 +7,7 @@
 //! | operations without weights | `ops.rs` |
 //! | whether and how a layer is split; the split as published | `split.rs` |
 //! | the aligned split's search over scale and shift | `search.rs` |
-//! | `--split auto`: layers and supports under a budget | `auto.rs` |
+//! | the split mode `auto`: layers and supports under a budget | `auto.rs` |
 //! | one layer's weights to int8 | `weights.rs` |
 //! | biases, multipliers, overflow bounds | `requantize.rs` |
 //!

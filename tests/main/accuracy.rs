@@ -1,49 +1,22 @@
 //! The trained reference models, end to end on the Cpu device, against PyTorch's figures (`reference.json`).
 use std::path::Path;
 
-use repquant::Device;
-use repquant::calibrate::Calibration;
-use repquant::evaluate::Evaluation;
-use repquant::exec::{FloatNet, Keep};
-use repquant::images::{Batch, BatchOptions, Batches, Content, Dataset};
-use repquant::load::LoadOptions;
-use repquant::model::{Graph, Support};
-use repquant::pipeline::{Made, Pipeline, Variant, load_and_fuse};
+use repquant::options::{ActivationMode, Contender, Granularity, RgbImage, SplitMode, Support};
 use repquant::progress::Silent;
-use repquant::quantize::{Granularity, QuantizeOptions, SplitMode};
-use repquant::report::Seconds;
-use repquant::threshold::{ActivationMode, RangeOptions};
+use repquant::{Calibration, Device, Evaluation, Images, Model, Quantized, Quantizer};
 use serde_json::Value;
 
 use crate::common::{read_json, test_data};
 
-fn graph(data: &Path, name: &str) -> Graph {
-    let path = data.join(format!("models/{name}-cifar10.safetensors"));
-    load_and_fuse(&path, &LoadOptions::default(), &mut Seconds::default()).unwrap()
+fn model(data: &Path, name: &str) -> Model {
+    Model::load(data.join(format!("models/{name}-cifar10.safetensors"))).unwrap()
 }
 
-fn batches(dataset: Dataset, graph: &Graph, batch_size: usize) -> Batches {
-    Batches::new(dataset.items, &graph.input, BatchOptions { batch_size, skip_bad: false, threads: None })
-}
-
-fn calibration(data: &Path, pipeline: &mut Pipeline<'_>) -> Calibration {
-    let dataset = Dataset::unlabelled(&data.join("data/cifar10/calib")).unwrap();
-    let mut images = batches(dataset, pipeline.graph, pipeline.batch_size);
-    pipeline.calibrate(&mut images, None).unwrap()
-}
-
-fn evaluations(data: &Path, pipeline: &mut Pipeline<'_>, made: &[Made]) -> Vec<Evaluation> {
-    let dataset = Dataset::labelled(&data.join("data/cifar10/val"), None, pipeline.graph.classes.as_deref()).unwrap();
-    let mut images = batches(dataset, pipeline.graph, pipeline.batch_size);
-    pipeline.evaluate(made, "", &mut images, None).unwrap()
-}
+/// A network to be made: its name, and how.
+type Variant = (String, Quantizer);
 
 fn variant(name: &str, bits: u8, split: SplitMode, method: &str) -> Variant {
-    Variant {
-        name: name.into(),
-        ranges: RangeOptions { method: method.parse().unwrap(), ..RangeOptions::default() },
-        weights: QuantizeOptions { weight_bits: bits, split, ..QuantizeOptions::default() },
-    }
+    (name.into(), Quantizer::new().weight_bits(bits).split(split).threshold(method.parse().unwrap()))
 }
 
 /// The variant that a key such as `W8A8 paper-tensor kl_reparam affine` names.
@@ -55,14 +28,14 @@ fn reference_variant(key: &str) -> Variant {
         Some(split) => (split, true),
         None => (words[1], false),
     };
-    let mut variant = variant(key, bits, split.parse().unwrap(), &words[2].replace('_', "-"));
+    let (name, mut quantizer) = variant(key, bits, split.parse().unwrap(), &words[2].replace('_', "-"));
     if tensor {
-        variant.weights.granularity = Granularity::Tensor;
+        quantizer = quantizer.granularity(Granularity::Tensor);
     }
     if words.get(3) == Some(&"affine") {
-        variant.ranges.mode = ActivationMode::Affine;
+        quantizer = quantizer.activations(ActivationMode::Affine);
     }
-    variant
+    (name, quantizer)
 }
 
 /// Results whose top-1 a JPEG decoder moves by more than 0.75 points (at most 1.25), their SQNR staying within 0.2 dB. Fed the
@@ -75,22 +48,21 @@ struct Figures {
     sqnr: f64,
 }
 
-fn figures(evaluations: &[Evaluation], name: &str) -> Figures {
-    let found = evaluations.iter().find(|e| e.name == name).unwrap();
-    Figures {
-        top1: 100.0 * found.accuracy.top1_fraction().unwrap(),
-        sqnr: found.logits().unwrap().sqnr_db().unwrap_or(f64::INFINITY),
-    }
+fn figures(evaluation: &Evaluation, name: &str) -> Figures {
+    let found = evaluation.results().iter().find(|row| row.name == name).unwrap();
+    // The logits were compared with the float network's.
+    assert!(found.agreement.is_some() && found.logit_cosine.is_some());
+    Figures { top1: 100.0 * found.top1.unwrap(), sqnr: found.logit_sqnr_db.unwrap_or(f64::INFINITY) }
 }
 
 /// Float within 0.25 points of PyTorch; every unsplit, published and per-tensor result within 0.75 points and 1 dB.
-fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Vec<Evaluation>> {
+fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Evaluation> {
     let data = test_data()?;
     let reference = read_json(&data.join(format!("models/{name}-cifar10.reference.json")));
-    let graph = graph(&data, name);
+    let model = model(&data, name);
     let device = Device::cpu();
-    let mut pipeline = Pipeline::new(&device, &graph, None, Seconds::default(), &Silent).unwrap();
-    let calibration = calibration(&data, &mut pipeline);
+    let images = Images::folder(data.join("data/cifar10/calib")).unwrap();
+    let calibration = Calibration::collect(&device, &model, images).unwrap();
     check_statistics(&calibration, &reference);
 
     let expected: Vec<(&String, &Value)> = reference["fake_quant"]
@@ -101,15 +73,19 @@ fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Vec<Evaluation>> {
         .filter(|(key, _)| key.split(' ').nth(2) != Some("kl"))
         .collect();
     let variants = expected.iter().map(|(key, _)| reference_variant(key)).chain(own.iter().cloned());
-    let made: Vec<Made> = variants.map(|v| pipeline.quantize(&calibration, v).unwrap()).collect();
-    let evaluations = evaluations(&data, &mut pipeline, &made);
+    let made: Vec<(String, Quantized)> =
+        variants.map(|(name, quantizer)| (name, quantizer.quantize(&model, &calibration).unwrap())).collect();
+    let contenders: Vec<Contender<'_>> =
+        made.iter().map(|(name, network)| Contender { name, network, layers: false }).collect();
+    let images = Images::labelled(data.join("data/cifar10/val"), &model.classes().unwrap()).unwrap();
+    let evaluation = Evaluation::of(&device, Some(&model), &contenders, images, &Silent).unwrap();
 
-    let float = figures(&evaluations, "float32");
+    let float = figures(&evaluation, "float32");
     let torch = 100.0 * reference["float_top1"].as_f64().unwrap();
     assert!((float.top1 - torch).abs() <= 0.25 + 1e-9, "float: {} against {torch}", float.top1);
     let mut wrong = Vec::new();
     for (key, value) in expected {
-        let own = figures(&evaluations, key);
+        let own = figures(&evaluation, key);
         let top1 = own.top1 - 100.0 * value["top1"].as_f64().unwrap();
         let sqnr = own.sqnr - value["logit_sqnr_db"].as_f64().unwrap();
         println!("{name} {key}: top-1 {:.2} ({top1:+.2}), SQNR {:.2} dB ({sqnr:+.2})", own.top1, own.sqnr);
@@ -118,26 +94,26 @@ fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Vec<Evaluation>> {
             wrong.push(format!("{key}: top-1 {top1:+.2}, SQNR {sqnr:+.2} dB"));
         }
     }
-    for variant in own {
-        let own = figures(&evaluations, &variant.name);
+    for (variant, _) in own {
+        let own = figures(&evaluation, variant);
         println!(
-            "{name} {}: top-1 {:.2} ({:+.2} to float), SQNR {:.2} dB",
-            variant.name,
+            "{name} {variant}: top-1 {:.2} ({:+.2} to float), SQNR {:.2} dB",
             own.top1,
             own.top1 - float.top1,
             own.sqnr
         );
     }
     assert!(wrong.is_empty(), "{name} differs from PyTorch: {wrong:#?}");
-    Some(evaluations)
+    Some(evaluation)
 }
 
 /// Exponents are equal, exact zeros within 1 % (JPEG decoders differ in the last bit).
 fn check_statistics(calibration: &Calibration, reference: &Value) {
-    assert_eq!(calibration.images, 512);
+    assert_eq!(calibration.images(), 512);
+    let activations = calibration.activations();
     for expected in reference["activations"].as_array().unwrap() {
         let name = expected["layer"].as_str().unwrap();
-        let own = calibration.activations.iter().find(|a| a.name == name).unwrap();
+        let own = activations.iter().find(|a| a.name == name).unwrap();
         assert_eq!(i64::from(own.exponent), expected["exponent"].as_i64().unwrap(), "{name}");
         let zeros = expected["zeros"].as_f64().unwrap();
         assert!((own.zeros as f64 - zeros).abs() <= 0.01 * zeros.max(100.0), "{name}: {} against {zeros}", own.zeros);
@@ -162,10 +138,7 @@ fn repvgg_keeps_its_accuracy() {
 
 #[test]
 fn mobileone_keeps_its_accuracy() {
-    let full = |mut v: Variant| {
-        v.weights.support = Some(Support::Full);
-        v
-    };
+    let full = |(name, quantizer): Variant| (name, quantizer.split_support(Support::Full));
     let own = [
         full(variant("aligned/full W8", 8, SplitMode::Aligned, "kl-reparam")),
         full(variant("aligned/full W4", 4, SplitMode::Aligned, "kl-reparam")),
@@ -184,29 +157,25 @@ fn mobileone_keeps_its_accuracy() {
 fn float_logits_are_those_of_pytorch() {
     let Some(data) = test_data() else { return };
     for name in ["repvgg", "mobileone"] {
-        let graph = graph(&data, name);
+        let model = model(&data, name);
         let bytes = std::fs::read(data.join(format!("models/{name}-cifar10.golden.safetensors"))).unwrap();
         let golden = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let input = golden.tensor("golden.input_u8").unwrap();
         let logits = golden.tensor("golden.logits").unwrap();
         let (images, plane) = (input.shape()[0], 32 * 32);
-        let value = |n: usize, c: usize, p: usize| u32::from(input.data()[(n * 3 + c) * plane + p]);
-        let pixels = (0..images * plane).map(|i| {
-            let (n, p) = (i / plane, i % plane);
-            value(n, 0, p) | value(n, 1, p) << 8 | value(n, 2, p) << 16
-        });
-        let batch = Batch {
-            count: images,
-            size: [32, 32],
-            content: Content::Pixels(pixels.collect()),
-            labels: vec![None; images],
-            names: vec![String::new(); images],
+        let value = |n: usize, c: usize, p: usize| input.data()[(n * 3 + c) * plane + p];
+        let picture = |n: usize| RgbImage {
+            width: 32,
+            height: 32,
+            pixels: (0..3 * plane).map(|i| value(n, i % 3, i / 3)).collect(),
         };
+        let pictures = Images::decoded((0..images).map(|n| (picture(n), None))).batch_size(images);
         let device = Device::cpu();
-        let own = FloatNet::new(&device, &graph, images, Keep::Last).unwrap().run(&batch).unwrap();
+        let own = model.run(&device, pictures).unwrap().next().unwrap().unwrap().swap_remove(0);
         let expected: Vec<f32> = bytemuck::pod_collect_to_vec(logits.data());
         let mut worst = 0f64;
-        for (row, expected) in own.iter().zip(expected.chunks(10)) {
+        assert_eq!(own.shape(), [images, 10]);
+        for (row, expected) in own.outer_iter().zip(expected.chunks(10)) {
             for (a, b) in row.iter().zip(expected) {
                 worst = worst.max((a - f64::from(*b)).abs());
             }

@@ -8,14 +8,13 @@ use repquant::evaluate::{Contender, Fidelity, evaluate};
 use repquant::exec::{FloatNet, Int8Net, Keep};
 use repquant::export::onnx::{Format, InputForm, float, quantized as written};
 use repquant::export::safetensors::to_bytes;
+use repquant::fuse;
 use repquant::images::{Batch, Content};
 use repquant::internals::Random;
 use repquant::load::LoadOptions;
 use repquant::model::{Graph, Node, NoteKind, Op, QuantizedGraph, Rearrange, RearrangeKind};
-use repquant::pipeline::load_and_fuse;
 use repquant::progress::Silent;
 use repquant::quantize::{QuantizeOptions, quantize};
-use repquant::report::Seconds;
 use repquant::threshold::{RangeOptions, choose};
 
 use crate::common::{devices, test_data};
@@ -39,7 +38,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn read(name: &str) -> Graph {
-    load_and_fuse(&file(name), &LoadOptions::default(), &mut Seconds::default()).unwrap()
+    fuse::read(&file(name), &LoadOptions::default()).unwrap()
 }
 
 /// Images of noise.
@@ -219,7 +218,7 @@ fn what_fuse_writes_is_quantized_to_the_same_bits() {
     let Some(data) = test_data() else { return };
     for name in ["repvgg-cifar10", "mobileone-cifar10"] {
         let checkpoint = data.join(format!("models/{name}.safetensors"));
-        let of = |path: &Path| load_and_fuse(path, &LoadOptions::default(), &mut Seconds::default()).unwrap();
+        let of = |path: &Path| fuse::read(path, &LoadOptions::default()).unwrap();
         let graph = of(&checkpoint);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(format!("{name}.onnx"));

@@ -3,21 +3,28 @@
 use std::path::Path;
 
 use repquant::Device;
-use repquant::calibrate::Calibration;
+use repquant::calibrate::{Calibration, calibrate};
+use repquant::exec;
 use repquant::export::onnx::{Format, InputForm, float, quantized};
+use repquant::fuse;
 use repquant::images::{Batch, BatchOptions, Batches, Dataset};
 use repquant::load::LoadOptions;
-use repquant::model::{Graph, Support};
-use repquant::pipeline::{Pipeline, Variant, load_and_fuse};
+use repquant::model::{Graph, QuantizedGraph, Support};
 use repquant::progress::Silent;
-use repquant::quantize::{QuantizeOptions, SplitMode};
-use repquant::report::Seconds;
-use repquant::threshold::{ActivationMode, RangeOptions};
+use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
+use repquant::threshold::{ActivationMode, RangeOptions, choose};
 use safetensors::SafeTensors;
 
 use crate::common::test_data;
 use crate::compare::{assert_same_integers, logits, planes, top1};
 use crate::runtime::Runtime;
+
+/// A network to be made: its name, and how.
+struct Variant {
+    name: String,
+    ranges: RangeOptions,
+    weights: QuantizeOptions,
+}
 
 /// Every split and support, each with both kinds of activations.
 fn variants(weight_bits: u8) -> Vec<Variant> {
@@ -68,21 +75,21 @@ struct Model {
 
 fn model(data: &Path, name: &str) -> Model {
     let path = data.join(format!("models/{name}-cifar10.safetensors"));
-    let graph = load_and_fuse(&path, &LoadOptions::default(), &mut Seconds::default()).unwrap();
+    let graph = fuse::read(&path, &LoadOptions::default()).unwrap();
     let calibration = decoded(Dataset::unlabelled(&data.join("data/cifar10/calib")).unwrap(), &graph);
     let validation = Dataset::labelled(&data.join("data/cifar10/val"), None, graph.classes.as_deref()).unwrap();
     let validation = decoded(validation, &graph);
     let device = Device::cpu();
-    let mut pipeline = Pipeline::new(&device, &graph, None, Seconds::default(), &Silent).unwrap();
-    let calibration = pipeline.calibrate(&mut calibration.split(64).map(Ok), None).unwrap();
+    let most = exec::batch_size(&device, &graph).unwrap();
+    let mut images = calibration.split(64).map(Ok);
+    let calibration = calibrate(&device, &graph, &mut images, most, None, &Silent).unwrap();
     Model { graph, calibration, validation }
 }
 
 impl Model {
-    fn quantized(&self, variant: Variant) -> repquant::model::QuantizedGraph {
-        let device = Device::cpu();
-        let mut pipeline = Pipeline::new(&device, &self.graph, None, Seconds::default(), &Silent).unwrap();
-        pipeline.quantize(&self.calibration, variant).unwrap().graph
+    fn quantized(&self, variant: &Variant) -> QuantizedGraph {
+        let ranges = choose(&self.calibration, &variant.ranges).unwrap();
+        quantize(&self.graph, &ranges, &self.calibration, &variant.weights).unwrap()
     }
 }
 
@@ -98,7 +105,7 @@ fn agrees_with_onnx_runtime(name: &str) {
     let mut wrong = Vec::new();
     for variant in variants(8).into_iter().chain(variants(4)) {
         let (what, bits) = (variant.name.clone(), variant.weights.weight_bits);
-        let graph = model.quantized(variant);
+        let graph = model.quantized(&variant);
         assert_same_integers(&what, &graph, &few, &mut runtime);
         if bits != 8 {
             continue;
@@ -137,7 +144,7 @@ fn the_float_form_gives_pytorchs_logits() {
     let Some(mut runtime) = Runtime::start() else { return };
     for name in ["repvgg", "mobileone"] {
         let path = data.join(format!("models/{name}-cifar10.safetensors"));
-        let graph = load_and_fuse(&path, &LoadOptions::default(), &mut Seconds::default()).unwrap();
+        let graph = fuse::read(&path, &LoadOptions::default()).unwrap();
         let golden = std::fs::read(data.join(format!("models/{name}-cifar10.golden.safetensors"))).unwrap();
         let golden = SafeTensors::deserialize(&golden).unwrap();
         let pixels = golden.tensor("golden.input_u8").unwrap();

@@ -33,7 +33,7 @@ const ORDER: &[&[&str]] = &[
     &["quantize"],
     &["evaluate"],
     &["export", "report"],
-    &["files", "pipeline"],
+    &["files"],
     &["api"],
     &["internals", "options"],
 ];
