@@ -9,6 +9,7 @@ pub(crate) mod timm;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use repquant::Device;
 use repquant::options::{Backends, DeviceOptions};
@@ -44,13 +45,16 @@ pub(crate) fn adapter_required() -> bool {
     std::env::var("REPQUANT_REQUIRE_ADAPTER").is_ok_and(|v| v == "1")
 }
 
-/// Every device, the Cpu device with each of its instruction sets first. Without an adapter it fails where one is required, and else says so.
-pub(crate) fn devices() -> Vec<Device> {
-    let checks = std::env::var("REPQUANT_SHADER_CHECKS").is_ok_and(|value| value == "1");
-    let instructions = std::env::var("REPQUANT_CPU").ok().map(|set| set.parse().expect("an instruction set"));
-    let options = DeviceOptions { checks, instructions, ..DeviceOptions::default() };
-    let devices: Vec<Device> =
-        Device::all(&options).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect();
+/// Every device, the Cpu device with each of its instruction sets first. They are opened once for all tests of a
+/// program, so that a kernel is compiled once. Without an adapter it fails where one is required, and else says so.
+pub(crate) fn devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    let devices = DEVICES.get_or_init(|| {
+        let checks = std::env::var("REPQUANT_SHADER_CHECKS").is_ok_and(|value| value == "1");
+        let instructions = std::env::var("REPQUANT_CPU").ok().map(|set| set.parse().expect("an instruction set"));
+        let options = DeviceOptions { checks, instructions, ..DeviceOptions::default() };
+        Device::all(&options).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect()
+    });
     if devices.iter().all(Device::is_native) {
         no_adapter("only the Cpu device is tested");
     }

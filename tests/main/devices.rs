@@ -47,7 +47,7 @@ fn int8_networks_give_the_same_bits_everywhere() {
             let options = QuantizeOptions { split, support, weight_bits: bits, ..QuantizeOptions::default() };
             let quantized = quantize(&graph, &ranges, &calibration, &options).unwrap();
             let mut expected: Vec<Vec<u32>> = Vec::new();
-            for device in &devices {
+            for device in devices {
                 let net = Int8Net::new(device, &quantized, batch.count, Keep::All).unwrap();
                 net.run(&batch).unwrap();
                 for node in 0..net.len() {
@@ -87,7 +87,7 @@ fn timm_networks_give_timm_s_logits() {
         for n in 0..fixture.logits.len() {
             batch.push(format!("image {n}"), None, &pixels(&timm::image(n))).unwrap();
         }
-        for device in &devices {
+        for device in devices {
             let net = FloatNet::new(device, &graph, batch.count, Keep::Last).unwrap();
             for (own, expected) in net.run(&batch).unwrap().iter().zip(&fixture.logits) {
                 let largest = expected.iter().fold(0f64, |max, v| max.max(f64::from(v.abs())));

@@ -47,7 +47,7 @@ fn compare(graph: &QuantizedGraph) {
     for device in devices() {
         let place = &device.info().name;
         // Made for more images than there are: nothing may depend on it.
-        let kept = run(&device, graph, &batch, Keep::All);
+        let kept = run(device, graph, &batch, Keep::All);
         for (id, node) in graph.nodes.iter().enumerate() {
             let values: Vec<&Value> = expected.iter().map(|values| &values[id]).collect();
             let mut got = kept.read(id, IMAGES).unwrap();
@@ -65,7 +65,7 @@ fn compare(graph: &QuantizedGraph) {
                 panic!("{}, {kind}: word {at} on {place}: expected {expected:#x}, got {got:#x}", node.name);
             }
         }
-        for net in [kept, run(&device, graph, &batch, Keep::Last)] {
+        for net in [kept, run(device, graph, &batch, Keep::Last)] {
             let outputs = net.outputs(IMAGES).unwrap();
             assert_eq!(outputs.len(), graph.outputs.len());
             for (output, rows) in graph.outputs.iter().zip(&outputs) {

@@ -18,7 +18,7 @@ use build::{Builder, batch, compare};
 /// Compares the graph that gives the nodes that none reads, and these.
 fn check(builder: Builder, more: &[NodeId]) {
     let outputs = [builder.unread().as_slice(), more].concat();
-    compare(&devices(), &builder.graph(&outputs), &mut Random::new(1));
+    compare(devices(), &builder.graph(&outputs), &mut Random::new(1));
 }
 
 fn rearrange(b: &mut Builder, x: NodeId, kind: RearrangeKind, [channels, height, width]: [usize; 3]) -> NodeId {
@@ -59,7 +59,7 @@ fn a_classifier() {
     let last = b.push(Op::Linear(Conv::linear(weight, Array1::linspace(-1.0, 1.0, 10))), &[x]);
     let mut graph = b.graph(&[last]);
     graph.outputs = vec![GraphOutput { name: "logits".into(), node: last, sides: vec![10] }];
-    compare(&devices(), &graph, &mut Random::new(1));
+    compare(devices(), &graph, &mut Random::new(1));
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn random_graphs() {
         // Some outputs are read within the network, too.
         let inner = b.nodes() / 2;
         let outputs = [b.unread(), vec![inner]].concat();
-        compare(&devices, &b.graph(&outputs), &mut Random::new(seed));
+        compare(devices, &b.graph(&outputs), &mut Random::new(seed));
     }
 }
 
