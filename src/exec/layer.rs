@@ -128,7 +128,7 @@ impl Layer {
             Op::Resize(resize) => Work::ResizeF32(Taps::new(device, resize, inputs[0])?),
             Op::Softmax(axis) => Work::SoftmaxF32(*axis),
             Op::Constant(values) => {
-                let mut words = vec![0; y.pixels() * y.padded_channels()];
+                let mut words = vec![0; y.padded_len()];
                 for ((c, h, w), value) in values.indexed_iter() {
                     words[(h * y.width + w) * y.padded_channels() + c] = value.to_bits();
                 }

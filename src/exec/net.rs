@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::encoding::{Encoding, levels_of};
 use super::layer::Layer;
-use super::plan::{Activations, Keep, Reads, float_words, int8_words, scratch_words};
+use super::plan::{Activations, Keep, Reads, int8_words, scratch_words};
 use super::step::Step;
 use crate::device::{Buffer, Device, Recorder};
 use crate::images::{Batch, Content};
@@ -76,7 +76,7 @@ impl<'d> FloatNet<'d> {
                 step: Step::plain(layer),
                 inputs: node.inputs.clone(),
                 encoding: Encoding::Float,
-                words: float_words(shape),
+                words: shape.padded_len(),
             })
         });
         Self::with(device, nodes.collect::<Result<_>>()?, &graph.outputs, &[], max_images, keep)
@@ -193,7 +193,7 @@ impl<'d, G> Net<'d, G> {
             Content::Pixels(pixels) => self.device.write(&self.pixels, pixels),
             Content::Values(values) => {
                 if self.stores_levels() && self.values.get().is_none() {
-                    let words = self.max_images * float_words(&self.shape(0));
+                    let words = self.max_images * self.shape(0).padded_len();
                     let buffer = self.device.alloc(words, "input values")?;
                     self.values.get_or_init(|| buffer);
                 }
@@ -347,7 +347,7 @@ fn check_batch(batch: &Batch, max_images: usize, input: Shape) -> Result<()> {
     }
     let (words, image) = match &batch.content {
         Content::Pixels(pixels) => (pixels.len(), input.pixels()),
-        Content::Values(values) => (values.len(), float_words(&input)),
+        Content::Values(values) => (values.len(), input.padded_len()),
     };
     if batch.count > max_images || words != batch.count * image {
         return Err(Error::usage(format!("a batch of {} images; at most {max_images} were planned", batch.count)));

@@ -114,7 +114,7 @@ fn assign(reads: &Reads<'_>, words: &[usize], keep: Keep) -> (Vec<usize>, Vec<us
 pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
     let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
     let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
-    let words: Vec<usize> = graph.shapes().iter().map(float_words).collect();
+    let words: Vec<usize> = graph.shapes().iter().map(Shape::padded_len).collect();
     fit(device, &names, &reads, &words, &[])
 }
 
@@ -152,7 +152,7 @@ fn fit(device: &Device, names: &[&str], reads: &Reads<'_>, words: &[usize], scra
 /// Words of one image's activations: levels lie four to a word, accumulators and floats take one
 /// each.
 pub(super) fn int8_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usize> {
-    let words = |(node, shape): (&QNode, &Shape)| float_words(shape) / if node.output.is_some() { 4 } else { 1 };
+    let words = |(node, shape): (&QNode, &Shape)| shape.padded_len() / if node.output.is_some() { 4 } else { 1 };
     graph.nodes.iter().zip(shapes).map(words).collect()
 }
 
@@ -165,20 +165,15 @@ pub(super) fn scratch_words(graph: &QuantizedGraph, shapes: &[Shape]) -> Vec<usi
             continue;
         }
         if node.output.is_some() {
-            words[0] = words[0].max(float_words(shape));
+            words[0] = words[0].max(shape.padded_len());
         }
         words.resize(words.len().max(node.inputs.len() + 1), 0);
         for (words, &input) in words[1..].iter_mut().zip(&node.inputs) {
             let is_float = matches!(graph.nodes[input], QNode { computed: Computed::Float(_), output: None, .. });
-            *words = (*words).max(if is_float { 0 } else { float_words(&shapes[input]) });
+            *words = (*words).max(if is_float { 0 } else { shapes[input].padded_len() });
         }
     }
     words
-}
-
-/// Words of one image's f32 activation.
-pub(super) fn float_words(shape: &Shape) -> usize {
-    shape.padded_channels() * shape.pixels()
 }
 
 #[cfg(test)]

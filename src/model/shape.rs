@@ -42,6 +42,12 @@ impl Shape {
         self.height * self.width
     }
 
+    /// Number of values as they are stored on a device, padded channels included: words of f32
+    /// activations, bytes of int8 ones.
+    pub fn padded_len(&self) -> usize {
+        self.pixels() * self.padded_channels()
+    }
+
     /// Channels rounded up to a multiple of 4, as they are stored on a device.
     pub fn padded_channels(&self) -> usize {
         self.channels.next_multiple_of(4)

@@ -45,16 +45,19 @@ pub(crate) fn adapter_required() -> bool {
     std::env::var("REPQUANT_REQUIRE_ADAPTER").is_ok_and(|v| v == "1")
 }
 
+/// Opens every device anew, for a test that gives them away.
+pub(crate) fn open_devices() -> Vec<Device> {
+    let checks = std::env::var("REPQUANT_SHADER_CHECKS").is_ok_and(|value| value == "1");
+    let instructions = std::env::var("REPQUANT_CPU").ok().map(|set| set.parse().expect("an instruction set"));
+    let options = DeviceOptions { checks, instructions, ..DeviceOptions::default() };
+    Device::all(&options).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect()
+}
+
 /// Every device, the Cpu device with each of its instruction sets first. They are opened once for all tests of a
 /// program, so that a kernel is compiled once. Without an adapter it fails where one is required, and else says so.
 pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
-    let devices = DEVICES.get_or_init(|| {
-        let checks = std::env::var("REPQUANT_SHADER_CHECKS").is_ok_and(|value| value == "1");
-        let instructions = std::env::var("REPQUANT_CPU").ok().map(|set| set.parse().expect("an instruction set"));
-        let options = DeviceOptions { checks, instructions, ..DeviceOptions::default() };
-        Device::all(&options).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect()
-    });
+    let devices = DEVICES.get_or_init(open_devices);
     if devices.iter().all(Device::is_native) {
         no_adapter("only the Cpu device is tested");
     }

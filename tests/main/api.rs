@@ -14,7 +14,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
 use crate::common::checkpoints::{Checkpoint, description_json};
-use crate::common::devices;
+use crate::common::{devices, open_devices};
 
 /// A classifier of two classes for images of 8×8.
 fn model() -> Model {
@@ -83,7 +83,7 @@ fn devices_work_side_by_side() {
         let outputs = quantized.run(device, decoded(9).batch_size(4))?.collect::<Result<_>>()?;
         Ok((calibration.to_bytes()?, quantized.to_safetensors()?, outputs))
     };
-    let devices: Vec<Device> = devices().into_iter().chain([Device::cpu(), Device::cpu()]).collect();
+    let devices: Vec<Device> = open_devices().into_iter().chain([Device::cpu(), Device::cpu()]).collect();
     let alone: Vec<_> = devices.iter().map(|device| work(device).unwrap()).collect();
     // The last two are the first once more; devices with other instructions add floats up in another order.
     assert_eq!(
@@ -154,10 +154,10 @@ fn tensors_are_as_good_as_images() {
     };
     for device in devices() {
         let name = &device.info().name;
-        let from_images = Calibration::collect(&device, &model, decoded(23).batch_size(5)).unwrap();
+        let from_images = Calibration::collect(device, &model, decoded(23).batch_size(5)).unwrap();
         for batch_size in [1, 4, 64] {
             let tensors = Images::tensors(parts()).batch_size(batch_size);
-            let from_tensors = Calibration::collect(&device, &model, tensors).unwrap();
+            let from_tensors = Calibration::collect(device, &model, tensors).unwrap();
             assert_eq!(bytes(&from_tensors), bytes(&from_images), "{name}, batches of {batch_size}");
         }
         let quantized = Quantizer::new().quantize(&model, &from_images).unwrap();
@@ -166,8 +166,8 @@ fn tensors_are_as_good_as_images() {
             concatenate(Axis(0), &first).unwrap()
         };
         let collect = |run: Result<Vec<Vec<ArrayD<f64>>>>| all_of(run.unwrap());
-        let float = |images| collect(model.run(&device, images).unwrap().collect());
-        let int8 = |images| collect(quantized.run(&device, images).unwrap().collect());
+        let float = |images| collect(model.run(device, images).unwrap().collect());
+        let int8 = |images| collect(quantized.run(device, images).unwrap().collect());
         assert_eq!(float(Images::tensors(parts()).batch_size(6)), float(decoded(23)), "{name}");
         assert_eq!(int8(Images::tensors(parts()).batch_size(6)), int8(decoded(23)), "{name}");
         assert_eq!(int8(decoded(23)).shape(), [23, 2]);
@@ -180,15 +180,15 @@ fn tensors_are_as_good_as_images() {
                 (part, classes)
             }))
         };
-        let of_tensors = Evaluation::compare(&device, &model, &quantized, labelled()).unwrap();
-        let of_images = Evaluation::compare(&device, &model, &quantized, decoded(23)).unwrap();
+        let of_tensors = Evaluation::compare(device, &model, &quantized, labelled()).unwrap();
+        let of_images = Evaluation::compare(device, &model, &quantized, decoded(23)).unwrap();
         assert_eq!(of_tensors.results(), of_images.results(), "{name}");
         assert_eq!(of_tensors.layers(), of_images.layers(), "{name}");
         assert!(of_tensors.layers().iter().any(|layer| layer.sqnr_db.is_some()));
         let alone = [Contender { name: "alone", network: &quantized, layers: false }];
-        let of_one = |images| Evaluation::of(&device, None, &alone, images, &Silent).unwrap();
+        let of_one = |images| Evaluation::of(device, None, &alone, images, &Silent).unwrap();
         assert_eq!(of_one(labelled()).results(), of_one(decoded(23)).results(), "{name}");
-        assert_eq!(Calibration::collect(&device, &model, Images::tensors(parts()).limit(7)).unwrap().images(), 7);
+        assert_eq!(Calibration::collect(device, &model, Images::tensors(parts()).limit(7)).unwrap().images(), 7);
     }
 }
 

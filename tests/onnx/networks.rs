@@ -80,7 +80,7 @@ fn outputs_are_those_of_onnx_runtime() {
         let names: Vec<String> = graph.outputs.iter().map(|output| output.name.clone()).collect();
         let answer = runtime.run_floats(&file(name), &normalized(&graph, &batch), batch.count, &names);
         for device in devices() {
-            let net = FloatNet::new(&device, &graph, batch.count, Keep::Last).unwrap();
+            let net = FloatNet::new(device, &graph, batch.count, Keep::Last).unwrap();
             net.run(&batch).unwrap();
             for (output, own) in names.iter().zip(net.outputs(batch.count).unwrap()) {
                 let (own, theirs) = (own.concat(), answer.floats(output));

@@ -170,7 +170,7 @@ fn node_cases_pass_or_are_listed() {
     let mut passed = 0;
     for entry in &entries {
         let key = (entry.case.clone(), entry.form.clone());
-        let outcome = outcome(entry, &values, folder.path(), &devices, &mut failures);
+        let outcome = outcome(entry, &values, folder.path(), devices, &mut failures);
         match (outcome, reasons.remove(&key)) {
             (Ok(()), None) => passed += 1,
             (Err(_), Some(_)) => {}

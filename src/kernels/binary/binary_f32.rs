@@ -87,7 +87,7 @@ pub(crate) struct BinaryF32<'a> {
 
 impl BinaryF32<'_> {
     fn words(&self, shape: Shape) -> usize {
-        self.images * shape.pixels() * shape.padded_channels()
+        self.images * shape.padded_len()
     }
 
     /// Of the result; empty where the operands do not go together, which `check` refuses.
@@ -232,7 +232,7 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
             let Some(y_shape) = broadcast(a_shape, b_shape) else { continue };
             let (a, b) =
                 (random_activation(&mut random, images, a_shape), random_activation(&mut random, images, b_shape));
-            let words = images * y_shape.pixels() * y_shape.padded_channels();
+            let words = images * y_shape.padded_len();
             let (left, right) = (device.upload(cast_slice(&a), "a")?, device.upload(cast_slice(&b), "b")?);
             let operands = [(a_shape, &left), (b_shape, &right)];
             let got = outcome(device, words, |rec, y| rec.run(&BinaryF32 { images, kind, relu, operands, y }))?;

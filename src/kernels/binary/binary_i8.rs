@@ -116,7 +116,7 @@ pub struct BinaryI8<'a> {
 
 impl BinaryI8<'_> {
     fn words(&self, shape: Shape) -> usize {
-        self.images * shape.pixels() * shape.padded_channels() / 4
+        self.images * shape.padded_len() / 4
     }
 
     /// Of the result; empty where the operands do not go together, which `check` refuses.

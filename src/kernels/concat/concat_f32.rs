@@ -6,11 +6,12 @@
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 
+use super::place::{self, Place};
+use crate::Result;
 use crate::device::{Bound, Buffer, Device, Dispatch, Kernel, Shader, Tier, shader};
 use crate::kernels::Random;
 use crate::kernels::core::{Check, random_activation, words_of};
 use crate::model::{Axis, Shape, joined};
-use crate::{Error, Result};
 
 /// `concat_f32.wgsl`.
 pub(crate) static SHADER: Shader = shader!("concat_f32");
@@ -19,26 +20,7 @@ pub(crate) static SHADER: Shader = shader!("concat_f32");
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
-    /// Images in the batch.
-    images: u32,
-    /// Rows of the input and of the box.
-    x_height: u32,
-    /// Columns of the input and of the box.
-    x_width: u32,
-    /// Channels of the input and of the box, without padding.
-    x_channels: u32,
-    /// Rows of the output.
-    y_height: u32,
-    /// Its columns.
-    y_width: u32,
-    /// Its channels, without padding.
-    y_channels: u32,
-    /// Where the box begins.
-    first_channel: u32,
-    /// Its first row.
-    first_row: u32,
-    /// Its first column.
-    first_column: u32,
+    place: Place,
     /// Fills the struct to 48 bytes.
     unused: [u32; 2],
 }
@@ -63,7 +45,7 @@ pub(crate) struct ConcatF32<'a> {
 
 impl ConcatF32<'_> {
     fn words(&self, shape: Shape) -> usize {
-        self.images * shape.pixels() * shape.padded_channels()
+        self.images * shape.padded_len()
     }
 
     /// Where the box begins along each axis.
@@ -80,13 +62,7 @@ impl Kernel for ConcatF32<'_> {
     }
 
     fn check(&self) -> Result<()> {
-        let Self { axis, first, x_shape, y_shape, .. } = *self;
-        let fits = axis.with(x_shape, 0) == axis.with(y_shape, 0)
-            && first.checked_add(axis.of(x_shape)).is_some_and(|end| end <= axis.of(y_shape));
-        if !fits {
-            return Err(Error::device(format!("{x_shape} does not fit at {first} of the {axis} of {y_shape}")));
-        }
-        Ok(())
+        place::check(self.x_shape, self.axis, self.first, self.y_shape)
     }
 
     fn buffers(&self) -> Vec<Bound<'_>> {
@@ -94,22 +70,8 @@ impl Kernel for ConcatF32<'_> {
     }
 
     fn dispatches(&self) -> impl Iterator<Item = Dispatch<Params>> {
-        let (x, y, origin) = (self.x_shape, self.y_shape, self.origin());
-        let params = Params {
-            images: self.images as u32,
-            x_height: x.height as u32,
-            x_width: x.width as u32,
-            x_channels: x.channels as u32,
-            y_height: y.height as u32,
-            y_width: y.width as u32,
-            y_channels: y.channels as u32,
-            first_channel: origin.channels as u32,
-            first_row: origin.height as u32,
-            first_column: origin.width as u32,
-            unused: [0; 2],
-        };
-        let quads = (origin.channels + x.channels).div_ceil(4) - origin.channels / 4;
-        Dispatch::of(&SHADER, self.images * x.pixels() * quads, params).into_iter()
+        let place = Place::new(self.images, self.x_shape, self.axis, self.first, self.y_shape);
+        Dispatch::of(&SHADER, place.items(), Params { place, unused: [0; 2] }).into_iter()
     }
 
     fn native(&self, _: Tier) -> Result<()> {
@@ -143,7 +105,7 @@ pub(crate) fn reference(images: usize, shapes: &[Shape], axis: Axis, y_shape: Sh
     let at = |shape: Shape, image: usize, [c, h, w]: [usize; 3]| {
         ((image * shape.height + h) * shape.width + w) * shape.padded_channels() + c
     };
-    let mut y = vec![0.0; images * y_shape.pixels() * y_shape.padded_channels()];
+    let mut y = vec![0.0; images * y_shape.padded_len()];
     let mut first = 0;
     for (shape, x) in shapes.iter().zip(inputs) {
         for image in 0..images {
@@ -182,7 +144,7 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
         let images = [1, 3][i % 2];
         let Some(y_shape) = joined(&shapes, axis) else { continue };
         let inputs: Vec<Vec<f32>> = shapes.iter().map(|&shape| random_activation(&mut random, images, shape)).collect();
-        let y = device.upload(&vec![f32::NAN.to_bits(); images * y_shape.pixels() * y_shape.padded_channels()], "y")?;
+        let y = device.upload(&vec![f32::NAN.to_bits(); images * y_shape.padded_len()], "y")?;
         let mut rec = device.recorder();
         let mut first = 0;
         for (shape, x) in shapes.iter().zip(&inputs) {

@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use super::place::{self, Place};
 use crate::device::{Bound, Buffer, Device, Dispatch, Kernel, Shader, Tier, shader};
 use crate::kernels::Random;
 use crate::kernels::core::{Check, check_zero_point, compare, packed_pixels, words_of};
@@ -19,26 +20,7 @@ pub(crate) static SHADER: Shader = shader!("concat_i8");
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
-    /// Images in the batch.
-    images: u32,
-    /// Rows of the input and of the box.
-    x_height: u32,
-    /// Columns of the input and of the box.
-    x_width: u32,
-    /// Channels of the input and of the box, without padding.
-    x_channels: u32,
-    /// Rows of the output.
-    y_height: u32,
-    /// Its columns.
-    y_width: u32,
-    /// Its channels, without padding.
-    channels: u32,
-    /// Where the box begins.
-    first_channel: u32,
-    /// Its first row.
-    first_row: u32,
-    /// Its first column.
-    first_column: u32,
+    place: Place,
     /// The output's zero point.
     zero_point: i32,
     /// 1 where levels go through the table.
@@ -91,22 +73,12 @@ pub struct ConcatI8<'a> {
 
 impl ConcatI8<'_> {
     fn words(&self, shape: Shape) -> usize {
-        self.images * shape.pixels() * shape.padded_channels() / 4
+        self.images * shape.padded_len() / 4
     }
 
     fn params(&self) -> Params {
-        let (x, y, origin) = (self.x_shape, self.y_shape, self.axis.with(Shape::new(0, 0, 0), self.first));
         Params {
-            images: self.images as u32,
-            x_height: x.height as u32,
-            x_width: x.width as u32,
-            x_channels: x.channels as u32,
-            y_height: y.height as u32,
-            y_width: y.width as u32,
-            channels: y.channels as u32,
-            first_channel: origin.channels as u32,
-            first_row: origin.height as u32,
-            first_column: origin.width as u32,
+            place: Place::new(self.images, self.x_shape, self.axis, self.first, self.y_shape),
             zero_point: self.zero_point,
             tabled: u32::from(self.mapping.table.is_some()),
         }
@@ -121,12 +93,7 @@ impl Kernel for ConcatI8<'_> {
     }
 
     fn check(&self) -> Result<()> {
-        let Self { axis, first, x_shape, y_shape, .. } = *self;
-        let fits = axis.with(x_shape, 0) == axis.with(y_shape, 0)
-            && first.checked_add(axis.of(x_shape)).is_some_and(|end| end <= axis.of(y_shape));
-        if !fits {
-            return Err(Error::device(format!("{x_shape} does not fit at {first} of the {axis} of {y_shape}")));
-        }
+        place::check(self.x_shape, self.axis, self.first, self.y_shape)?;
         check_zero_point(self.zero_point)
     }
 
@@ -140,8 +107,7 @@ impl Kernel for ConcatI8<'_> {
 
     fn dispatches(&self) -> impl Iterator<Item = Dispatch<Params>> {
         let params = self.params();
-        let quads = (params.first_channel + params.x_channels).div_ceil(4) - params.first_channel / 4;
-        Dispatch::of(&SHADER, self.images * self.x_shape.pixels() * quads as usize, params).into_iter()
+        Dispatch::of(&SHADER, params.place.items(), params).into_iter()
     }
 
     fn native(&self, _: Tier) -> Result<()> {
@@ -154,9 +120,10 @@ impl Kernel for ConcatI8<'_> {
 }
 
 /// Output rows in parallel, pixel by pixel.
-fn native(p: &Params, table: Option<&Table>, x: &[i8], y: &mut [i8]) {
+fn native(params: &Params, table: Option<&Table>, x: &[i8], y: &mut [i8]) {
+    let (p, zero_point) = (&params.place, params.zero_point as i8);
     let padded = |channels: u32| channels.next_multiple_of(4) as usize;
-    let (x_padded, y_padded) = (padded(p.x_channels), padded(p.channels));
+    let (x_padded, y_padded) = (padded(p.x_channels), padded(p.y_channels));
     let (x_row, y_row) = (p.x_width as usize * x_padded, p.y_width as usize * y_padded);
     let (first, count) = (p.first_channel as usize, p.x_channels as usize);
     y.par_chunks_mut(y_row).enumerate().for_each(|(row, y)| {
@@ -170,7 +137,7 @@ fn native(p: &Params, table: Option<&Table>, x: &[i8], y: &mut [i8]) {
                 Some(table) => moved.for_each(|(x, y)| *y = table.get(*x)),
                 None => moved.for_each(|(x, y)| *y = *x),
             }
-            y[p.channels as usize..].fill(p.zero_point as i8);
+            y[p.y_channels as usize..].fill(zero_point);
         }
     });
 }

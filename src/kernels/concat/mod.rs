@@ -2,3 +2,4 @@
 
 pub(crate) mod concat_f32;
 pub(crate) mod concat_i8;
+mod place;

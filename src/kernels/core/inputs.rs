@@ -6,7 +6,7 @@ use crate::model::Shape;
 
 /// Random f32 activations, NHWC, padded channels 0.
 pub(crate) fn random_activation(random: &mut Random, images: usize, shape: Shape) -> Vec<f32> {
-    let mut x = vec![0.0; images * shape.pixels() * shape.padded_channels()];
+    let mut x = vec![0.0; images * shape.padded_len()];
     for pixel in x.chunks_exact_mut(shape.padded_channels()) {
         pixel[..shape.channels].fill_with(|| random.float());
     }

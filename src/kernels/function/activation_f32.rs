@@ -62,7 +62,7 @@ pub(crate) struct ActivationF32<'a> {
 
 impl ActivationF32<'_> {
     fn words(&self) -> usize {
-        self.images * self.shape.pixels() * self.shape.padded_channels()
+        self.images * self.shape.padded_len()
     }
 }
 

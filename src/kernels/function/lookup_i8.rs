@@ -66,7 +66,7 @@ pub struct LookupI8<'a> {
 
 impl LookupI8<'_> {
     fn words(&self) -> usize {
-        self.images * self.shape.pixels() * self.shape.padded_channels() / 4
+        self.images * self.shape.padded_len() / 4
     }
 }
 

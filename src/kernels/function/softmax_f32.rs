@@ -75,7 +75,7 @@ pub(crate) struct SoftmaxF32<'a> {
 
 impl SoftmaxF32<'_> {
     fn words(&self) -> usize {
-        self.images * self.shape.pixels() * self.shape.padded_channels()
+        self.images * self.shape.padded_len()
     }
 
     fn params(&self) -> Params {

@@ -128,7 +128,7 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
         (1, Shape::new(64, 7, 7)),
         (3, Shape::new(130, 9, 8)),
     ] {
-        let (n, x_image) = (shape.padded_channels(), shape.pixels() * shape.padded_channels());
+        let (n, x_image) = (shape.padded_channels(), shape.padded_len());
         let x = random_activation(&mut random, images, shape);
         let run = |images: usize, x: &[f32]| -> Result<Vec<u32>> {
             let x = device.upload(cast_slice(x), "x")?;

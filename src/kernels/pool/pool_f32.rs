@@ -57,7 +57,7 @@ pub(crate) struct PoolF32<'a> {
 
 impl PoolF32<'_> {
     fn words(&self, shape: Shape) -> usize {
-        self.images * shape.pixels() * shape.padded_channels()
+        self.images * shape.padded_len()
     }
 
     fn y_words(&self) -> usize {

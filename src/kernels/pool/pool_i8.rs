@@ -135,7 +135,7 @@ pub struct PoolI8<'a> {
 
 impl PoolI8<'_> {
     fn words(&self, shape: Shape) -> usize {
-        self.images * shape.pixels() * shape.padded_channels() / 4
+        self.images * shape.padded_len() / 4
     }
 
     fn y_words(&self) -> usize {

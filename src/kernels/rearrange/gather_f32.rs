@@ -47,7 +47,7 @@ impl Order {
     pub(crate) fn new(device: &Device, rearrange: &Rearrange, x: Shape) -> Result<Self> {
         let list: Vec<u32> = order(rearrange, x).into_iter().map(|place| place.unwrap_or(Places::NOTHING)).collect();
         let places = Places::upload(device, &list, "order of the values")?;
-        Ok(Self { x_words: x.pixels() * x.padded_channels(), places })
+        Ok(Self { x_words: x.padded_len(), places })
     }
 
     /// All values of one image of shape `x`, for every image of a batch.
@@ -171,7 +171,7 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
         let (images, rearrange) = ([1, 3][i % 2], Rearrange { kind, shape: y_shape });
         let x = random_activation(&mut random, images, x_shape);
         let (order, words) = (Order::new(device, &rearrange, x_shape)?, device.upload(cast_slice(&x), "x")?);
-        let y_words = images * y_shape.pixels() * y_shape.padded_channels();
+        let y_words = images * y_shape.padded_len();
         let got = outcome(device, y_words, |rec, y| rec.run(&GatherF32 { images, order: &order, x: &words, y }))?;
         let expected: Vec<u32> = reference(images, &rearrange, x_shape, &x).into_iter().map(f32::to_bits).collect();
         let name = format!("{} of {images}×{x_shape} to {y_shape}", rearrange.name());

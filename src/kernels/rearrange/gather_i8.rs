@@ -72,7 +72,7 @@ impl Order {
                 .is_some_and(|words| words.iter().copied().eq(0..words.len() as u32) && x_shape.len() == y_shape.len());
         let list = words.unwrap_or_else(|| bytes.into_iter().map(|place| place.unwrap_or(0)).collect());
         let places = Places::upload(device, &list, "order of the levels")?;
-        let x_words = x_shape.pixels() * x_shape.padded_channels() / 4;
+        let x_words = x_shape.padded_len() / 4;
         Ok(Self { x_words, y_shape, whole_words, places, identity })
     }
 
@@ -98,7 +98,7 @@ pub struct GatherI8<'a> {
 
 impl GatherI8<'_> {
     fn y_words(&self) -> usize {
-        self.images * self.order.y_shape.pixels() * self.order.y_shape.padded_channels() / 4
+        self.images * self.order.y_shape.padded_len() / 4
     }
 
     fn params(&self) -> Params {
@@ -106,7 +106,7 @@ impl GatherI8<'_> {
         Params {
             images: self.images as u32,
             x_words: *x_words as u32,
-            y_words: (y_shape.pixels() * y_shape.padded_channels() / 4) as u32,
+            y_words: (y_shape.padded_len() / 4) as u32,
             channels: y_shape.channels as u32,
             zero_word: u32::from(self.zero_point as i8 as u8) * 0x0101_0101,
             whole_words: u32::from(*whole_words),
@@ -171,7 +171,7 @@ fn native(p: &Params, list: &[u32], x: &[u32], y: &mut [u32]) {
 /// The twin: levels of every image and padded channel.
 pub(crate) fn reference(images: usize, rearrange: &Rearrange, x_shape: Shape, zero_point: i32, x: &[i8]) -> Vec<i8> {
     let y_shape = rearrange.shape;
-    let mut y = vec![zero_point as i8; images * y_shape.pixels() * y_shape.padded_channels()];
+    let mut y = vec![zero_point as i8; images * y_shape.padded_len()];
     for image in 0..images {
         // Values of an image in the order channels, rows, columns.
         let address = |shape: Shape, index: usize| {

@@ -88,7 +88,7 @@ impl Kernel for ResizeF32<'_> {
     fn buffers(&self) -> Vec<Bound<'_>> {
         let Taps { x_shape, list, .. } = self.taps;
         vec![
-            Bound::read("x", self.x, self.images * x_shape.pixels() * x_shape.padded_channels()),
+            Bound::read("x", self.x, self.images * x_shape.padded_len()),
             Bound::read("taps", list, list.len()),
             Bound::write("y", self.y, self.y_words()),
         ]

@@ -84,7 +84,7 @@ impl Case {
         let conv = self.conv(random);
         let x = random_activation(random, self.images, self.x);
         let y_shape = conv_output(self.x, self.out, self.kernel, self.stride, self.padding);
-        let y_image = y_shape.pixels() * y_shape.padded_channels();
+        let y_image = y_shape.padded_len();
         let weights = Weights::new(device, &conv)?.with_tile(tile);
         let in_steps = Weights::new(device, &conv)?.with_tile(tile).with_most_macs(1);
         let run = |images: usize, x: &[f32]| -> Result<Vec<u32>> {

@@ -320,8 +320,8 @@ pub(super) fn magnitudes(conv: &Conv, images: usize, x_shape: Shape, x: &[f32]) 
     let (out, inputs, ..) = conv.weight.dim();
     let y_shape = conv_output(x_shape, out, [3, 3], [1, 1], conv.padding);
     let stored = x_shape.padded_channels();
-    let mut magnitudes = Vec::with_capacity(images * y_shape.pixels() * y_shape.padded_channels());
-    for n in 0..images * y_shape.pixels() * y_shape.padded_channels() {
+    let mut magnitudes = Vec::with_capacity(images * y_shape.padded_len());
+    for n in 0..images * y_shape.padded_len() {
         let (pixel, o) = (n / y_shape.padded_channels(), n % y_shape.padded_channels());
         let (row, column) = (pixel / y_shape.width, pixel % y_shape.width);
         let (image, row) = (row / y_shape.height, row % y_shape.height);
