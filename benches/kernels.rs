@@ -11,14 +11,14 @@ use common::{Speed, Timer, device, speed};
 use ndarray::{Array1, Array4};
 use repquant::Device;
 use repquant::Result;
+use repquant::internals::model::{
+    Axis, Coarse, CoarseScale, Conv, Multiplier, Pool, PoolKind, QBinary, QConv, QParams, Rearrange, RearrangeKind,
+    Shape, Support, conv_output,
+};
 use repquant::internals::{
     BinaryI8, Buffer, ConcatI8, ConvF32, ConvI8, Dequantize, DequantizeAcc, Entries, Epilogue, Factors, GatherI8,
     GlobalPoolF32, GlobalPoolI8, Levels, LookupI8, Mapping, Normalize, Order, OutputLevels, PoolI8, QuantizeActivation,
     QuantizeInput, Random, Recorder, Run, WeightsF32, WeightsI8, Windows, alloc, float_table, int8_table, upload,
-};
-use repquant::model::{
-    Axis, Coarse, CoarseScale, Conv, Multiplier, Pool, PoolKind, QBinary, QConv, QParams, Rearrange, RearrangeKind,
-    Shape, Support, conv_output,
 };
 
 /// Output channels, input channels, side of the input, side of the kernel, stride: RepVGG-A0's
@@ -234,7 +234,7 @@ fn between(bench: &mut Bench<'_>) {
         bench.other(&format!("pool_i8 {kind:?} 3×3/2 {WIDE}"), words + words / 4, |rec| kernel.run(rec));
     }
 
-    let table = repquant::model::Table::of(&q, &q, |x| x * x);
+    let table = repquant::internals::model::Table::of(&q, &q, |x| x * x);
     let entries = Entries::new(device, &table).expect("the device has memory");
     let kernel = LookupI8 { images, shape: WIDE, entries: &entries, zero_point: 0, x: &a, y: &y };
     bench.other(&format!("lookup_i8 {WIDE}"), 2 * words, |rec| kernel.run(rec));

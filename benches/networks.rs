@@ -10,9 +10,9 @@ use common::peaks::{Bound, PeakTable};
 use common::table::{Table, number, percent, target};
 use common::{Speed, Timer, device, median, speed};
 use repquant::Device;
-use repquant::exec::{FloatNet, Int8Net, Keep};
-use repquant::model::Graph;
-use repquant::quantize::SplitMode;
+use repquant::internals::exec::{FloatNet, Int8Net, Keep};
+use repquant::internals::model::Graph;
+use repquant::internals::quantize::SplitMode;
 
 /// Rounds of the comparison, each network in turn.
 const ROUNDS: usize = 7;

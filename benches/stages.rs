@@ -14,16 +14,16 @@ use common::table::{Table, milliseconds, number, percent, target};
 use common::{Speed, Timer, device, median, seconds, speed};
 use rayon::prelude::*;
 use repquant::Device;
-use repquant::calibrate::calibrate;
-use repquant::images::{BatchOptions, Batches, Item};
+use repquant::internals::calibrate::calibrate;
+use repquant::internals::images::{BatchOptions, Batches, Item};
+use repquant::internals::model::{Decode, Graph, Op, Preprocessing, QParams, Shape, Weights};
+use repquant::internals::quantize::{QuantizeOptions, quantize, search};
+use repquant::internals::threshold::{ActivationMode, Method, RangeOptions, choose};
 use repquant::internals::{
     CLASSES, COUNT_WORDS, Coarsen, ErrorSums, Extent, Histogram, Magnitudes, Random, Range, Row, Run, SUM_WORDS, State,
     alloc, upload,
 };
-use repquant::model::{Decode, Graph, Op, Preprocessing, QParams, Shape, Weights};
 use repquant::progress::Silent;
-use repquant::quantize::{QuantizeOptions, quantize, search};
-use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};
 
 /// The widest activation of RepVGG-A0.
 const WIDE: Shape = Shape { channels: 48, height: 112, width: 112 };

@@ -14,11 +14,11 @@ use std::process::ExitCode;
 
 use networks::{Ready, alternate, calibration, images, int8};
 use repquant::Device;
-use repquant::exec::{FloatNet, Int8Net, Keep};
-use repquant::fuse::fuse;
-use repquant::load::{LoadOptions, load};
+use repquant::internals::exec::{FloatNet, Int8Net, Keep};
+use repquant::internals::fuse::fuse;
+use repquant::internals::load::{LoadOptions, load};
+use repquant::internals::quantize::SplitMode;
 use repquant::options::{DeviceChoice, DeviceOptions};
-use repquant::quantize::SplitMode;
 use repquant::{Error, Result};
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use repquant::internals::Random;
-use repquant::load::onnx::read_bytes;
+use repquant::internals::load::onnx::read_bytes;
 use safetensors::SafeTensors;
 
 /// Longer than that for a file of some kilobytes is a failure.

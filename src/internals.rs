@@ -1,8 +1,9 @@
-//! What the benches need from inside: single kernels, and memory for them. It is no part of the
-//! interface and changes without notice.
+//! What the tests, benches and fuzz targets need from inside: the stages behind the front door, name
+//! by name, and single kernels with memory for them. It is no part of the interface and changes
+//! without notice.
 //!
 //! Nothing here goes around a check: a kernel is run as this crate runs it, after its arguments and
-//! buffers were looked at.
+//! buffers were looked at, and a network is checked when it is made ready for a device.
 
 pub use crate::device::{Buffer, Recorder};
 pub use crate::kernels::OutputLevels;
@@ -77,4 +78,92 @@ pub fn upload(device: &Device, words: &[u32]) -> Result<Buffer> {
 /// If `words` is longer than the buffer, or the buffer is one of another device.
 pub fn write(device: &Device, buffer: &Buffer, words: &[u32]) -> Result<()> {
     device.write(buffer, words)
+}
+
+/// Networks as graphs.
+pub mod model {
+    pub use crate::model::{
+        Activation, Axis, Binary, Coarse, CoarseScale, Computed, Constants, Conv, Coordinates, Decode, Graph,
+        GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op, Pool, PoolKind, Preprocessing, QBinary,
+        QConv, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind, Resize, Shape, SplitReport, Support, Table,
+        Weights, conv_output,
+    };
+}
+
+/// Reading checkpoints and ONNX files.
+pub mod load {
+    pub use crate::load::{
+        Branch, Description, Family, InputDescription, InputOverrides, LoadOptions, TrainedNet, architecture_names,
+        from_bytes, load,
+    };
+
+    /// ONNX files.
+    pub mod onnx {
+        pub use crate::load::onnx::{read, read_bytes};
+    }
+}
+
+/// Fusing branches.
+pub mod fuse {
+    pub use crate::fuse::{fuse, merge, read};
+}
+
+/// Reading images.
+pub mod images {
+    pub use crate::images::{
+        Batch, BatchOptions, Batches, Content, Dataset, Decoded, Item, RgbImage, decode, preprocess, preprocess_decoded,
+    };
+}
+
+/// Running networks.
+pub mod exec {
+    pub use crate::exec::{FloatNet, Int8Net, Keep, batch_size};
+}
+
+/// Statistics of activations.
+pub mod calibrate {
+    pub use crate::calibrate::{ActivationStats, BINS, Calibration, POWER_BINS, calibrate};
+
+    /// Their file.
+    pub mod stats_file {
+        pub use crate::calibrate::stats_file::{read, to_bytes};
+    }
+}
+
+/// Ranges of activations.
+pub mod threshold {
+    pub use crate::threshold::{ActivationMode, ActivationRange, ActivationRanges, Method, RangeOptions, choose};
+}
+
+/// Splits and integer weights.
+pub mod quantize {
+    pub use crate::quantize::{
+        Aligned, Granularity, LANES, QuantizeOptions, RATIOS, SplitMode, dequantize, published, published_scales, qmax,
+        quantize, ratio, search,
+    };
+}
+
+/// Accuracy and fidelity.
+pub mod evaluate {
+    pub use crate::evaluate::{Contender, Fidelity, evaluate};
+}
+
+/// Files that are written.
+pub mod export {
+    pub use crate::export::{FileKind, kind};
+
+    /// Fused float networks.
+    pub mod float {
+        pub use crate::export::float::fused_bytes;
+    }
+
+    /// ONNX files.
+    pub mod onnx {
+        pub use crate::export::onnx::{Format, InputForm, OnnxFile, float, quantized};
+    }
+
+    /// Quantized networks.
+    pub mod safetensors {
+        pub use crate::export::safetensors::{from_bytes, read, to_bytes};
+    }
 }

@@ -112,43 +112,24 @@ pub use report::Report;
 #[doc(hidden)]
 pub mod internals;
 
-// What is behind them, in the order of the data.
+// What is behind them: the stages of the table above.
+mod calibrate;
+mod device;
+mod evaluate;
+mod exec;
+mod export;
+mod fuse;
+mod images;
+mod kernels;
+mod load;
+mod model;
+mod quantize;
+mod threshold;
+
+// What they share.
 mod onnx_proto;
 mod output;
 mod random;
 mod tensor_file;
 #[cfg(test)]
 mod testing;
-
-#[doc(hidden)]
-pub mod model;
-
-#[doc(hidden)]
-pub mod load;
-
-#[doc(hidden)]
-pub mod fuse;
-
-#[doc(hidden)]
-pub mod images;
-
-mod device;
-mod kernels;
-
-#[doc(hidden)]
-pub mod exec;
-
-#[doc(hidden)]
-pub mod calibrate;
-
-#[doc(hidden)]
-pub mod threshold;
-
-#[doc(hidden)]
-pub mod quantize;
-
-#[doc(hidden)]
-pub mod evaluate;
-
-#[doc(hidden)]
-pub mod export;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
-use repquant::images::{Dataset, Item};
 use repquant::internals::Random;
+use repquant::internals::images::{Dataset, Item};
 
 /// Files to decode, and what keeps them on disk.
 pub(crate) struct Photos {

@@ -6,16 +6,16 @@ use std::time::Instant;
 use ndarray::{Array1, Array4};
 use repquant::Device;
 use repquant::Result;
-use repquant::calibrate::{Calibration, calibrate};
-use repquant::exec::{FloatNet, Int8Net};
-use repquant::fuse::fuse;
-use repquant::images::Batch;
+use repquant::internals::calibrate::{Calibration, calibrate};
+use repquant::internals::exec::{FloatNet, Int8Net};
+use repquant::internals::fuse::fuse;
+use repquant::internals::images::Batch;
+use repquant::internals::load::{InputDescription, LoadOptions, load};
+use repquant::internals::model::{Conv, Graph, GraphOutput, Node, Op, QuantizedGraph, Shape};
+use repquant::internals::quantize::{QuantizeOptions, SplitMode, quantize};
+use repquant::internals::threshold::{Method, RangeOptions, choose};
 use repquant::internals::{Random, Recorder};
-use repquant::load::{InputDescription, LoadOptions, load};
-use repquant::model::{Conv, Graph, GraphOutput, Node, Op, QuantizedGraph, Shape};
 use repquant::progress::Silent;
-use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
-use repquant::threshold::{Method, RangeOptions, choose};
 
 /// A fused RepVGG with random weights, for 224×224 images and 1000 classes: `a0`, `a1` or `b3`
 /// (arXiv 2101.03697, table 2 and 3).

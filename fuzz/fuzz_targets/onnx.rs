@@ -7,7 +7,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use repquant::load::onnx::read_bytes;
+use repquant::internals::load::onnx::read_bytes;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(graph) = read_bytes("fuzz", bytes) {

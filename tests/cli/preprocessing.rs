@@ -1,8 +1,8 @@
 //! Flags that take the place of a description's preprocessing.
 
-use repquant::export::safetensors::read;
-use repquant::load::{LoadOptions, load};
-use repquant::model::Interpolation;
+use repquant::internals::export::safetensors::read;
+use repquant::internals::load::{LoadOptions, load};
+use repquant::internals::model::Interpolation;
 
 use super::Bench;
 

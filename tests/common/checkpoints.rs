@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use repquant::internals::Random;
-use repquant::load::Description;
+use repquant::internals::load::Description;
 use safetensors::tensor::{TensorView, serialize};
 use safetensors::{Dtype, SafeTensors};
 

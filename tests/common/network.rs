@@ -1,13 +1,13 @@
 //! A small network with every kind of layer, and statistics made up for it.
 
 use ndarray::{Array1, Array2, Array4};
-use repquant::calibrate::Calibration;
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::calibrate::Calibration;
+use repquant::internals::model::{
     Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, QuantizedGraph, Shape,
 };
-use repquant::quantize::{QuantizeOptions, quantize};
-use repquant::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
+use repquant::internals::quantize::{QuantizeOptions, quantize};
+use repquant::internals::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
 
 /// A convolution whose centre is much wider than its neighbours, that of the own channel widest of all.
 pub(crate) fn conv(

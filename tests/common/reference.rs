@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array3, ArrayD, Axis, Slice, Zip, concatenate};
 use rayon::prelude::*;
-use repquant::model::{
+use repquant::internals::model::{
     Activation, Binary, Conv, Coordinates, Graph, Node, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize, Shape,
 };
 

@@ -1,15 +1,15 @@
 //! Whole networks on every adapter and the Cpu device: int8 to the bit, float within the rounding of its sums.
 use std::collections::BTreeSet;
 
-use repquant::calibrate::calibrate;
-use repquant::exec::{FloatNet, Int8Net, Keep};
-use repquant::fuse::fuse;
-use repquant::images::{Batch, BatchOptions, Batches, Dataset};
-use repquant::load::{LoadOptions, load};
-use repquant::model::{Graph, Support};
+use repquant::internals::calibrate::calibrate;
+use repquant::internals::exec::{FloatNet, Int8Net, Keep};
+use repquant::internals::fuse::fuse;
+use repquant::internals::images::{Batch, BatchOptions, Batches, Dataset};
+use repquant::internals::load::{LoadOptions, load};
+use repquant::internals::model::{Graph, Support};
+use repquant::internals::quantize::{QuantizeOptions, SplitMode, quantize};
+use repquant::internals::threshold::{ActivationMode, RangeOptions, choose};
 use repquant::progress::Silent;
-use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
-use repquant::threshold::{ActivationMode, RangeOptions, choose};
 
 use crate::common::{devices, test_data, timm};
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use repquant::ErrorKind;
-use repquant::images::{Batch, BatchOptions, Batches, Dataset, Item, RgbImage, decode, preprocess};
-use repquant::model::{Decode, Interpolation, Preprocessing};
+use repquant::internals::images::{Batch, BatchOptions, Batches, Dataset, Item, RgbImage, decode, preprocess};
+use repquant::internals::model::{Decode, Interpolation, Preprocessing};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tempfile::TempDir;

@@ -3,11 +3,11 @@
 
 use ndarray::{Array1, Array4};
 use repquant::Device;
-use repquant::exec::{FloatNet, Keep};
-use repquant::fuse::merge;
-use repquant::images::{Batch, Content};
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::exec::{FloatNet, Keep};
+use repquant::internals::fuse::merge;
+use repquant::internals::images::{Batch, Content};
+use repquant::internals::model::{
     Binary, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, NoteKind, Op, Pool, PoolKind, Preprocessing,
     Rearrange, RearrangeKind, Shape, Weights,
 };

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use repquant::images::{BatchOptions, Batches, Dataset, Decoded, decode, preprocess, preprocess_decoded};
-use repquant::model::{Decode, Interpolation, Preprocessing};
+use repquant::internals::images::{BatchOptions, Batches, Dataset, Decoded, decode, preprocess, preprocess_decoded};
+use repquant::internals::model::{Decode, Interpolation, Preprocessing};
 
 use crate::common::test_data;
 

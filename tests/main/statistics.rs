@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
-use repquant::calibrate::stats_file::{read, to_bytes};
-use repquant::calibrate::{ActivationStats, BINS, Calibration};
-use repquant::model::{Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, Shape};
+use repquant::internals::calibrate::stats_file::{read, to_bytes};
+use repquant::internals::calibrate::{ActivationStats, BINS, Calibration};
+use repquant::internals::model::{Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, Shape};
 use repquant::{ErrorKind, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};

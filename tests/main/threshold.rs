@@ -2,9 +2,9 @@
 use ndarray::Array2;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use repquant::calibrate::{ActivationStats, BINS, Calibration, POWER_BINS};
-use repquant::model::{Decode, Interpolation, Preprocessing};
-use repquant::threshold::{ActivationMode, ActivationRange, Method, RangeOptions, choose};
+use repquant::internals::calibrate::{ActivationStats, BINS, Calibration, POWER_BINS};
+use repquant::internals::model::{Decode, Interpolation, Preprocessing};
+use repquant::internals::threshold::{ActivationMode, ActivationRange, Method, RangeOptions, choose};
 
 use crate::common::test_data;
 

@@ -1,8 +1,8 @@
 //! timm's models, with weights that are generated, load, fuse and give timm's logits.
 
-use repquant::fuse::fuse;
-use repquant::load::{LoadOptions, load};
-use repquant::model::{Graph, Op, Shape, Weights};
+use repquant::internals::fuse::fuse;
+use repquant::internals::load::{LoadOptions, load};
+use repquant::internals::model::{Graph, Op, Shape, Weights};
 
 use crate::common::{reference, timm};
 

@@ -1,10 +1,10 @@
 //! What this program computes, beside what ONNX Runtime does.
 
 use repquant::Device;
-use repquant::exec::{Int8Net, Keep};
-use repquant::export::onnx::{Format, InputForm, quantized};
-use repquant::images::Batch;
-use repquant::model::{Computed, Op, QuantizedGraph};
+use repquant::internals::exec::{Int8Net, Keep};
+use repquant::internals::export::onnx::{Format, InputForm, quantized};
+use repquant::internals::images::Batch;
+use repquant::internals::model::{Computed, Op, QuantizedGraph};
 
 use crate::runtime::{Answer, Runtime};
 

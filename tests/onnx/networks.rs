@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use repquant::Device;
-use repquant::calibrate::calibrate;
-use repquant::evaluate::{Contender, Fidelity, evaluate};
-use repquant::exec::{FloatNet, Int8Net, Keep};
-use repquant::export::onnx::{Format, InputForm, float, quantized as written};
-use repquant::export::safetensors::to_bytes;
-use repquant::fuse;
-use repquant::images::{Batch, Content};
 use repquant::internals::Random;
-use repquant::load::LoadOptions;
-use repquant::model::{Graph, Node, NoteKind, Op, QuantizedGraph, Rearrange, RearrangeKind};
+use repquant::internals::calibrate::calibrate;
+use repquant::internals::evaluate::{Contender, Fidelity, evaluate};
+use repquant::internals::exec::{FloatNet, Int8Net, Keep};
+use repquant::internals::export::onnx::{Format, InputForm, float, quantized as written};
+use repquant::internals::export::safetensors::to_bytes;
+use repquant::internals::fuse;
+use repquant::internals::images::{Batch, Content};
+use repquant::internals::load::LoadOptions;
+use repquant::internals::model::{Graph, Node, NoteKind, Op, QuantizedGraph, Rearrange, RearrangeKind};
+use repquant::internals::quantize::{QuantizeOptions, quantize};
+use repquant::internals::threshold::{RangeOptions, choose};
 use repquant::progress::Silent;
-use repquant::quantize::{QuantizeOptions, quantize};
-use repquant::threshold::{RangeOptions, choose};
 
 use crate::common::{devices, test_data};
 use crate::compare::{assert_same_integers, planes};

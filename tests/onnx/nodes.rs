@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use repquant::Device;
-use repquant::exec::{FloatNet, Keep};
-use repquant::export::onnx::{self, InputForm};
+use repquant::internals::exec::{FloatNet, Keep};
+use repquant::internals::export::onnx::{self, InputForm};
+use repquant::internals::load::onnx::read_bytes;
+use repquant::internals::model::{Graph, Shape};
 use repquant::internals::write;
-use repquant::load::onnx::read_bytes;
-use repquant::model::{Graph, Shape};
 use serde::Deserialize;
 
 use crate::common::{devices, reference, skipped};

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use repquant::Device;
-use repquant::calibrate::{Calibration, calibrate};
-use repquant::exec;
-use repquant::export::onnx::{Format, InputForm, float, quantized};
-use repquant::fuse;
-use repquant::images::{Batch, BatchOptions, Batches, Dataset};
-use repquant::load::LoadOptions;
-use repquant::model::{Graph, QuantizedGraph, Support};
+use repquant::internals::calibrate::{Calibration, calibrate};
+use repquant::internals::exec;
+use repquant::internals::export::onnx::{Format, InputForm, float, quantized};
+use repquant::internals::fuse;
+use repquant::internals::images::{Batch, BatchOptions, Batches, Dataset};
+use repquant::internals::load::LoadOptions;
+use repquant::internals::model::{Graph, QuantizedGraph, Support};
+use repquant::internals::quantize::{QuantizeOptions, SplitMode, quantize};
+use repquant::internals::threshold::{ActivationMode, RangeOptions, choose};
 use repquant::progress::Silent;
-use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
-use repquant::threshold::{ActivationMode, RangeOptions, choose};
 use safetensors::SafeTensors;
 
 use crate::common::test_data;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use repquant::export::onnx::{InputForm, OnnxFile};
+use repquant::internals::export::onnx::{InputForm, OnnxFile};
 use serde_json::{Value, json};
 
 use crate::common::skipped;

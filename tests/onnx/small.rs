@@ -1,13 +1,13 @@
 //! A small network with every kind of layer.
 
 use repquant::Device;
-use repquant::exec::{FloatNet, Int8Net, Keep};
-use repquant::export::onnx::{Format, InputForm, float, quantized};
-use repquant::images::Batch;
 use repquant::internals::Random;
-use repquant::model::{Interpolation, Op, Preprocessing, QuantizedGraph, Support, Weights};
-use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};
-use repquant::threshold::{ActivationMode, Method, RangeOptions, choose};
+use repquant::internals::exec::{FloatNet, Int8Net, Keep};
+use repquant::internals::export::onnx::{Format, InputForm, float, quantized};
+use repquant::internals::images::Batch;
+use repquant::internals::model::{Interpolation, Op, Preprocessing, QuantizedGraph, Support, Weights};
+use repquant::internals::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};
+use repquant::internals::threshold::{ActivationMode, Method, RangeOptions, choose};
 
 use crate::common::network::{network, statistics};
 use crate::compare::{assert_same_integers, levels, planes};

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, Array4};
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::model::{
     Activation, Binary, Computed, Constants, Conv, Decode, GraphOutput, Interpolation, Multiplier, NodeId, Op,
     Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Shape, SplitReport, Table,
 };

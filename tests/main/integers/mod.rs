@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use ndarray::Array3;
 use repquant::Device;
-use repquant::exec::{Int8Net, Keep};
-use repquant::images::Batch;
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::exec::{Int8Net, Keep};
+use repquant::internals::images::Batch;
+use repquant::internals::model::{
     Activation, Axis, Binary, Computed, Constants, Multiplier, NodeId, Op, Pool, PoolKind, QParams, QuantizedGraph,
     Rearrange, RearrangeKind, Shape,
 };
@@ -125,7 +125,7 @@ fn concatenations() {
     let a = net.conv(0, 3, 3, 1, false, Some(symmetric()));
     let b = net.conv(0, 6, 3, 1, true, Some(y));
     let c = net.conv(b, 1, 3, 1, false, Some(affine(90)));
-    let table = |net: &Build, x: NodeId| Some(repquant::model::Table::of(&net.stored(x), &y, |x| x));
+    let table = |net: &Build, x: NodeId| Some(repquant::internals::model::Table::of(&net.stored(x), &y, |x| x));
     let tables = vec![table(&net, a), None, table(&net, c), table(&net, 0)];
     let channels = net.with(Op::Concat(Axis::Channels), Constants::Tables(tables), &[a, b, c, 0], y);
     let tables = vec![None, None];

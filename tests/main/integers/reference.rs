@@ -4,7 +4,7 @@
 //! Real values are f64. The networks of this test have scales and weights that are small multiples
 //! of powers of two, so that f32 computes the same values.
 
-use repquant::model::{
+use repquant::internals::model::{
     Activation, Binary, Computed, Constants, Conv, Multiplier, Op, Pool, PoolKind, QBinary, QConv, QNode, QParams,
     QuantizedGraph, Rearrange, RearrangeKind, Shape, Weights,
 };

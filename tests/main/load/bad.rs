@@ -1,8 +1,8 @@
 //! What is refused: broken files, tensors that are wrong, descriptions that contradict the weights.
 
-use repquant::export::float::fused_bytes;
-use repquant::fuse::fuse;
-use repquant::load::{Description, Family, from_bytes};
+use repquant::internals::export::float::fused_bytes;
+use repquant::internals::fuse::fuse;
+use repquant::internals::load::{Description, Family, from_bytes};
 use repquant::{Error, ErrorKind};
 use safetensors::Dtype;
 

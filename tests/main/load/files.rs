@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use repquant::ErrorKind;
-use repquant::load::{LoadOptions, architecture_names, load};
+use repquant::internals::load::{LoadOptions, architecture_names, load};
 
 use crate::common::checkpoints::{Checkpoint, description_json};
 

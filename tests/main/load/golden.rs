@@ -1,8 +1,8 @@
 //! Trained checkpoints against what `PyTorch` makes of them; needs `REPQUANT_TEST_DATA`.
 
-use repquant::fuse::fuse;
-use repquant::load::{LoadOptions, load};
-use repquant::model::Op;
+use repquant::internals::fuse::fuse;
+use repquant::internals::load::{LoadOptions, load};
+use repquant::internals::model::Op;
 use safetensors::SafeTensors;
 
 use crate::common::{reference, test_data};

@@ -6,7 +6,7 @@ mod golden;
 mod onnx;
 mod schemes;
 
-use repquant::load::{Description, TrainedNet, from_bytes};
+use repquant::internals::load::{Description, TrainedNet, from_bytes};
 
 use crate::common::checkpoints::Checkpoint;
 

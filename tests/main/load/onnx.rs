@@ -6,11 +6,11 @@ use std::path::Path;
 
 use ndarray::Array4;
 use repquant::ErrorKind;
-use repquant::export::onnx::{self, InputForm};
-use repquant::fuse::fuse;
-use repquant::load::onnx::{read, read_bytes};
-use repquant::load::{InputOverrides, LoadOptions, load};
-use repquant::model::{Graph, Op};
+use repquant::internals::export::onnx::{self, InputForm};
+use repquant::internals::fuse::fuse;
+use repquant::internals::load::onnx::{read, read_bytes};
+use repquant::internals::load::{InputOverrides, LoadOptions, load};
+use repquant::internals::model::{Graph, Op};
 use safetensors::SafeTensors;
 
 use crate::common::checkpoints::{Checkpoint, mobileone_description, repvgg_description};

@@ -1,9 +1,9 @@
 //! What is loaded: every key scheme, every type, and the files that this program writes.
 
-use repquant::export::float::fused_bytes;
-use repquant::fuse::fuse;
-use repquant::load::{Branch, LoadOptions, load};
-use repquant::model::{Graph, Op};
+use repquant::internals::export::float::fused_bytes;
+use repquant::internals::fuse::fuse;
+use repquant::internals::load::{Branch, LoadOptions, load};
+use repquant::internals::model::{Graph, Op};
 use safetensors::Dtype;
 
 use super::{MMPRETRAIN_MOBILEONE, MMPRETRAIN_REPVGG, TIMM, load_ok};

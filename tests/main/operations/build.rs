@@ -2,10 +2,12 @@
 
 use ndarray::{Array1, Array3, Array4};
 use repquant::Device;
-use repquant::exec::{FloatNet, Keep};
-use repquant::images::{Batch, Content};
 use repquant::internals::Random;
-use repquant::model::{Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, Op, Preprocessing, Shape};
+use repquant::internals::exec::{FloatNet, Keep};
+use repquant::internals::images::{Batch, Content};
+use repquant::internals::model::{
+    Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, Op, Preprocessing, Shape,
+};
 
 use crate::common::reference;
 

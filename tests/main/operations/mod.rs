@@ -5,9 +5,9 @@ mod random;
 
 use ndarray::{Array1, Array2, Array3};
 use repquant::Device;
-use repquant::exec::{FloatNet, Keep};
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::exec::{FloatNet, Keep};
+use repquant::internals::model::{
     Activation, Axis, Binary, Conv, Coordinates, GraphOutput, NodeId, Op, Pool, PoolKind, Rearrange, RearrangeKind,
     Resize, Shape,
 };

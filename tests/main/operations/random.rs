@@ -1,6 +1,6 @@
 //! Random graphs of every operation.
 
-use repquant::model::{
+use repquant::internals::model::{
     Activation, Axis, Binary, Coordinates, NodeId, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize, Shape,
 };
 

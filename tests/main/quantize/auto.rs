@@ -1,8 +1,8 @@
 //! `--split auto` on a whole graph.
 
-use repquant::model::{QuantizedGraph, Support};
-use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
-use repquant::threshold::ActivationMode;
+use repquant::internals::model::{QuantizedGraph, Support};
+use repquant::internals::quantize::{QuantizeOptions, SplitMode, quantize};
+use repquant::internals::threshold::ActivationMode;
 
 use crate::common::network::{network, quantized, ranges, statistics};
 
@@ -76,7 +76,7 @@ fn groups_are_weighed_by_their_own_inputs() {
         note.split("from ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>().unwrap()
     };
     let all = objective(&calibration);
-    let silence = |calibration: &mut repquant::calibrate::Calibration, channels: std::ops::Range<usize>| {
+    let silence = |calibration: &mut repquant::internals::calibrate::Calibration, channels: std::ops::Range<usize>| {
         for channel in channels {
             let counts: u64 = calibration.activations[1].power.row(channel).sum();
             calibration.activations[1].power.row_mut(channel).fill(0);

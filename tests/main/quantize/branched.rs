@@ -1,14 +1,14 @@
 //! A small network with every operation, several inputs to a node and several outputs; calibrated by running it.
 
 use ndarray::Array3;
-use repquant::calibrate::Calibration;
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::calibrate::Calibration;
+use repquant::internals::model::{
     Activation, Axis, Binary, Coordinates, Graph, GraphOutput, Node, Op, Pool, PoolKind, QuantizedGraph, Rearrange,
     RearrangeKind, Resize, Shape,
 };
-use repquant::quantize::{QuantizeOptions, quantize};
-use repquant::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
+use repquant::internals::quantize::{QuantizeOptions, quantize};
+use repquant::internals::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
 
 use super::plain::run_float;
 use crate::common::network::{conv, network};

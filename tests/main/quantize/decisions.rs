@@ -3,12 +3,12 @@
 use ndarray::Array3;
 use repquant::ErrorKind;
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::model::{
     Activation, Binary, Computed, Constants, Graph, Multiplier, Op, PoolKind, QBinary, QNode, QParams, QuantizedGraph,
     Rearrange, RearrangeKind, Shape, Table,
 };
-use repquant::quantize::{QuantizeOptions, SplitMode, quantize};
-use repquant::threshold::ActivationMode;
+use repquant::internals::quantize::{QuantizeOptions, SplitMode, quantize};
+use repquant::internals::threshold::ActivationMode;
 
 use super::branched::{add, branched, empty, id, image, made, output, pool, ranges, statistics};
 use super::plain::{Value, meant, step};
@@ -170,14 +170,17 @@ fn before_a_clip(op: Op, inputs: &[&str], between: &[Op], low: f32) -> Graph {
 
 #[test]
 fn which_results_take_the_range_of_a_clip() {
-    let resize =
-        repquant::model::Resize { size: [5, 9], coordinates: repquant::model::Coordinates::AlignCorners, scale: None };
+    let resize = repquant::internals::model::Resize {
+        size: [5, 9],
+        coordinates: repquant::internals::model::Coordinates::AlignCorners,
+        scale: None,
+    };
     let takes: [(Op, &[&str], bool); 6] = [
         (Op::Binary(Binary::Sub), &["a", "b"], true),
         (Op::GlobalAveragePool, &["a"], false),
         (pool(PoolKind::AverageWithPadding, 3, 2, 1), &["a"], false),
         (Op::Resize(resize), &["a"], false),
-        (Op::Concat(repquant::model::Axis::Height), &["a", "b"], false),
+        (Op::Concat(repquant::internals::model::Axis::Height), &["a", "b"], false),
         (Op::Conv(conv(&mut Random::new(1), 4, 4, 1, 1, 1)), &["a"], true),
     ];
     for (op, inputs, may_relu) in takes {

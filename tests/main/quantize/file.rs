@@ -1,12 +1,12 @@
 //! The quantized model as a file: the same bits back, and no file that can do harm.
 
 use repquant::ErrorKind;
-use repquant::export::safetensors::{from_bytes, read, to_bytes};
-use repquant::export::{FileKind, kind};
 use repquant::internals::Random;
-use repquant::model::{CoarseScale, Computed, Constants, Multiplier, Op, QConv, QuantizedGraph, Support};
-use repquant::quantize::{QuantizeOptions, SplitMode};
-use repquant::threshold::ActivationMode;
+use repquant::internals::export::safetensors::{from_bytes, read, to_bytes};
+use repquant::internals::export::{FileKind, kind};
+use repquant::internals::model::{CoarseScale, Computed, Constants, Multiplier, Op, QConv, QuantizedGraph, Support};
+use repquant::internals::quantize::{QuantizeOptions, SplitMode};
+use repquant::internals::threshold::ActivationMode;
 use serde_json::{Value, json};
 
 use super::graph::variants;
@@ -60,7 +60,7 @@ fn files_are_told_apart_and_read_by_path() {
     assert!(error.to_string().contains("m.safetensors: "), "{error}");
     assert_eq!(read(&dir.path().join("none")).unwrap_err().kind(), ErrorKind::Input);
     let statistics = crate::common::network::statistics(&crate::common::network::network());
-    std::fs::write(&path, repquant::calibrate::stats_file::to_bytes(&statistics).unwrap()).unwrap();
+    std::fs::write(&path, repquant::internals::calibrate::stats_file::to_bytes(&statistics).unwrap()).unwrap();
     assert_eq!(kind(&path).unwrap(), FileKind::Statistics);
     assert!(read(&path).unwrap_err().to_string().contains("`statistics`"));
 }

@@ -1,14 +1,14 @@
 //! Files of networks with every operation and several outputs.
 
 use ndarray::Array3;
-use repquant::export::safetensors::{from_bytes, to_bytes};
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::export::safetensors::{from_bytes, to_bytes};
+use repquant::internals::model::{
     Activation, Axis, Binary, CoarseScale, Computed, Constants, GraphOutput, Multiplier, Op, Pool, PoolKind, QBinary,
     QNode, QuantizedGraph, Shape, Table,
 };
-use repquant::quantize::{QuantizeOptions, SplitMode};
-use repquant::threshold::ActivationMode;
+use repquant::internals::quantize::{QuantizeOptions, SplitMode};
+use repquant::internals::threshold::ActivationMode;
 use serde_json::{Value, json};
 
 use super::branched::{branched, made};

@@ -1,8 +1,8 @@
 //! The published split against the parts that `PyTorch` computed.
 
 use ndarray::Array4;
-use repquant::model::Support;
-use repquant::quantize::{published, published_scales};
+use repquant::internals::model::Support;
+use repquant::internals::quantize::{published, published_scales};
 use safetensors::SafeTensors;
 
 use crate::common::test_data;

@@ -3,11 +3,11 @@
 use ndarray::Axis;
 use repquant::ErrorKind;
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::model::{
     CoarseScale, Computed, Constants, Graph, Multiplier, Op, QConv, QParams, QuantizedGraph, Support, Weights,
 };
-use repquant::quantize::{Granularity, QuantizeOptions, SplitMode, dequantize, qmax, quantize};
-use repquant::threshold::ActivationMode;
+use repquant::internals::quantize::{Granularity, QuantizeOptions, SplitMode, dequantize, qmax, quantize};
+use repquant::internals::threshold::ActivationMode;
 
 use crate::common::network::{network, quantized, ranges, statistics};
 
@@ -224,7 +224,7 @@ fn edited(edit: impl Fn(&mut Graph), options: &QuantizeOptions) -> repquant::Res
     quantize(&graph, &ranges(&calibration, ActivationMode::Affine), &calibration, options)
 }
 
-fn edit_conv(graph: &mut Graph, id: usize, edit: impl Fn(&mut repquant::model::Conv)) {
+fn edit_conv(graph: &mut Graph, id: usize, edit: impl Fn(&mut repquant::internals::model::Conv)) {
     let Op::Conv(conv) = &mut graph.nodes[id].op else { panic!("not a convolution") };
     edit(conv);
 }
@@ -348,7 +348,7 @@ fn statistics_and_ranges_must_be_of_the_graph() {
 fn an_activation_that_is_always_zero() {
     let graph = network();
     let mut calibration = statistics(&graph);
-    let mut silent = repquant::calibrate::ActivationStats::new("stage1.0", 8);
+    let mut silent = repquant::internals::calibrate::ActivationStats::new("stage1.0", 8);
     silent.add(&vec![0.0; 8 * 4000], 8).unwrap();
     calibration.activations[2] = silent;
     let ranges = ranges(&calibration, ActivationMode::Symmetric);

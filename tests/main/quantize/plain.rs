@@ -1,8 +1,8 @@
 //! Every operation from its definition alone: real values in f64, and levels in integers.
 
 use ndarray::{Array1, Array3, Array4, Axis as Dimension, concatenate};
-use repquant::model::{Computed, Constants, Graph, Op, PoolKind, QBinary, QuantizedGraph, Shape, Table};
-use repquant::quantize::dequantize;
+use repquant::internals::model::{Computed, Constants, Graph, Op, PoolKind, QBinary, QuantizedGraph, Shape, Table};
+use repquant::internals::quantize::dequantize;
 
 use super::graph::integer_output;
 

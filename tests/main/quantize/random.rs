@@ -2,13 +2,13 @@
 //! is written and read.
 
 use ndarray::Array3;
-use repquant::export::safetensors::{from_bytes, to_bytes};
 use repquant::internals::Random;
-use repquant::model::{
+use repquant::internals::export::safetensors::{from_bytes, to_bytes};
+use repquant::internals::model::{
     Activation, Axis, Binary, Coordinates, Graph, Node, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize, Shape,
 };
-use repquant::quantize::{QuantizeOptions, SplitMode};
-use repquant::threshold::ActivationMode;
+use repquant::internals::quantize::{QuantizeOptions, SplitMode};
+use repquant::internals::threshold::ActivationMode;
 
 use super::branched::{empty, made};
 use super::decisions::compare;
@@ -105,7 +105,7 @@ fn network(random: &mut Random, count: usize) -> Graph {
     for id in 1..graph.nodes.len() {
         if !graph.nodes.iter().any(|node| node.inputs.contains(&id)) || random.below(10) == 0 {
             let (name, sides) = (graph.nodes[id].name.clone(), vec![graph.shapes()[id].len()]);
-            graph.outputs.push(repquant::model::GraphOutput { name, node: id, sides });
+            graph.outputs.push(repquant::internals::model::GraphOutput { name, node: id, sides });
         }
     }
     graph
@@ -130,7 +130,7 @@ fn whatever_fits_together_is_quantized() {
         assert_eq!(graph.shapes(), float.shapes());
         quantized += 1;
         for (node, float) in graph.nodes.iter().zip(&float.nodes) {
-            let is_float = matches!(node.computed, repquant::model::Computed::Float(_));
+            let is_float = matches!(node.computed, repquant::internals::model::Computed::Float(_));
             *operations.entry((float.op.kind(), is_float, node.output.is_some())).or_insert(0) += 1;
         }
     }

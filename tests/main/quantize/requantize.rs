@@ -1,7 +1,7 @@
 //! Integer requantization against exact arithmetic on i128.
 
 use proptest::prelude::*;
-use repquant::model::Multiplier;
+use repquant::internals::model::Multiplier;
 
 /// `floor(sum/2^n + 1/2)` by division, clamped.
 fn exact(sum: i128, n: u8, zero_point: i32, qmin: i32, qmax: i32) -> i128 {

@@ -1,7 +1,7 @@
 //! The fast search against the plainest one, and what every split must fulfil.
 
 use proptest::prelude::*;
-use repquant::quantize::{Aligned, LANES, RATIOS, published, published_scales, qmax, ratio, search};
+use repquant::internals::quantize::{Aligned, LANES, RATIOS, published, published_scales, qmax, ratio, search};
 
 /// The definition, pair by pair: every r and k, every weight divided and rounded by the standard library.
 fn plain_search(weights: &[f32], support: &[bool], bits: u8) -> Aligned {
