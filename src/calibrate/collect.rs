@@ -14,7 +14,6 @@ use crate::exec;
 use crate::kernels::statistics::coarsen::Coarsen;
 use crate::kernels::statistics::histogram::Histogram;
 use crate::kernels::statistics::magnitudes::{CLASSES, Magnitudes};
-use crate::kernels::statistics::range::Range;
 use crate::kernels::statistics::{BINS, COUNT_WORDS, Extent, MIN_EXPONENT, Row, State};
 use crate::model::Shape;
 use crate::{Error, Result};
@@ -31,7 +30,7 @@ const FLUSH_AFTER: u64 = 1 << 31;
 /// For each batch: [`record`](Self::record) every activation, submit, then
 /// [`end_batch`](Self::end_batch).
 #[derive(Debug)]
-pub struct Collector {
+pub(crate) struct Collector {
     /// One [`State`] for each activation.
     states: Buffer,
     activations: Vec<Activation>,
@@ -57,7 +56,7 @@ impl Collector {
     ///
     /// # Errors
     /// If the device has no memory left.
-    pub fn new(device: &Device, activations: &[(String, Shape)]) -> Result<Self> {
+    pub(crate) fn new(device: &Device, activations: &[(String, Shape)]) -> Result<Self> {
         let empty = vec![State::EMPTY; activations.len()];
         let states = device.upload(bytemuck::cast_slice(&empty), "calibration states")?;
         let activations = activations.iter().map(|(name, shape)| {
@@ -74,32 +73,19 @@ impl Collector {
     }
 
     /// Where the range of activation `index` is kept.
-    pub fn row(&self, index: usize) -> Row<'_> {
+    pub(crate) fn row(&self, index: usize) -> Row<'_> {
         Row { states: &self.states, index }
     }
 
-    /// Records the counting of activation `index` of a batch: x is f32, NHWC, channels padded to a
-    /// multiple of 4. Nothing is read back.
+    /// Records the counting of activation `index` of a batch, with whose range [`Collector::row`] is
+    /// up to date: x is f32, NHWC, channels padded to a multiple of 4. Nothing is read back.
     ///
     /// # Errors
     /// If the device failed, or the batch holds more values than its counters can.
     ///
     /// # Panics
     /// If there is no such activation, or x is too short for it.
-    pub fn record(&mut self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
-        let extent = Extent { images, shape: self.activations[index].shape };
-        rec.run(&Range { extent, x, row: self.row(index) })?;
-        self.record_observed(rec, index, images, x)
-    }
-
-    /// [`Collector::record`] of an activation with which [`Collector::row`] is up to date.
-    ///
-    /// # Errors
-    /// As [`Collector::record`].
-    ///
-    /// # Panics
-    /// As [`Collector::record`].
-    pub fn record_observed(&mut self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
+    pub(crate) fn record(&mut self, rec: &mut Recorder<'_>, index: usize, images: usize, x: &Buffer) -> Result<()> {
         let activation = &mut self.activations[index];
         let extent = Extent { images, shape: activation.shape };
         let pending = activation.pending + extent.values() as u64;
@@ -112,7 +98,7 @@ impl Collector {
         self.dispatch(rec, index, images, x)
     }
 
-    /// Records the kernels of [`Collector::record_observed`] for [`Device::prepare`]: nothing is
+    /// Records the kernels of [`Collector::record`] for [`Device::prepare`]: nothing is
     /// counted.
     ///
     /// # Errors
@@ -138,7 +124,7 @@ impl Collector {
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) where an activation of this batch or of the
     /// one before holds NaN or infinity, naming the first such activation and its image; or if the
     /// device failed.
-    pub async fn end_batch(&mut self, device: &Device, images: &[String]) -> Result<()> {
+    pub(crate) async fn end_batch(&mut self, device: &Device, images: &[String]) -> Result<()> {
         let states = device.begin_read(&[(&self.states, State::WORDS * self.activations.len())])?;
         self.unchecked.push_back((states, images.to_vec()));
         if self.activations.iter().any(|a| a.pending >= self.flush_after) {
@@ -152,7 +138,7 @@ impl Collector {
     ///
     /// # Errors
     /// As [`Collector::end_batch`].
-    pub async fn settle(&mut self, device: &Device) -> Result<()> {
+    pub(crate) async fn settle(&mut self, device: &Device) -> Result<()> {
         self.check(device, 0).await
     }
 
@@ -181,7 +167,7 @@ impl Collector {
     ///
     /// # Errors
     /// As [`Collector::end_batch`].
-    pub async fn finish(mut self, device: &Device) -> Result<Vec<ActivationStats>> {
+    pub(crate) async fn finish(mut self, device: &Device) -> Result<Vec<ActivationStats>> {
         self.end_batch(device, &[]).await?;
         self.settle(device).await?;
         self.flush(device).await?;

@@ -11,10 +11,7 @@ use crate::{Error, Result};
 pub const BINS: usize = 4096;
 
 /// The least exponent e of a bin width 2^e.
-pub const MIN_EXPONENT: i32 = -100;
-
-/// The largest exponent e that a finite f32 needs.
-pub const MAX_EXPONENT: i32 = 116;
+pub(crate) const MIN_EXPONENT: i32 = -100;
 
 /// Number of magnitude classes kept for each channel: half octaves from 2^−32 to 2^32.
 ///
@@ -214,7 +211,7 @@ mod tests {
         assert_eq!(e(4096.0), 1);
         assert_eq!(e(f32::from_bits(4096f32.to_bits() - 1)), 0);
         assert_eq!(e(-4096.0), 1);
-        assert_eq!(e(f32::MAX), MAX_EXPONENT);
+        assert_eq!(e(f32::MAX), 116);
         let edge = 2f32.powi(12 - 100);
         assert_eq!((e(f32::from_bits(edge.to_bits() - 1)), e(edge)), (-100, -99));
     }

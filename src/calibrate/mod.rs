@@ -5,11 +5,12 @@ mod collect;
 mod histogram;
 mod moments;
 mod run;
-pub mod stats_file;
+pub(crate) mod stats_file;
 #[cfg(test)]
 mod tests;
 
 pub use calibration::Calibration;
-pub use collect::Collector;
-pub use histogram::{ActivationStats, BINS, MAX_EXPONENT, MIN_EXPONENT, POWER_BINS};
+pub(crate) use collect::Collector;
+pub(crate) use histogram::MIN_EXPONENT;
+pub use histogram::{ActivationStats, BINS, POWER_BINS};
 pub use run::calibrate;

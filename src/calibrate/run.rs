@@ -69,7 +69,7 @@ pub(crate) async fn calibrate_async(
                 continue;
             };
             net.record_observed(&mut rec, batch.count, node, collector.row(index))?;
-            collector.record_observed(&mut rec, index, batch.count, net.activation(node))?;
+            collector.record(&mut rec, index, batch.count, net.activation(node))?;
         }
         rec.submit()?;
         collector.end_batch(device, &batch.names).await?;

@@ -1,7 +1,7 @@
 //! Top-1, top-5 and agreement.
 
 /// The class with the largest logit; of equal ones the first.
-pub fn top1(logits: &[f64]) -> usize {
+pub(crate) fn top1(logits: &[f64]) -> usize {
     let mut best = 0;
     for (class, value) in logits.iter().enumerate() {
         if *value > logits[best] {
@@ -12,7 +12,7 @@ pub fn top1(logits: &[f64]) -> usize {
 }
 
 /// Place of `label` when classes are ordered by falling logit, equal ones by index: 0 is the first.
-pub fn rank(logits: &[f64], label: usize) -> usize {
+pub(crate) fn rank(logits: &[f64], label: usize) -> usize {
     let own = logits[label];
     logits.iter().enumerate().filter(|&(class, value)| *value > own || (*value == own && class < label)).count()
 }

@@ -5,9 +5,9 @@ mod evaluation;
 mod fidelity;
 mod run;
 
-pub use accuracy::{Accuracy, rank, top1};
-pub use evaluation::Evaluation;
-pub use fidelity::{Fidelity, OutputFidelity};
+pub(crate) use evaluation::Evaluation;
+pub use fidelity::Fidelity;
+pub(crate) use fidelity::OutputFidelity;
 pub use run::Contender;
 
 use std::collections::VecDeque;

@@ -16,12 +16,13 @@ mod step;
 
 use crate::device::Device;
 
-pub use net::{FloatNet, Int8Net, Net, Source};
-pub use plan::{Keep, batch_size, int8_batch_size};
+pub use net::{FloatNet, Int8Net};
+pub(crate) use plan::int8_batch_size;
+pub use plan::{Keep, batch_size};
 
 /// How many batches may be on their way at a time. An adapter computes one while the host reads the
 /// results of the one before and hands over the next; the Cpu device does one thing after the
 /// other.
-pub fn batches_in_flight(device: &Device) -> usize {
+pub(crate) fn batches_in_flight(device: &Device) -> usize {
     if device.is_native() { 1 } else { 2 }
 }

@@ -122,7 +122,7 @@ pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
 ///
 /// # Errors
 /// If a single image does not fit: names the layer and the limit.
-pub fn int8_batch_size(device: &Device, graph: &QuantizedGraph) -> Result<usize> {
+pub(crate) fn int8_batch_size(device: &Device, graph: &QuantizedGraph) -> Result<usize> {
     let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
     let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
     let shapes = graph.shapes();

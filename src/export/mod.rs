@@ -1,9 +1,9 @@
 //! Results as files.
 
 mod check;
-pub mod float;
+pub(crate) mod float;
 mod kind;
-pub mod onnx;
-pub mod safetensors;
+pub(crate) mod onnx;
+pub(crate) mod safetensors;
 
 pub use kind::{FileKind, kind};

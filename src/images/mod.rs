@@ -19,7 +19,7 @@ pub use batches::{BatchOptions, Batches, Skipped};
 pub use dataset::Dataset;
 pub use item::Item;
 pub use preprocess::{preprocess, preprocess_decoded};
-pub use waited::Waited;
+pub(crate) use waited::Waited;
 
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq, Eq)]

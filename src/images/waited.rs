@@ -6,19 +6,19 @@ use super::Batch;
 use crate::Result;
 
 /// Passes batches on, and adds up the time until each was there.
-pub struct Waited<'a> {
+pub(crate) struct Waited<'a> {
     batches: &'a mut dyn Iterator<Item = Result<Batch>>,
     waited: Duration,
 }
 
 impl<'a> Waited<'a> {
     /// Nothing was waited for yet.
-    pub fn new(batches: &'a mut dyn Iterator<Item = Result<Batch>>) -> Self {
+    pub(crate) fn new(batches: &'a mut dyn Iterator<Item = Result<Batch>>) -> Self {
         Self { batches, waited: Duration::ZERO }
     }
 
     /// The time so far.
-    pub fn waited(&self) -> Duration {
+    pub(crate) fn waited(&self) -> Duration {
         self.waited
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{Decode, Interpolation, MAX_SIDE, Preprocessing};
 use crate::{Error, Result};
 
 /// ε of `PyTorch`'s batch norm, where nothing else is said.
-pub const DEFAULT_BN_EPS: f64 = 1e-5;
+pub(crate) const DEFAULT_BN_EPS: f64 = 1e-5;
 
 /// The kind of blocks a network is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ mod checkpoint;
 mod description;
 mod layout;
 mod naming;
-pub mod onnx;
+pub(crate) mod onnx;
 mod overrides;
 mod source;
 mod tensors;
@@ -21,10 +21,12 @@ use ndarray::{Array1, Array4};
 use crate::model::{Conv, Preprocessing, Shape};
 
 pub use arch::architecture_names;
-pub use description::{Crop, DEFAULT_BN_EPS, Description, Family, InputDescription};
+pub(crate) use description::DEFAULT_BN_EPS;
+pub use description::{Crop, Description, Family, InputDescription};
 pub use overrides::InputOverrides;
 pub(crate) use source::{FLOAT_VERSION, FloatMetadata};
-pub use source::{from_bytes, from_own_bytes, input_files, load};
+pub use source::{from_bytes, load};
+pub(crate) use source::{from_own_bytes, input_files};
 
 /// A network as it was trained: multi-branch blocks with batch norm, then global average pooling and a classifier.
 #[derive(Debug, Clone)]

@@ -150,7 +150,7 @@ pub fn from_bytes(name: &str, bytes: &[u8], description: &Description) -> Result
 ///
 /// # Errors
 /// As [`from_bytes`], and where it does not.
-pub fn from_own_bytes(name: &str, bytes: &[u8]) -> Result<TrainedNet> {
+pub(crate) fn from_own_bytes(name: &str, bytes: &[u8]) -> Result<TrainedNet> {
     let parse = || {
         let tensors = Tensors::open(bytes)?;
         let description = own_description(&tensors)?.ok_or_else(|| Error::bad("nothing describes this checkpoint"))?;
@@ -177,7 +177,7 @@ fn own_description(tensors: &Tensors) -> Result<Option<Description>> {
 }
 
 /// The files that [`load`] or [`onnx::read`](super::onnx::read) may read for these arguments: an output must not replace one of them.
-pub fn input_files(path: &Path, options: &LoadOptions) -> Vec<PathBuf> {
+pub(crate) fn input_files(path: &Path, options: &LoadOptions) -> Vec<PathBuf> {
     let located = if super::onnx::is_onnx(path) {
         vec![path.to_owned(), path.with_extension("json")]
     } else {

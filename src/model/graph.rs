@@ -47,7 +47,7 @@ pub struct GraphOutput {
 
 /// Number of classes of a network that gives one vector: its values are taken for logits. None for
 /// others.
-pub fn class_count(outputs: &[GraphOutput]) -> Option<usize> {
+pub(crate) fn class_count(outputs: &[GraphOutput]) -> Option<usize> {
     match outputs {
         [GraphOutput { sides, .. }] if sides.len() == 1 => Some(sides[0]),
         _ => None,

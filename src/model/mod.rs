@@ -23,15 +23,20 @@ mod shape;
 mod weights;
 
 pub use constants::{Constants, QBinary, Table};
-pub use graph::{Graph, GraphOutput, Node, NodeId, Note, NoteKind, class_count};
+pub use graph::{Graph, GraphOutput, Node, NodeId, NoteKind};
+pub(crate) use graph::{Note, class_count};
 pub use input::{Decode, Interpolation, MAX_SIDE, Preprocessing};
-pub use op::{ConstantsKind, Op};
-pub use ops::{Activation, Axis, Binary, Coordinates, Resize, broadcast, joined};
+pub(crate) use op::ConstantsKind;
+pub use op::Op;
+pub use ops::{Activation, Axis, Binary, Coordinates, Resize};
+pub(crate) use ops::{broadcast, joined};
 pub use pool::{Pool, PoolKind};
 pub use qconv::{Coarse, CoarseScale, QConv, Support};
 pub use qparams::{Multiplier, QParams};
-pub use quantized::{Computed, Integer, QNode, QuantizedGraph, SplitReport};
-pub use rearrange::{Rearrange, RearrangeKind, View};
+pub(crate) use quantized::Integer;
+pub use quantized::{Computed, QNode, QuantizedGraph, SplitReport};
+pub(crate) use rearrange::View;
+pub use rearrange::{Rearrange, RearrangeKind};
 pub use shape::{Shape, conv_output};
 pub use weights::{Conv, Weights};
 

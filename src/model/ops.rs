@@ -118,7 +118,7 @@ impl Binary {
 }
 
 /// The shape of what [`Binary`] gives, none where the operands do not go together.
-pub fn broadcast(a: Shape, b: Shape) -> Option<Shape> {
+pub(crate) fn broadcast(a: Shape, b: Shape) -> Option<Shape> {
     let side = |a: usize, b: usize| match (a, b) {
         (a, b) if a == b => Some(a),
         (1, side) | (side, 1) => Some(side),
@@ -169,7 +169,7 @@ impl Axis {
 }
 
 /// The shape of activations joined along `axis`, none where their other sides differ.
-pub fn joined(shapes: &[Shape], axis: Axis) -> Option<Shape> {
+pub(crate) fn joined(shapes: &[Shape], axis: Axis) -> Option<Shape> {
     let first = *shapes.first()?;
     let side = shapes.iter().try_fold(0usize, |sum, shape| {
         (axis.with(*shape, 0) == axis.with(first, 0)).then(|| sum.checked_add(axis.of(*shape)))?

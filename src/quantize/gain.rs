@@ -9,7 +9,7 @@ use crate::model::{Conv, Support};
 /// How much less the weights' error `Σ(W − W')²` is with the aligned split than with none, in
 /// decibels, one scale for each channel. None where the layer has no error without a split, or the
 /// support does not apply (a pointwise kernel has no centre apart from the rest).
-pub fn predicted_gain_db(conv: &Conv, support: Support, bits: u8) -> Option<f64> {
+pub(crate) fn predicted_gain_db(conv: &Conv, support: Support, bits: u8) -> Option<f64> {
     let (out_channels, per_group, kh, kw) = conv.weight.dim();
     if kh * kw == 1 && support == Support::Center {
         return None;

@@ -26,11 +26,12 @@ mod split;
 pub(crate) mod stored;
 mod weights;
 
-pub use gain::predicted_gain_db;
+pub(crate) use gain::predicted_gain_db;
 pub use options::{Granularity, QuantizeOptions, SplitMode};
 pub use scale::qmax;
-pub use search::{Aligned, LANES, RATIOS, ratio, search, split_at};
-pub use split::{SplitForm, published, published_scales};
+pub use search::{Aligned, LANES, RATIOS, ratio, search};
+pub(crate) use split::SplitForm;
+pub use split::{published, published_scales};
 pub use weights::dequantize;
 
 use rayon::prelude::*;

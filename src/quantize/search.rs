@@ -95,7 +95,7 @@ pub fn search(weights: &[f32], support: &[bool], bits: u8) -> Aligned {
 
 /// `(Q_f, Q_c)` of `weights` for a scale and a shift; `Q_c` of the weights on the support alone, in
 /// their order.
-pub fn split_at(weights: &[f32], support: &[bool], bits: u8, scale: f32, shift: u8) -> (Vec<i8>, Vec<i8>) {
+pub(crate) fn split_at(weights: &[f32], support: &[bool], bits: u8, scale: f32, shift: u8) -> (Vec<i8>, Vec<i8>) {
     let qmax = f64::from(super::scale::qmax(bits));
     let s = f64::from(scale);
     let mut coarse = Vec::with_capacity(support.iter().filter(|&&s| s).count());

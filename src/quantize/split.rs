@@ -7,7 +7,7 @@ use crate::model::{Conv, Support, Weights};
 
 /// The form of a quantized kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SplitForm {
+pub(crate) enum SplitForm {
     /// One part.
     Plain,
     /// Coarse and fine part, each on a grid of its own.
@@ -18,7 +18,7 @@ pub enum SplitForm {
 
 impl SplitForm {
     /// What the coarse part may touch.
-    pub fn support(self) -> Option<Support> {
+    pub(crate) fn support(self) -> Option<Support> {
         match self {
             Self::Plain => None,
             Self::Paper(support) | Self::Aligned(support) => Some(support),
@@ -26,7 +26,7 @@ impl SplitForm {
     }
 
     /// Its name in reports: `none`, `aligned/center`, `paper/full` …
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::Plain => "none".into(),
             Self::Paper(support) => format!("paper/{support}"),

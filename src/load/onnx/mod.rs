@@ -64,7 +64,7 @@ const FREE_NUMBERS: usize = 1 << 22;
 const NUMBERS_PER_BYTE: usize = 8;
 
 /// Whether a file is taken for an ONNX file: its name ends in `.onnx`, and it is no folder.
-pub fn is_onnx(path: &Path) -> bool {
+pub(crate) fn is_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) && !path.is_dir()
 }
 
