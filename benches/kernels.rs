@@ -16,9 +16,10 @@ use repquant::internals::model::{
     Shape, Support, conv_output,
 };
 use repquant::internals::{
-    BinaryI8, Buffer, ConcatI8, ConvF32, ConvI8, Dequantize, DequantizeAcc, Entries, Epilogue, Factors, GatherI8,
-    GlobalPoolF32, GlobalPoolI8, Levels, LookupI8, Mapping, Normalize, Order, OutputLevels, PoolI8, QuantizeActivation,
-    QuantizeInput, Random, Recorder, Run, WeightsF32, WeightsI8, Windows, alloc, float_table, int8_table, upload,
+    BinaryI8, Buffer, ConcatI8, ConvF32, ConvI8, Dequantize, DequantizeAcc, Entries, Epilogue, Factors, FloatOf,
+    GatherI8, GlobalPoolF32, GlobalPoolI8, LevelOf, Levels, LookupI8, Mapping, Normalize, Order, OutputLevels, PoolI8,
+    QuantizeActivation, QuantizeInput, Random, Recorder, Run, WeightsF32, WeightsI8, Windows, alloc, float_table,
+    int8_table, upload,
 };
 
 /// Output channels, input channels, side of the input, side of the kernel, stride: RepVGG-A0's
@@ -201,11 +202,12 @@ fn elementwise(bench: &mut Bench<'_>) {
     let (channels, words) = (images * LAST.padded_channels(), 4 * bench.words(LAST));
     let (float, packed) = (bench.floats(words), bench.levels(words / 4));
     let (real, levels) = (bench.empty(channels), bench.empty(channels / 4));
-    let kernel = GlobalPoolF32 { images, x_shape: LAST, x: &float, y: &real };
+    let kernel = GlobalPoolF32 { images, x_shape: LAST, of: FloatOf::Mean, x: &float, y: &real };
     bench.other(&format!("global_pool_f32 {LAST}"), words + channels, |rec| kernel.run(rec));
     let multiplier = Multiplier { multiplier: 1 << 30, right_shift: 36 };
     let (x, y) = (&packed, &levels);
-    let kernel = GlobalPoolI8 { images, x_shape: LAST, x_zero_point: 0, multiplier, levels: OUTPUT, x, y };
+    let kernel =
+        GlobalPoolI8 { images, x_shape: LAST, x_zero_point: 0, of: LevelOf::Mean(multiplier), levels: OUTPUT, x, y };
     bench.other(&format!("global_pool_i8 {LAST}"), (words + channels) / 4, |rec| kernel.run(rec));
 }
 

@@ -1,4 +1,4 @@
-// Global average pooling in f32, one quad of one image an invocation: see src/kernels/pool/global_pool_f32.rs.
+// Global pooling in f32: the mean, or the largest where the factor is 0, one quad of one image an invocation: see src/kernels/pool/global_pool_f32.rs.
 
 struct Params {
     images: u32,
@@ -22,6 +22,17 @@ fn main(
         return;
     }
     var at = item / params.quads * params.pixels * params.quads + item % params.quads;
+    if params.factor == 0.0 {
+        var largest = x[at];
+        for (var p = 1u; p < params.pixels; p++) {
+            at += params.quads;
+            let v = x[at];
+            // A NaN is taken, and nothing is larger than it, where the device keeps NaN at all.
+            largest = select(largest, v, (v > largest) | (v != v));
+        }
+        y[item] = largest;
+        return;
+    }
     var sum = vec4<f32>(0.0);
     for (var p = 0u; p < params.pixels; p++) {
         sum += x[at];

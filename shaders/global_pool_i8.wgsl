@@ -1,4 +1,4 @@
-// Global average pooling of packed int8: see src/kernels/pool/global_pool_i8.rs.
+// Global pooling of packed int8, the mean or the largest: see src/kernels/pool/global_pool_i8.rs.
 
 struct Params {
     images: u32,
@@ -10,9 +10,9 @@ struct Params {
     zero_point: i32,
     low: i32,
     high: i32,
+    kind: u32,
     unused0: u32,
     unused1: u32,
-    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -32,9 +32,16 @@ fn main(
     }
     var at = i / params.quads * params.pixels * params.quads + i % params.quads;
     var sum = vec4<i32>();
+    var greatest = vec4<i32>(-128);
     for (var p = 0u; p < params.pixels; p++) {
-        sum += unpack4xI8(x[at]);
+        let levels = unpack4xI8(x[at]);
+        sum += levels;
+        greatest = max(greatest, levels);
         at += params.quads;
+    }
+    if params.kind == 1u {
+        y[i] = pack4xI8(greatest);
+        return;
     }
     var word = 0u;
     for (var c = 0u; c < 4u; c++) {

@@ -1,7 +1,9 @@
 //! Statistics of the same activations are the same bits in any batches, any order, merged, and on every device.
 use crate::ErrorKind;
 use crate::calibrate::{ActivationStats, BINS, Collector, POWER_BINS};
-use crate::device::Device;
+use crate::device::{Buffer, Device, Recorder};
+use crate::kernels::statistics::Extent;
+use crate::kernels::statistics::range::Range;
 use crate::model::Shape;
 use crate::random::Random;
 use ndarray::Array2;
@@ -31,6 +33,12 @@ impl Activation {
         };
         Self { name: name.into(), shape, images: (0..IMAGES).map(&mut image).collect() }
     }
+}
+
+/// Records the range of an activation, as the network that computes it does, and its counting.
+fn record(collector: &mut Collector, rec: &mut Recorder<'_>, index: usize, extent: Extent, x: &Buffer) {
+    rec.run(&Range { extent, x, row: collector.row(index) }).unwrap();
+    collector.record(rec, index, extent.images, x).unwrap();
 }
 
 /// A power of two or one of its neighbours, so on or beside the edges of bins.
@@ -110,7 +118,8 @@ fn collect(device: &Device, activations: &[Activation], images: &[usize], batch:
         for (index, activation) in activations.iter().enumerate() {
             let words: Vec<u32> = batch.iter().flat_map(|&i| &activation.images[i]).map(|v| v.to_bits()).collect();
             let x = device.upload(&words, "x").unwrap();
-            collector.record(&mut rec, index, batch.len(), &x).unwrap();
+            let extent = Extent { images: batch.len(), shape: activation.shape };
+            record(&mut collector, &mut rec, index, extent, &x);
         }
         rec.submit().unwrap();
         block_on(collector.end_batch(device, &names)).unwrap();
@@ -187,7 +196,8 @@ fn what_is_not_finite_is_an_error_that_names_layer_and_image() {
                 let mut rec = device.recorder();
                 for (index, values) in [&first, &second].into_iter().enumerate() {
                     let words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
-                    collector.record(&mut rec, index, 3, &device.upload(&words, "x").unwrap()).unwrap();
+                    let extent = Extent { images: 3, shape: shapes[index].1 };
+                    record(&mut collector, &mut rec, index, extent, &device.upload(&words, "x").unwrap());
                 }
                 rec.submit().unwrap();
                 let names: Vec<String> = names.iter().map(|name| format!("{batch}/{name}")).collect();

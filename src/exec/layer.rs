@@ -14,8 +14,8 @@ use crate::kernels::core::check_right_shift;
 use crate::kernels::function::activation_f32::ActivationF32;
 use crate::kernels::function::lookup_i8::{Entries, LookupI8};
 use crate::kernels::function::softmax_f32::SoftmaxF32;
-use crate::kernels::pool::global_pool_f32::GlobalPoolF32;
-use crate::kernels::pool::global_pool_i8::GlobalPoolI8;
+use crate::kernels::pool::global_pool_f32::{self, GlobalPoolF32};
+use crate::kernels::pool::global_pool_i8::{self, GlobalPoolI8};
 use crate::kernels::pool::pool_f32::PoolF32;
 use crate::kernels::pool::pool_i8::{PoolI8, Windows};
 use crate::kernels::rearrange::gather_f32::{self, GatherF32};
@@ -24,8 +24,8 @@ use crate::kernels::rearrange::resize_f32::{ResizeF32, Taps};
 use crate::kernels::statistics::range::Range;
 use crate::kernels::statistics::{Extent, Row};
 use crate::model::{
-    Activation, Axis, Binary, CoarseScale, Constants, Integer, Multiplier, Op, Pool, Preprocessing, QBinary, QConv,
-    QParams, Shape, Table,
+    Activation, Axis, Binary, CoarseScale, Constants, Integer, Op, Pool, Preprocessing, QBinary, QConv, QParams, Shape,
+    Table,
 };
 use crate::{Error, Result};
 
@@ -55,9 +55,9 @@ enum Work {
         zero_point: i32,
         output: Option<OutputLevels>,
     },
-    GlobalPoolF32,
+    GlobalPoolF32(global_pool_f32::Of),
     GlobalPoolI8 {
-        multiplier: Multiplier,
+        of: global_pool_i8::Of,
         zero_point: i32,
         output: OutputLevels,
     },
@@ -119,7 +119,8 @@ impl Layer {
         let work = match op {
             Op::Input(_) => Work::Normalize { table: normalize::table(device, &images.levels())? },
             Op::Conv(conv) | Op::Linear(conv) => Work::ConvF32 { weights: float::Weights::new(device, conv)?, relu },
-            Op::GlobalAveragePool => Work::GlobalPoolF32,
+            Op::GlobalAveragePool => Work::GlobalPoolF32(global_pool_f32::Of::Mean),
+            Op::GlobalMaxPool => Work::GlobalPoolF32(global_pool_f32::Of::Largest),
             Op::Activation(function) => Work::ActivationF32(*function),
             Op::Binary(kind) => Work::BinaryF32 { kind: *kind, relu },
             Op::Pool(pool) => Work::PoolF32(*pool),
@@ -171,7 +172,12 @@ impl Layer {
             }
             (Op::GlobalAveragePool, Constants::Multiplier(multiplier)) => {
                 check_right_shift(multiplier.right_shift)?;
-                Work::GlobalPoolI8 { multiplier: *multiplier, zero_point: zero_point(0), output: levels()? }
+                let of = global_pool_i8::Of::Mean(*multiplier);
+                Work::GlobalPoolI8 { of, zero_point: zero_point(0), output: levels()? }
+            }
+            (Op::GlobalMaxPool, _) => {
+                let of = global_pool_i8::Of::Largest;
+                Work::GlobalPoolI8 { of, zero_point: zero_point(0), output: levels()? }
             }
             (Op::Activation(_), Constants::Table(table)) => {
                 let q = stored()?;
@@ -263,12 +269,12 @@ impl Layer {
                 x: x(0),
                 y,
             }),
-            Work::GlobalPoolF32 => rec.run(&GlobalPoolF32 { images, x_shape: shape(0), x: x(0), y }),
-            Work::GlobalPoolI8 { multiplier, zero_point, output } => rec.run(&GlobalPoolI8 {
+            Work::GlobalPoolF32(of) => rec.run(&GlobalPoolF32 { images, x_shape: shape(0), of: *of, x: x(0), y }),
+            Work::GlobalPoolI8 { of, zero_point, output } => rec.run(&GlobalPoolI8 {
                 images,
                 x_shape: shape(0),
                 x_zero_point: *zero_point,
-                multiplier: *multiplier,
+                of: *of,
                 levels: *output,
                 x: x(0),
                 y,

@@ -26,6 +26,8 @@ pub enum Op<W = Conv> {
     Linear(W),
     /// The mean over height and width; gives C × 1 × 1.
     GlobalAveragePool,
+    /// The largest over height and width; gives C × 1 × 1.
+    GlobalMaxPool,
     /// A function of each value.
     Activation(Activation),
     /// A function of two activations, value by value.
@@ -75,6 +77,7 @@ impl<W: Weights> Op<W> {
             Self::Conv(_) => "conv",
             Self::Linear(_) => "linear",
             Self::GlobalAveragePool => "global average pool",
+            Self::GlobalMaxPool => "global max pool",
             Self::Activation(activation) => activation.name(),
             Self::Binary(Binary::Add) => "add",
             Self::Binary(Binary::Sub) => "subtract",
@@ -117,7 +120,7 @@ impl<W: Weights> Op<W> {
             }
             Self::Conv(weights) => weights.output(inputs[0]),
             Self::Linear(weights) => weights.is_matrix().then_some(Shape::new(weights.out_channels(), 1, 1))?,
-            Self::GlobalAveragePool => Shape::new(inputs[0].channels, 1, 1),
+            Self::GlobalAveragePool | Self::GlobalMaxPool => Shape::new(inputs[0].channels, 1, 1),
             Self::Activation(_) | Self::Softmax(_) => inputs[0],
             Self::Binary(_) => broadcast(inputs[0], inputs[1])?,
             Self::Pool(pool) => pool.output(inputs[0]),
@@ -154,6 +157,7 @@ impl<W: Weights> Op<W> {
             | Self::Conv(_)
             | Self::Linear(_)
             | Self::GlobalAveragePool
+            | Self::GlobalMaxPool
             | Self::Binary(_)
             | Self::Concat(_)
             | Self::Softmax(_) => Ok(()),
@@ -163,7 +167,7 @@ impl<W: Weights> Op<W> {
     /// Whether the values pass unchanged, all, some or several times: the result is stored as the
     /// input is.
     pub fn passes_values(&self) -> bool {
-        matches!(self, Self::Rearrange(_) | Self::Pool(Pool { kind: PoolKind::Max, .. }))
+        matches!(self, Self::Rearrange(_) | Self::GlobalMaxPool | Self::Pool(Pool { kind: PoolKind::Max, .. }))
     }
 
     /// Whether no value of the result lies beyond those of the one input, and 0: it pools them or
@@ -184,6 +188,7 @@ impl<W: Weights> Op<W> {
             | Self::Conv(_)
             | Self::Linear(_)
             | Self::Rearrange(_)
+            | Self::GlobalMaxPool
             | Self::Pool(Pool { kind: PoolKind::Max, .. }) => Some(ConstantsKind::None),
             Self::Pool(_) => Some(ConstantsKind::Multipliers),
             Self::GlobalAveragePool => Some(ConstantsKind::Multiplier),
@@ -210,6 +215,7 @@ impl<W: Weights> Op<W> {
             Self::Conv(_) | Self::Linear(_) => return None,
             Self::Input(shape) => Op::Input(*shape),
             Self::GlobalAveragePool => Op::GlobalAveragePool,
+            Self::GlobalMaxPool => Op::GlobalMaxPool,
             Self::Activation(activation) => Op::Activation(*activation),
             Self::Binary(binary) => Op::Binary(*binary),
             Self::Pool(pool) => Op::Pool(*pool),
@@ -250,6 +256,7 @@ mod tests {
         let x = Shape::new(4, 6, 8);
         assert_eq!(pool(PoolKind::Max).output(&[x]), Some(Shape::new(4, 3, 4)));
         assert_eq!(Op::<Conv>::GlobalAveragePool.output(&[x]), Some(Shape::new(4, 1, 1)));
+        assert_eq!(Op::<Conv>::GlobalMaxPool.output(&[x]), Some(Shape::new(4, 1, 1)));
         assert_eq!(Op::<Conv>::Binary(Binary::Add).output(&[x, Shape::new(4, 1, 1)]), Some(x));
         assert_eq!(Op::<Conv>::Concat(Axis::Width).output(&[x, x]), Some(Shape::new(4, 6, 16)));
         // Another number of inputs than it takes.
@@ -282,6 +289,7 @@ mod tests {
     fn an_operation_without_tensors_is_json() {
         for (op, text) in [
             (Op::<Conv>::GlobalAveragePool, r#""global_average_pool""#),
+            (Op::GlobalMaxPool, r#""global_max_pool""#),
             (Op::Binary(Binary::Sub), r#"{"binary":"sub"}"#),
             (Op::Softmax(Axis::Height), r#"{"softmax":"height"}"#),
         ] {

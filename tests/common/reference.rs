@@ -38,6 +38,9 @@ fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> 
         Op::Constant(values) => values.mapv(f64::from),
         Op::Conv(conv) => convolve(conv, x(), dims),
         Op::GlobalAveragePool => listed(x().outer_iter().map(|plane| plane.sum() / plane.len() as f64).collect()),
+        Op::GlobalMaxPool => {
+            listed(x().outer_iter().map(|plane| plane.fold(f64::NEG_INFINITY, |m, &v| m.max(v))).collect())
+        }
         Op::Linear(linear) => {
             let x = Array1::from_iter(x().iter().copied());
             let (outputs, inputs, ..) = linear.weight.dim();

@@ -78,6 +78,21 @@ fn the_first_and_last_layers_may_have_another_width() {
     assert_same_integers("W4, ends W8", &made(&options, ActivationMode::Affine, 4), &batch(5), &mut runtime);
 }
 
+/// The largest level of an image goes into the classifier as it is.
+#[test]
+fn the_largest_of_an_image_is_the_same_level() {
+    let Some(mut runtime) = Runtime::start() else { return };
+    let mut graph = network();
+    let mean = graph.nodes.iter_mut().find(|node| node.op == Op::GlobalAveragePool).unwrap();
+    mean.op = Op::GlobalMaxPool;
+    let calibration = statistics(&graph);
+    for mode in [ActivationMode::Affine, ActivationMode::Symmetric] {
+        let ranges = choose(&calibration, &RangeOptions { mode, ..Default::default() }).unwrap();
+        let quantized = quantize(&graph, &ranges, &calibration, &QuantizeOptions::default()).unwrap();
+        assert_same_integers("largest", &quantized, &batch(7), &mut runtime);
+    }
+}
+
 /// A coarse part whose window has padding of its own, or cannot be a 1×1 convolution.
 #[test]
 fn uncommon_paddings_compute_the_same_integers() {

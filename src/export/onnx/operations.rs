@@ -27,6 +27,7 @@ pub(super) fn in_float<W: Weights>(
     let tensors: Vec<&str> = inputs.iter().map(|(x, _)| x.tensor.as_str()).collect();
     let tensor = match (op, inputs, tensors.as_slice()) {
         (Op::GlobalAveragePool, [(x, _)], _) => return Ok(global_mean(builder, name, x, flat)),
+        (Op::GlobalMaxPool, _, [x]) => builder.node("GlobalMaxPool", name, &[x], vec![]),
         (Op::Activation(function), _, [x]) => activation(builder, name, *function, x),
         (Op::Binary(kind), _, [_, _]) => {
             let operator = match kind {
@@ -79,6 +80,12 @@ pub(super) fn on_levels(
         }
         (Op::Binary(_), Constants::Binary(binary), [(a, _), (b, _)]) => {
             combined(builder, name, *binary, [a, b], levels(y, node.relu))
+        }
+        (Op::GlobalMaxPool, _, [(x, x_shape)]) => {
+            // As a window: GlobalMaxPool itself takes no integers.
+            let kernel = [x_shape.height, x_shape.width];
+            let pool = Pool { kind: PoolKind::Max, kernel, stride: [1; 2], padding: [0; 4], ceil: false };
+            max_pool(builder, name, &x.tensor, *x_shape, &pool, &quantized)
         }
         (Op::Pool(pool), Constants::None, [(x, x_shape)]) => {
             max_pool(builder, name, &x.tensor, *x_shape, pool, &quantized)

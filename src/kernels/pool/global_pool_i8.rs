@@ -1,5 +1,6 @@
-//! Global average pooling in integers: `acc = Σ(q − z_x)` over an image's pixels,
-//! `q_y = clamp(z_y + ((acc·M + 2^(n−1)) >> n))` with `M·2^(−n) ≈ s_x / (s_y·H·W)`.
+//! Global pooling in integers: the mean, `acc = Σ(q − z_x)` over an image's pixels,
+//! `q_y = clamp(z_y + ((acc·M + 2^(n−1)) >> n))` with `M·2^(−n) ≈ s_x / (s_y·H·W)`; or the largest
+//! level, which is that of the largest value and is passed on as it is.
 //!
 //! Packed int8, NHWC; the output is one word for each image and four channels.
 
@@ -18,6 +19,15 @@ pub(crate) static SHADER: Shader = shader!("global_pool_i8");
 
 /// Pixels whose sum of `q − z`, at most 255 each, is below 2^31.
 const MOST_PIXELS: usize = 1 << 23;
+
+/// What is taken of the pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// Their mean, with `s_x / (s_y·H·W)`.
+    Mean(Multiplier),
+    /// The largest level; the output's levels are the input's.
+    Largest,
+}
 
 /// Parameters of the shader.
 #[repr(C)]
@@ -41,11 +51,13 @@ pub(crate) struct Params {
     low: i32,
     /// Its highest level.
     high: i32,
+    /// 0 the mean, 1 the largest.
+    kind: u32,
     /// Fills the struct to 48 bytes.
-    unused: [u32; 3],
+    unused: [u32; 2],
 }
 
-/// The mean of each image's pixels, in levels.
+/// The mean or the largest of each image's pixels, in levels.
 pub struct GlobalPoolI8<'a> {
     /// Images in the batch.
     pub images: usize,
@@ -53,8 +65,8 @@ pub struct GlobalPoolI8<'a> {
     pub x_shape: Shape,
     /// The input's level of real 0.
     pub x_zero_point: i32,
-    /// `s_x / (s_y·H·W)`.
-    pub multiplier: Multiplier,
+    /// What becomes of its pixels.
+    pub of: Of,
     /// The output's levels.
     pub levels: OutputLevels,
     /// Packed int8.
@@ -69,17 +81,22 @@ impl GlobalPoolI8<'_> {
     }
 
     fn params(&self) -> Params {
+        let multiplier = match self.of {
+            Of::Mean(multiplier) => multiplier,
+            Of::Largest => Multiplier { multiplier: 0, right_shift: 1 },
+        };
         Params {
             images: self.images as u32,
             pixels: self.x_shape.pixels() as u32,
             quads: (self.x_shape.padded_channels() / 4) as u32,
             zero_sum: self.x_zero_point * self.x_shape.pixels() as i32,
-            multiplier: self.multiplier.multiplier,
-            right_shift: u32::from(self.multiplier.right_shift),
+            multiplier: multiplier.multiplier,
+            right_shift: u32::from(multiplier.right_shift),
             zero_point: self.levels.zero_point,
             low: self.levels.low,
             high: self.levels.high,
-            unused: [0; 3],
+            kind: u32::from(self.of == Of::Largest),
+            unused: [0; 2],
         }
     }
 }
@@ -98,7 +115,11 @@ impl Kernel for GlobalPoolI8<'_> {
         }
         self.levels.check()?;
         check_zero_point(self.x_zero_point)?;
-        check_right_shift(self.multiplier.right_shift)
+        match self.of {
+            Of::Mean(multiplier) => check_right_shift(multiplier.right_shift),
+            Of::Largest if pixels == 0 => Err(Error::bad("the largest of nothing")),
+            Of::Largest => Ok(()),
+        }
     }
 
     fn buffers(&self) -> Vec<Bound<'_>> {
@@ -113,13 +134,17 @@ impl Kernel for GlobalPoolI8<'_> {
     fn native(&self, _: Tier) -> Result<()> {
         let (x, mut y) = (self.x.host(), self.y.host_mut());
         let x: &[i8] = bytemuck::cast_slice(&x[..self.x_shape.pixels() * self.y_words()]);
-        native(&self.params(), &self.levels, x, bytemuck::cast_slice_mut(&mut y[..self.y_words()]));
+        let y = bytemuck::cast_slice_mut(&mut y[..self.y_words()]);
+        match self.of {
+            Of::Mean(_) => mean(&self.params(), &self.levels, x, y),
+            Of::Largest => largest(&self.params(), x, y),
+        }
         Ok(())
     }
 }
 
 /// Row by row, in parallel over images.
-fn native(p: &Params, output: &OutputLevels, x: &[i8], y: &mut [i8]) {
+fn mean(p: &Params, output: &OutputLevels, x: &[i8], y: &mut [i8]) {
     let channels = 4 * p.quads as usize;
     y.par_chunks_mut(channels).enumerate().for_each(|(image, y)| {
         let image_len = p.pixels as usize * channels;
@@ -135,7 +160,27 @@ fn native(p: &Params, output: &OutputLevels, x: &[i8], y: &mut [i8]) {
     });
 }
 
-/// The twin: levels of every image and padded channel.
+/// As [`mean`].
+fn largest(p: &Params, x: &[i8], y: &mut [i8]) {
+    let channels = 4 * p.quads as usize;
+    y.par_chunks_mut(channels).zip(x.par_chunks(p.pixels as usize * channels)).for_each(|(y, x)| {
+        y.fill(i8::MIN);
+        for pixel in x.chunks_exact(channels) {
+            for (y, q) in y.iter_mut().zip(pixel) {
+                *y = (*y).max(*q);
+            }
+        }
+    });
+}
+
+/// The twin of the largest: levels of every image and padded channel.
+pub(crate) fn reference_largest(images: usize, x_shape: Shape, x: &[i8]) -> Vec<i8> {
+    let (pixels, channels) = (x_shape.pixels(), x_shape.padded_channels());
+    let levels = |at: usize| (0..pixels).map(move |p| x[(at / channels * pixels + p) * channels + at % channels]);
+    (0..images * channels).filter_map(|at| levels(at).max()).collect()
+}
+
+/// The twin of the mean: levels of every image and padded channel.
 pub(crate) fn reference(
     images: usize,
     x_shape: Shape,
@@ -160,7 +205,7 @@ pub(crate) fn reference(
     y
 }
 
-/// Compares with the twin, to the bit.
+/// Compares with the twins, to the bit.
 ///
 /// # Errors
 /// If the device failed.
@@ -184,12 +229,16 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
                 OutputLevels { zero_point: 5, low: 5, high: 127 },
             ][random.integer(0, 2) as usize];
             let expected = reference(images, shape, x_zero_point, multiplier, &levels, &x);
+            let largest = reference_largest(images, shape, &x);
             let x = device.upload(&bytemuck::pod_collect_to_vec::<i8, u32>(&x), "x")?;
-            let got = outcome(device, expected.len() / 4, |rec, y| {
-                rec.run(&GlobalPoolI8 { images, x_shape: shape, x_zero_point, multiplier, levels, x: &x, y })
-            })?;
+            let run = |of: Of| {
+                outcome(device, expected.len() / 4, |rec, y| {
+                    rec.run(&GlobalPoolI8 { images, x_shape: shape, x_zero_point, of, levels, x: &x, y })
+                })
+            };
             let name = format!("{images}×{shape}, zero point {x_zero_point}, shift {n}");
-            checks.push(compare(name, &expected, &got));
+            checks.push(compare(name, &expected, &run(Of::Mean(multiplier))?));
+            checks.push(compare(format!("largest of {images}×{shape}"), &largest, &run(Of::Largest)?));
         }
     }
     Ok(checks)

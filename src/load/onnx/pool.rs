@@ -48,8 +48,8 @@ pub(super) fn pool(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     }
     let shape = draft.shape(node);
     let whole = kernel == [shape.height, shape.width] && padding == [0; 4];
-    let pool = Pool { kind, kernel, stride: windows.stride, padding, ceil };
-    let model = if whole && !max { Op::GlobalAveragePool } else { Op::Pool(pool) };
+    let model =
+        if whole { whole_image(max) } else { Op::Pool(Pool { kind, kernel, stride: windows.stride, padding, ceil }) };
     let node = draft.operation(op.name, model, vec![node])?;
     let shape = draft.shape(node);
     Ok(Active::new(node, vec![shape.channels, shape.height, shape.width], op.name))
@@ -134,6 +134,11 @@ pub(super) fn reduce(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     over(op, draft, &x, &axes, keep, op.kind == "ReduceMax")
 }
 
+/// The pooling of which an image is the one window.
+fn whole_image(max: bool) -> Op {
+    if max { Op::GlobalMaxPool } else { Op::GlobalAveragePool }
+}
+
 /// The mean or the maximum over axes: those become rows and columns, the others channels.
 fn over(op: &Operation<'_>, draft: &mut Draft, x: &Active, axes: &[usize], keep: bool, max: bool) -> Result<Active> {
     let dims = x.dims();
@@ -148,10 +153,7 @@ fn over(op: &Operation<'_>, draft: &mut Draft, x: &Active, axes: &[usize], keep:
     };
     let node = if moved.order.is_some() { draft.realize(&moved)? } else { moved.node };
     let node = draft.realize(&Active::new(node, sides, &x.seen_by))?;
-    let shape = draft.shape(node);
-    let pool =
-        Pool { kind: PoolKind::Max, kernel: [shape.height, shape.width], stride: [1; 2], padding: [0; 4], ceil: false };
-    let node = draft.operation(op.name, if max { Op::Pool(pool) } else { Op::GlobalAveragePool }, vec![node])?;
+    let node = draft.operation(op.name, whole_image(max), vec![node])?;
     let kept = (0..dims.len()).filter(|axis| keep || !axes.contains(axis));
     let sides = kept.map(|axis| if axes.contains(&axis) { 1 } else { dims[axis] }).collect();
     Ok(Active::new(node, sides, op.name))

@@ -155,6 +155,11 @@ fn compute(graph: &QuantizedGraph, node: &QNode, shape: Shape, inputs: &[Input<'
                 QBinary::Product(m) => requantized(a * b, m),
             }
         }),
+        (Op::GlobalMaxPool, _) => {
+            let x = &inputs[0];
+            let largest = |c| places(x.shape).filter(|p| p[0] == c).map(|p| x.levels()[index(x.shape, p)]).max();
+            levels(&|[c, ..]| largest(c).unwrap())
+        }
         (Op::Pool(pool), constants) => levels(&|place| {
             let (steps, counted) = window(pool, &inputs[0], place);
             let multipliers =

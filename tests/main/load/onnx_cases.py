@@ -163,10 +163,10 @@ case("average_same", "average pool", [
     ("AveragePool", "x", "y", dict(kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")),
 ])
 case("average_whole", "global average pool", [("AveragePool", "x", "y", dict(kernel_shape=[6, 8], strides=[6, 8]))])
-case("global_pools", "global average pool max pool concat", [
+case("global_pools", "global average pool global max pool concat", [
     ("GlobalAveragePool", "x", "a", {}), ("GlobalMaxPool", "x", "b", {}), ("Concat", "a b", "y", dict(axis=1)),
 ])
-case("means", "global average pool transpose global average pool reshape global average pool max pool", [
+case("means", "global average pool transpose global average pool reshape global average pool global max pool", [
     ("ReduceMean", "x", "y", dict(axes=[2, 3], keepdims=0)),
     ("ReduceMean", "x", "z", dict(axes=[1])),
     ("ReduceMean", "x", "u", dict(axes=[-1], keepdims=0)),

@@ -194,6 +194,7 @@ fn pooling() {
             assert_eq!(b.shape(y), Shape::new(5, sides[0], sides[1]), "{pool:?}");
         }
     }
+    b.push(Op::GlobalMaxPool, &[x]);
     check(b, &[]);
 }
 
@@ -262,6 +263,7 @@ fn nan_is_not_swallowed() {
         (Op::Pool(pool(PoolKind::Average)), false, 9),
         (Op::Pool(pool(PoolKind::AverageWithPadding)), false, 9),
         (Op::GlobalAveragePool, false, 1),
+        (Op::GlobalMaxPool, false, 1),
         (Op::Rearrange(Rearrange { kind: up, shape: Shape::new(3, 2 * height, 3 * width) }), false, 6),
         (Op::Concat(Axis::Channels), false, 2),
         (Op::Softmax(Axis::Channels), false, 3),

@@ -81,6 +81,10 @@ pub(crate) fn apply(op: &Op, relu: bool, inputs: &[&Array3<f64>]) -> Array3<f64>
             let mean = |c: usize| inputs[0].index_axis(Dimension(0), c).sum() / (height * width) as f64;
             each([channels, 1, 1], |c, _, _| mean(c))
         }
+        Op::GlobalMaxPool => {
+            let largest = |c: usize| inputs[0].index_axis(Dimension(0), c).fold(f64::NEG_INFINITY, |m, &v| m.max(v));
+            each([inputs[0].dim().0, 1, 1], |c, _, _| largest(c))
+        }
         Op::Activation(f) => inputs[0].mapv(|x| f.apply(x)),
         Op::Binary(f) => {
             let (a, b) = (inputs[0], inputs[1]);
@@ -225,6 +229,7 @@ pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value
                 clamp(shifted(i128::from(i32::try_from(sum).unwrap()) * i128::from(m.multiplier), m.right_shift))
             })
         }
+        (Op::GlobalMaxPool, _) => apply(&Op::GlobalMaxPool, false, &[&levels(0).mapv(f64::from)]).mapv(|q| q as i32),
         (Op::Pool(pool), constants) => {
             let x = levels(0);
             let shape = [x.dim().0, pool.side(x.dim().1, 0), pool.side(x.dim().2, 1)];

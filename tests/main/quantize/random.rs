@@ -38,7 +38,7 @@ fn unary(random: &mut Random, x: Shape) -> Op {
             let stride = [1 + random.below(2), 1 + random.below(3)];
             Op::Pool(Pool { kind: kinds[random.below(3)], kernel, stride, padding, ceil: random.below(2) == 0 })
         }
-        10 => Op::GlobalAveragePool,
+        10 => [Op::GlobalAveragePool, Op::GlobalMaxPool][random.below(2)].clone(),
         11 => {
             let size = [1 + random.below(9), 1 + random.below(9)];
             let coordinates = [Coordinates::HalfPixel, Coordinates::AlignCorners, Coordinates::Asymmetric];
