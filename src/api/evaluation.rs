@@ -1,12 +1,12 @@
 //! Networks side by side over the same images.
 
 use super::{Images, Model, Quantized, run};
-use crate::Result;
 use crate::device::Device;
 use crate::evaluate;
 use crate::exec;
 use crate::progress::{Progress, Silent};
 use crate::report::{LayerRow, Report, ResultRow, Run};
+use crate::{Error, Result};
 
 /// A quantized network to be measured.
 #[derive(Debug, Clone, Copy)]
@@ -66,14 +66,17 @@ impl Evaluation {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let mut report = Report::of(device, model, contenders)?;
-        let (batch_size, input) = match (model, contenders.first()) {
+        let quantized_input = contenders.first().map(|contender| &contender.network.graph.input);
+        let input = model.map(|model| &model.graph.input).or(quantized_input);
+        let input = input.ok_or_else(|| Error::usage("there is no network to evaluate"))?;
+        let batch_size = images.batch_size_for(|| {
             // The same number with contenders: all networks have activations of the same shapes.
-            (Some(model), _) => (images.batch_size_for(|| exec::batch_size(device, &model.graph))?, &model.graph.input),
-            (None, Some(Contender { network, .. })) => {
-                (images.batch_size_for(|| exec::int8_batch_size(device, &network.graph))?, &network.graph.input)
+            if let Some(model) = model {
+                return exec::batch_size(device, &model.graph);
             }
-            (None, None) => unreachable!("a report without networks is refused"),
-        };
+            let size = |c: &Contender<'_>| exec::int8_batch_size(device, &c.network.graph);
+            contenders.iter().try_fold(usize::MAX, |least, c| Ok(least.min(size(c)?)))
+        })?;
         let total = images.count();
         let graphs: Vec<evaluate::Contender<'_>> = contenders
             .iter()

@@ -131,7 +131,7 @@ fn describe(offer: &Offer, taken: Option<usize>) -> Choice {
             )),
         ),
         None if offer.candidates.iter().any(|c| c.error < offer.unsplit) => {
-            (SplitForm::Plain, Some("auto: not split, the budget of --max-overhead goes further elsewhere".into()))
+            (SplitForm::Plain, Some("auto: not split, the budget of multiplications goes further elsewhere".into()))
         }
         None => (SplitForm::Plain, Some("auto: not split, no support gains".into())),
     }

@@ -51,9 +51,7 @@ pub(super) fn form(conv: &Conv, options: &QuantizeOptions) -> (SplitForm, Option
         Support::Center if pointwise && paper => (make(Support::Full), None),
         Support::Center if pointwise => (
             SplitForm::Plain,
-            Some(
-                "not split: a pointwise kernel has no neighbours of the centre (--split-support full splits it)".into(),
-            ),
+            Some("not split: a pointwise kernel has no neighbours of the centre (the support `full` splits it)".into()),
         ),
         Support::Diagonal if !has_diagonal(conv) => (
             SplitForm::Plain,
