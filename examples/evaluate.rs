@@ -1,4 +1,5 @@
-//! Runs a quantized network and the float one it was made from side by side over images, and says what was lost.
+//! Runs a quantized network and the float one it was made from side by side over images, and says
+//! what was lost.
 //!
 //!     cargo run --release --example evaluate -- repvgg.safetensors repvgg-int8.safetensors val/
 //!
@@ -26,7 +27,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let evaluation = Evaluation::compare(&device, &model, &quantized, images.skip_bad(true))?;
     println!("{}", evaluation.report());
 
-    // Where the loss comes from: the layers whose activations are farthest from the float network's.
+    // Where the loss comes from: the layers whose activations are farthest from the float
+    // network's.
     let mut layers: Vec<(&str, f64)> =
         evaluation.layers().iter().filter_map(|layer| Some((layer.name.as_str(), layer.sqnr_db?))).collect();
     layers.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -1,9 +1,10 @@
-//! Damages ONNX files at random and reads them: each must be read or refused, without a panic and without delay.
+//! Damages ONNX files at random and reads them: each must be read or refused, without a panic and
+//! without delay.
 //!
 //!     cargo run --release --example fuzz_onnx -- SECONDS [SEED]
 //!
-//! It starts from the small files of `tests/main/load/onnx_cases.safetensors`. A file that makes it fail is written to
-//! `fuzz_onnx.onnx`, and the exit code is 1.
+//! It starts from the small files of `tests/main/load/onnx_cases.safetensors`. A file that makes it
+//! fail is written to `fuzz_onnx.onnx`, and the exit code is 1.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -1,9 +1,10 @@
-//! Calibrates on several folders at once, each in a thread and on a device of its own, and adds the statistics: the
-//! sum is that of one run over all images, to the bit.
+//! Calibrates on several folders at once, each in a thread and on a device of its own, and adds the
+//! statistics: the sum is that of one run over all images, to the bit.
 //!
 //!     cargo run --release --example merge_statistics -- repvgg.safetensors monday/ tuesday/ both.safetensors
 //!
-//! The threads could be machines: what each writes with `Calibration::save` the next reads with `Calibration::load`.
+//! The threads could be machines: what each writes with `Calibration::save` the next reads with
+//! `Calibration::load`.
 
 use std::process::ExitCode;
 use std::thread;

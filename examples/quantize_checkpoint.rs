@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release --example quantize_checkpoint -- repvgg.safetensors calib/ repvgg-int8.onnx
 //!
-//! What the checkpoint does not say is in a description beside it (`repvgg.json`) or in timm's `config.json`.
+//! What the checkpoint does not say is in a description beside it (`repvgg.json`) or in timm's
+//! `config.json`.
 
 use std::process::ExitCode;
 
@@ -22,13 +23,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     println!("on {}", device.info().name);
     let calibration = Calibration::collect(&device, &model, Images::folder(images)?.limit(512))?;
 
-    // 8 bits, kernels split where their centre is wider than the rest; see `Quantizer` for the other options.
+    // 8 bits, kernels split where their centre is wider than the rest; see `Quantizer` for the
+    // other options.
     let quantized = Quantizer::new().quantize(&model, &calibration)?;
     for layer in quantized.layers().iter().filter(|layer| !layer.notes.is_empty()) {
         println!("{}: {}", layer.name, layer.notes.join("; "));
     }
 
-    // QuantizeLinear and DequantizeLinear around float operators: what TensorRT, OpenVINO and ONNX Runtime expect.
+    // QuantizeLinear and DequantizeLinear around float operators: what TensorRT, OpenVINO and ONNX
+    // Runtime expect.
     quantized.save_onnx(output, Format::Qdq, InputForm::Normalized)?;
     println!("{} kB of weights, written to {output}", quantized.weight_bytes() / 1000);
     Ok(())

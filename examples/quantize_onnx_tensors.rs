@@ -1,9 +1,10 @@
-//! Quantizes an ONNX file on tensors of one's own: f32 arrays as the network takes them, no image files.
+//! Quantizes an ONNX file on tensors of one's own: f32 arrays as the network takes them, no image
+//! files.
 //!
 //!     cargo run --release --example quantize_onnx_tensors -- net.onnx inputs.safetensors net-int8.safetensors
 //!
-//! In Python, `safetensors.numpy.save_file({"inputs": array}, "inputs.safetensors")` writes such a file; each array is
-//! float32, images × 3 × height × width, normalized as for the float network.
+//! In Python, `safetensors.numpy.save_file({"inputs": array}, "inputs.safetensors")` writes such a
+//! file; each array is float32, images × 3 × height × width, normalized as for the float network.
 
 use std::process::ExitCode;
 
@@ -21,7 +22,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let quantized = Quantizer::new().quantize(&model, &calibration)?;
     quantized.save(output)?;
 
-    // Arrays need not come from a file: any iterator of them will do. Here one black image, through both networks.
+    // Arrays need not come from a file: any iterator of them will do. Here one black image, through
+    // both networks.
     let [height, width] = model.input().size;
     let black = || Images::tensors([Array4::<f32>::zeros([1, 3, height, width])]);
     for (form, batches) in [

@@ -1,7 +1,8 @@
 // Sums, differences and products of two f32 activations: see src/kernels/binary/binary_f32.rs.
 
 struct Operand {
-    // Fours of channels from one image, row, column and four channels to the next; 0 where one serves all.
+    // Fours of channels from one image, row, column and four channels to the next; 0 where one
+    // serves all.
     image: u32,
     row: u32,
     column: u32,

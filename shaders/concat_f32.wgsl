@@ -41,7 +41,8 @@ fn main(
     let quad = first_quad + i % quads;
     let at = (row * params.y_width + column) * ((params.y_channels + 3u) / 4u) + quad;
     let base = pixel * ((params.x_channels + 3u) / 4u * 4u);
-    // Channels of the inputs before this one stay; those behind are written later, padded ones are 0.
+    // Channels of the inputs before this one stay; those behind are written later, padded ones
+    // are 0.
     var value = vec4<f32>(0.0);
     if 4u * quad < params.first_channel {
         value = y[at];

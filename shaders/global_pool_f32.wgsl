@@ -1,4 +1,5 @@
-// Global pooling in f32: the mean, or the largest where the factor is 0, one quad of one image an invocation: see src/kernels/pool/global_pool_f32.rs.
+// Global pooling in f32: the mean, or the largest where the factor is 0, one quad of one image an
+// invocation: see src/kernels/pool/global_pool_f32.rs.
 
 struct Params {
     images: u32,

@@ -13,7 +13,8 @@ struct Params {
     stride_x: u32,
     pad_top: u32,
     pad_left: u32,
-    // Rows and columns of the image with its padding: a mean with padding divides by what of the window is within.
+    // Rows and columns of the image with its padding: a mean with padding divides by what of the
+    // window is within.
     padded_height: u32,
     padded_width: u32,
     // 0 the largest, 1 the mean of the image's values, 2 the mean with padding.

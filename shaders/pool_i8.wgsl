@@ -32,7 +32,8 @@ const WITH_PADDING: u32 = 2u;
 @group(0) @binding(2) var<storage, read> factors: array<vec2<i32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<u32>;
 
-// What a window covers along an axis: the first place inside, the end of those inside, and the divisor.
+// What a window covers along an axis: the first place inside, the end of those inside, and the
+// divisor.
 fn span(begin: u32, kernel: u32, pad: u32, side: u32, counted: u32) -> vec3<u32> {
     let end = begin + kernel;
     let first = min(max(begin, pad) - pad, side);

@@ -1,4 +1,5 @@
-// 8-bit pixels to the packed int8 network input, through a table: see src/kernels/convert/quantize_input.rs.
+// 8-bit pixels to the packed int8 network input, through a table: see
+// src/kernels/convert/quantize_input.rs.
 
 struct Params {
     pixels: u32,

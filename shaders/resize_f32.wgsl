@@ -13,7 +13,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-// For each output row, then each output column: the two it lies between, and the share of the second as f32 bits.
+// For each output row, then each output column: the two it lies between, and the share of the
+// second as f32 bits.
 @group(0) @binding(2) var<storage, read> taps: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 

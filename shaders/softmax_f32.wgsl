@@ -1,7 +1,8 @@
 // Softmax along an axis in f32: see src/kernels/function/softmax_f32.rs.
 
 struct Params {
-    // Lines of the batch that are normalized, and how many there are at each step of the outer sides.
+    // Lines of the batch that are normalized, and how many there are at each step of the outer
+    // sides.
     lines: u32,
     inner: u32,
     // Values of a line, words between them, and words from one step of the outer sides to the next.

@@ -1,6 +1,6 @@
-//! What the tests, benches and fuzz targets need from inside: the stages behind the front door, name
-//! by name, and single kernels with memory for them. It is no part of the interface and changes
-//! without notice.
+//! What the tests, benches and fuzz targets need from inside: the stages behind the front door,
+//! name by name, and single kernels with memory for them. It is no part of the interface and
+//! changes without notice.
 //!
 //! Nothing here goes around a check: a kernel is run as this crate runs it, after its arguments and
 //! buffers were looked at, and a network is checked when it is made ready for a device.

@@ -1,9 +1,11 @@
-//! Post-training quantization for re-parameterized CNNs (RepVGG, MobileOne, YOLOv6 and their kin), on any GPU.
+//! Post-training quantization for re-parameterized CNNs (RepVGG, MobileOne, YOLOv6 and their kin),
+//! on any GPU.
 //!
-//! A network trained with parallel 3×3, 1×1 and identity branches is deployed as one 3×3 convolution, whose centre
-//! weights are many times wider than their neighbours; in int8 it collapses. repquant splits each kernel into a coarse
-//! and a fine part, picks activation ranges with a metric that suits these networks, and runs the result in true
-//! integer arithmetic, with the same bits on every device.
+//! A network trained with parallel 3×3, 1×1 and identity branches is deployed as one 3×3
+//! convolution, whose centre weights are many times wider than their neighbours; in int8 it
+//! collapses. repquant splits each kernel into a coarse and a fine part, picks activation ranges
+//! with a metric that suits these networks, and runs the result in true integer arithmetic, with
+//! the same bits on every device.
 //!
 //! # From a file to an exported network
 //!
@@ -66,30 +68,32 @@
 //! | evaluate | [`Model`], [`Quantized`], [`Images`], [`Device`] | [`Evaluation`], and its [`Report`] |
 //! | export | [`Model`] or [`Quantized`] | safetensors, ONNX |
 //!
-//! [`Images`] are files, images in memory, or f32 tensors. [`Progress`] is told how far a stage is. Plain data that goes
-//! in is in [`options`], what comes out in [`report`]; [`profile`] takes the time of every kernel, [`files`] tells what
-//! a file holds and writes whole files or none.
+//! [`Images`] are files, images in memory, or f32 tensors. [`Progress`] is told how far a stage is.
+//! Plain data that goes in is in [`options`], what comes out in [`report`]; [`profile`] takes the
+//! time of every kernel, [`files`] tells what a file holds and writes whole files or none.
 //!
-//! The folder `examples` has programs to start from: `quantize_checkpoint`, `quantize_onnx_tensors`, `evaluate` and
-//! `merge_statistics`. The command `repquant` is made of these public names alone.
+//! The folder `examples` has programs to start from: `quantize_checkpoint`,
+//! `quantize_onnx_tensors`, `evaluate` and `merge_statistics`. The command `repquant` is made of
+//! these public names alone.
 //!
 //! # What holds throughout
 //!
-//! - The same input gives the same bytes: statistics, quantized networks and the integers of their layers do not depend
-//!   on the device, the number of threads, the order of images or the size of a batch. Floats of networks that run in
-//!   f32 differ between devices by the rounding of sums.
-//! - Nothing is printed, no environment variable is read, and there is no global state: devices work side by side, and
-//!   what is dropped is freed. [`Device`], [`Model`], [`Calibration`] and [`Quantized`] can be sent to other threads.
-//! - What is not supported is an [`Error`] that names the file, the layer and what to do; a layer that is not split, or
-//!   an image that is left out, is a value with its reason in the [`Report`].
+//! - The same input gives the same bytes: statistics, quantized networks and the integers of their
+//!   layers do not depend on the device, the number of threads, the order of images or the size of
+//!   a batch. Floats of networks that run in f32 differ between devices by the rounding of sums.
+//! - Nothing is printed, no environment variable is read, and there is no global state: devices
+//!   work side by side, and what is dropped is freed. [`Device`], [`Model`], [`Calibration`] and
+//!   [`Quantized`] can be sent to other threads.
+//! - What is not supported is an [`Error`] that names the file, the layer and what to do; a layer
+//!   that is not split, or an image that is left out, is a value with its reason in the [`Report`].
 //! - Memory does not grow with the number of images.
 //! - Bad input gives no panic. Bad calls may: a wrong index, say; each such function says so.
 //!
 //! # Features
 //!
 //! `binary` (on by default) builds the command `repquant`. A library turns it off, with
-//! `repquant = { version = "0.1", default-features = false }`, and gets no clap, no progress bars and no network for a
-//! demo.
+//! `repquant = { version = "0.1", default-features = false }`, and gets no clap, no progress bars
+//! and no network for a demo.
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("int8 data is packed lowest byte first; a big-endian host is not supported");

@@ -1,4 +1,5 @@
-//! The messages of an ONNX file: those parts of `onnx.proto` that this program uses, with its field numbers.
+//! The messages of an ONNX file: those parts of `onnx.proto` that this program uses, with its field
+//! numbers.
 //!
 //! Source: <https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>. Singular fields are `optional` there (proto2), so
 //! that a value of 0 can be told from none.
@@ -127,7 +128,8 @@ impl AttributeProto {
     pub(crate) const INTS: i32 = 7;
 }
 
-/// A constant. The values, row by row, are in `raw_data`, or in the list for their type, or in another file.
+/// A constant. The values, row by row, are in `raw_data`, or in the list for their type, or in
+/// another file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]

@@ -1,6 +1,8 @@
-//! What goes in: plain data that says how a model is read, quantized and written, and where it runs.
+//! What goes in: plain data that says how a model is read, quantized and written, and where it
+//! runs.
 //!
-//! Each type with a choice is written as the words of the command (`FromStr`, and mostly `Display`).
+//! Each type with a choice is written as the words of the command (`FromStr`, and mostly
+//! `Display`).
 
 pub use crate::api::{Classes, Contender};
 pub use crate::device::{Backends, DeviceChoice, DeviceOptions, Instructions};

@@ -1,4 +1,5 @@
-//! Output files: checked before any work starts, written under a temporary name, renamed when whole.
+//! Output files: checked before any work starts, written under a temporary name, renamed when
+//! whole.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Checks that `path` can be written: its folder exists and takes a new file, and the file is not there yet or
-    /// `replace` is set.
+    /// Checks that `path` can be written: its folder exists and takes a new file, and the file is
+    /// not there yet or `replace` is set.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where the file exists or is one of `inputs`,
@@ -55,7 +56,8 @@ impl OutputFile {
         &self.path
     }
 
-    /// Writes `bytes` under a temporary name in the same folder, then renames: no half-written file is ever seen.
+    /// Writes `bytes` under a temporary name in the same folder, then renames: no half-written file
+    /// is ever seen.
     ///
     /// # Errors
     /// [`ErrorKind::Output`](crate::ErrorKind::Output), with nothing left behind.

@@ -1,4 +1,5 @@
-//! Events that the library emits while it works. The library never prints; a program can draw bars from these.
+//! Events that the library emits while it works. The library never prints; a program can draw bars
+//! from these.
 
 /// A stage of the pipeline, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,10 +10,11 @@ use crate::Error;
 /// The metadata entry under which this program's own files say, as JSON, what they are.
 pub(crate) const METADATA_KEY: &str = "repquant";
 
-/// The header and the tensors of a safetensors file. Nothing is allocated beyond what the header's own bytes need.
+/// The header and the tensors of a safetensors file. Nothing is allocated beyond what the header's
+/// own bytes need.
 ///
-/// `SafeTensors::deserialize` adds the header's length to what the header claims without a check for overflow, so the
-/// claim is compared with the file first.
+/// `SafeTensors::deserialize` adds the header's length to what the header claims without a check
+/// for overflow, so the claim is compared with the file first.
 ///
 /// # Errors
 /// What is wrong with the file, in words.

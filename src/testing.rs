@@ -4,8 +4,9 @@ use std::io::Write;
 
 use crate::device::{AdapterInfo, Backends, Device, DeviceOptions};
 
-/// Every device, the Cpu device with each of its instruction sets first. Without an adapter it fails where
-/// `REPQUANT_REQUIRE_ADAPTER` asks for one, and else says so. With `REPQUANT_SHADER_CHECKS` shaders keep their checks.
+/// Every device, the Cpu device with each of its instruction sets first. Without an adapter it
+/// fails where `REPQUANT_REQUIRE_ADAPTER` asks for one, and else says so. With
+/// `REPQUANT_SHADER_CHECKS` shaders keep their checks.
 pub(crate) fn devices() -> Vec<Device> {
     let instructions = std::env::var("REPQUANT_CPU").ok().map(|set| set.parse().expect("an instruction set"));
     let options = DeviceOptions { checks: is_set("REPQUANT_SHADER_CHECKS"), instructions, ..DeviceOptions::default() };

@@ -13,8 +13,8 @@ use crate::report::{ActivationRow, Run};
 
 /// What a float network's activations look like over a set of images: a histogram for each, exact.
 ///
-/// Nothing in it depends on the device, the order of the images or the size of the batches, and statistics of several
-/// sets of images add up to those of all of them.
+/// Nothing in it depends on the device, the order of the images or the size of the batches, and
+/// statistics of several sets of images add up to those of all of them.
 ///
 /// ```no_run
 /// use repquant::{Calibration, Device, Images, Model};
@@ -37,9 +37,10 @@ impl Calibration {
     /// Runs `model` over `images` on `device` and counts every activation that is stored.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for an image that cannot be read, or one that makes an activation
-    /// NaN or infinite (the layer and the image are named); [`ErrorKind::Device`](crate::ErrorKind::Device) where the
-    /// device failed or a single image does not fit it.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for an image that cannot be read, or one that
+    /// makes an activation NaN or infinite (the layer and the image are named);
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where the device failed or a single image
+    /// does not fit it.
     pub fn collect(device: &Device, model: &Model, images: Images<'_>) -> Result<Self> {
         Self::collect_with(device, model, images, &Silent)
     }
@@ -62,7 +63,8 @@ impl Calibration {
     /// Reads a file of [`Calibration::save`].
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is of another kind or contradicts itself.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is of another kind or
+    /// contradicts itself.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Self { statistics: stats_file::read(path.as_ref())?, run: None })
     }
@@ -83,11 +85,12 @@ impl Calibration {
         OutputFile::replace(path.as_ref())?.write(&self.to_bytes()?)
     }
 
-    /// Adds the statistics of other images, exactly: the result is that of one run over all of them.
+    /// Adds the statistics of other images, exactly: the result is that of one run over all of
+    /// them.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where `other` is of another model or preprocessing, or a count
-    /// would not fit 64 bits; nothing is changed then.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where `other` is of another model or
+    /// preprocessing, or a count would not fit 64 bits; nothing is changed then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         self.statistics.merge(&other.statistics)?;
         self.run = None;

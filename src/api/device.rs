@@ -6,8 +6,9 @@ use crate::progress::{Event, Progress, Stage};
 use crate::report::{KernelRow, Verified};
 
 impl Device {
-    /// Compares every kernel with its plain twin: integers to the bit, floats within a bound derived from the length of
-    /// the sums. It takes seconds; a device that fails here, or a driver, is broken.
+    /// Compares every kernel with its plain twin: integers to the bit, floats within a bound
+    /// derived from the length of the sums. It takes seconds; a device that fails here, or a
+    /// driver, is broken.
     ///
     /// ```no_run
     /// use repquant::{Device, progress::Silent};

@@ -15,13 +15,14 @@ pub struct Contender<'a> {
     pub name: &'a str,
     /// The network.
     pub network: &'a Quantized,
-    /// Whether each layer's activation is compared with the float network's, where there is one. The report lists the
-    /// layers of the first network for which this is set.
+    /// Whether each layer's activation is compared with the float network's, where there is one.
+    /// The report lists the layers of the first network for which this is set.
     pub layers: bool,
 }
 
-/// What was measured of networks that ran side by side over the same images: accuracy where the images have classes,
-/// agreement with the float network, and how far outputs and layers are from its.
+/// What was measured of networks that ran side by side over the same images: accuracy where the
+/// images have classes, agreement with the float network, and how far outputs and layers are from
+/// its.
 ///
 /// ```no_run
 /// use repquant::{Device, Evaluation, Images, Model, Quantized};
@@ -51,13 +52,15 @@ impl Evaluation {
         Self::of(device, Some(model), &[contender], images, &Silent)
     }
 
-    /// Runs the float network, where there is one, and every contender, in one pass over the images.
+    /// Runs the float network, where there is one, and every contender, in one pass over the
+    /// images.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a contender that was not made from `model`, an image that cannot
-    /// be read, a class that the network does not have, or an output that is NaN or infinite;
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where there is no network at all;
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where the device failed or a single image does not fit it.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a contender that was not made from
+    /// `model`, an image that cannot be read, a class that the network does not have, or an output
+    /// that is NaN or infinite; [`ErrorKind::Usage`](crate::ErrorKind::Usage) where there is no
+    /// network at all; [`ErrorKind::Device`](crate::ErrorKind::Device) where the device failed or a
+    /// single image does not fit it.
     pub fn of(
         device: &Device,
         model: Option<&Model>,

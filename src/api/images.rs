@@ -15,8 +15,8 @@ use crate::{Error, Result};
 
 /// Where images come from: files, images in memory, or f32 tensors.
 ///
-/// Files are found, and their classes looked up, when this is made; they are decoded batch by batch while the network
-/// runs, on all cores, a bounded number ahead.
+/// Files are found, and their classes looked up, when this is made; they are decoded batch by batch
+/// while the network runs, on all cores, a bounded number ahead.
 ///
 /// ```no_run
 /// use repquant::{Images, Model};
@@ -70,13 +70,14 @@ impl<'a> Images<'a> {
     /// All images of a folder and the folders inside it (jpg, png, webp, bmp), without classes.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a folder that is missing, cannot be read, or holds no images.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a folder that is missing, cannot be read,
+    /// or holds no images.
     pub fn folder(path: impl AsRef<Path>) -> Result<Self> {
         Dataset::unlabelled(path.as_ref()).map(|files| Self::of(Source::Files(files)))
     }
 
-    /// Images in class folders: `path/CLASS/…`, in the order of `classes.names`, or where those are not known, in
-    /// that of the sorted names of the folders.
+    /// Images in class folders: `path/CLASS/…`, in the order of `classes.names`, or where those are
+    /// not known, in that of the sorted names of the folders.
     ///
     /// # Errors
     /// As [`Images::folder`]; a folder that is no class, an image outside the class folders.
@@ -84,17 +85,18 @@ impl<'a> Images<'a> {
         Self::with_classes(path.as_ref(), None, classes)
     }
 
-    /// The images that a labels file lists: lines `file class` or `file,class`, files relative to the folder `path`, a
-    /// class being a name or an index.
+    /// The images that a labels file lists: lines `file class` or `file,class`, files relative to
+    /// the folder `path`, a class being a name or an index.
     ///
     /// # Errors
-    /// As [`Images::folder`]; a line of the labels file that names an unknown file or class, or a file once more.
+    /// As [`Images::folder`]; a line of the labels file that names an unknown file or class, or a
+    /// file once more.
     pub fn listed(path: impl AsRef<Path>, labels: impl AsRef<Path>, classes: &Classes) -> Result<Self> {
         Self::with_classes(path.as_ref(), Some(labels.as_ref()), classes)
     }
 
-    /// Images that are decoded already, and the class of each where it is known. They are resized, cropped and
-    /// normalized as those from files are.
+    /// Images that are decoded already, and the class of each where it is known. They are resized,
+    /// cropped and normalized as those from files are.
     ///
     /// ```
     /// use repquant::{Images, options::RgbImage};
@@ -109,11 +111,11 @@ impl<'a> Images<'a> {
         Self::of(Source::Decoded { images: Box::new(images), total })
     }
 
-    /// Tensors as the network takes them: f32, images × 3 × height × width, normalized; each may have any number of
-    /// images. They are split and put together into batches.
+    /// Tensors as the network takes them: f32, images × 3 × height × width, normalized; each may
+    /// have any number of images. They are split and put together into batches.
     ///
-    /// A tensor of another shape, or with a NaN or an infinity in it, is an error that names it (`tensor 0`, `tensor 1`
-    /// …) when its turn comes.
+    /// A tensor of another shape, or with a NaN or an infinity in it, is an error that names it
+    /// (`tensor 0`, `tensor 1` …) when its turn comes.
     ///
     /// ```no_run
     /// use ndarray::Array4;
@@ -144,19 +146,20 @@ impl<'a> Images<'a> {
         Self::of(Source::Tensors { tensors, limit: usize::MAX, total: None })
     }
 
-    /// As [`Images::tensors`], from a safetensors file: every tensor in it, in the order of their names. The file is held
-    /// in memory.
+    /// As [`Images::tensors`], from a safetensors file: every tensor in it, in the order of their
+    /// names. The file is held in memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a file that cannot be read or holds no tensors, or a tensor that
-    /// is not of f32.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a file that cannot be read or holds no
+    /// tensors, or a tensor that is not of f32.
     pub fn tensor_file(path: impl AsRef<Path>) -> Result<Self> {
         let tensors = tensors::read(path.as_ref())?;
         let total = tensors.iter().map(|tensor| tensor.images() as u64).sum();
         Ok(Self::of(Source::Tensors { tensors: Box::new(tensors.into_iter()), limit: usize::MAX, total: Some(total) }))
     }
 
-    /// Keeps at most `n` images: of files evenly spread ones, so that classes stay mixed; of others the first.
+    /// Keeps at most `n` images: of files evenly spread ones, so that classes stay mixed; of others
+    /// the first.
     #[must_use]
     pub fn limit(mut self, n: usize) -> Self {
         self.source = match self.source {
@@ -171,8 +174,9 @@ impl<'a> Images<'a> {
         self
     }
 
-    /// Whether files that cannot be read are left out and listed ([`Run::skipped`](crate::report::Run::skipped));
-    /// otherwise, as by default, the first one is an error.
+    /// Whether files that cannot be read are left out and listed
+    /// ([`Run::skipped`](crate::report::Run::skipped)); otherwise, as by default, the first one is
+    /// an error.
     #[must_use]
     pub fn skip_bad(mut self, skip: bool) -> Self {
         self.options.skip_bad = skip;
@@ -207,7 +211,8 @@ impl<'a> Images<'a> {
 
     fn with_classes(folder: &Path, labels: Option<&Path>, classes: &Classes) -> Result<Self> {
         let files = Dataset::labelled(folder, labels, classes.names.as_deref())?;
-        // Without names of its own the network's classes are those of the folders: then the numbers must agree.
+        // Without names of its own the network's classes are those of the folders: then the numbers
+        // must agree.
         let known = classes.names.is_some() || labels.is_some();
         let folders = files.classes.as_ref().map_or(classes.count, Vec::len);
         if !known && folders != classes.count {

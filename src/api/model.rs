@@ -16,9 +16,10 @@ use crate::{Result, fuse};
 
 /// A float network, its branches fused: plain convolutions and what lies between them.
 ///
-/// It is read from a checkpoint (safetensors with the keys of the original repositories, timm or mmpretrain, in training
-/// form or fused) or from an ONNX file. A checkpoint does not say everything; what it leaves open is in a description
-/// file beside it, in timm's `config.json`, or follows from the name of a published architecture ([`LoadOptions`]).
+/// It is read from a checkpoint (safetensors with the keys of the original repositories, timm or
+/// mmpretrain, in training form or fused) or from an ONNX file. A checkpoint does not say
+/// everything; what it leaves open is in a description file beside it, in timm's `config.json`, or
+/// follows from the name of a published architecture ([`LoadOptions`]).
 ///
 /// ```no_run
 /// use repquant::{Model, options::LoadOptions};
@@ -37,8 +38,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads an ONNX file (`.onnx`), a checkpoint (`.safetensors`) or a folder with `model.safetensors` and timm's
-    /// `config.json`.
+    /// Reads an ONNX file (`.onnx`), a checkpoint (`.safetensors`) or a folder with
+    /// `model.safetensors` and timm's `config.json`.
     ///
     /// # Errors
     /// As [`Model::load_with`].
@@ -50,15 +51,16 @@ impl Model {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that contradict each other;
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where a file is missing or broken, a tensor is missing, left over
-    /// or of a wrong shape, an operator is not supported, or the description contradicts the network.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where a file is missing or broken, a tensor is
+    /// missing, left over or of a wrong shape, an operator is not supported, or the description
+    /// contradicts the network.
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let _span = tracing::info_span!("stage", name = "load").entered();
         Ok(Self { graph: fuse::read(path.as_ref(), options)? })
     }
 
-    /// From a checkpoint in memory: the bytes of a safetensors file, and the JSON of a description file (none: the
-    /// checkpoint was written by [`Model::save`] and describes itself).
+    /// From a checkpoint in memory: the bytes of a safetensors file, and the JSON of a description
+    /// file (none: the checkpoint was written by [`Model::save`] and describes itself).
     ///
     /// # Errors
     /// As [`Model::load_with`], with `name` as the place.
@@ -79,7 +81,8 @@ impl Model {
         fuse::merge(graph).map(|graph| Self { graph }).map_err(|e| e.at(name))
     }
 
-    /// The files that [`Model::load_with`] may read for these arguments: an output must not replace one of them.
+    /// The files that [`Model::load_with`] may read for these arguments: an output must not replace
+    /// one of them.
     pub fn files(path: impl AsRef<Path>, options: &LoadOptions) -> Vec<PathBuf> {
         load::input_files(path.as_ref(), options)
     }
@@ -94,8 +97,8 @@ impl Model {
         &self.graph.input
     }
 
-    /// The same network for images that are decoded in this way. The statistics record it: one way must serve
-    /// throughout, from calibration to evaluation.
+    /// The same network for images that are decoded in this way. The statistics record it: one way
+    /// must serve throughout, from calibration to evaluation.
     #[must_use]
     pub fn with_decode(mut self, decode: Decode) -> Self {
         self.graph.input.decode = decode;
@@ -117,8 +120,8 @@ impl Model {
         float_layers(&self.graph)
     }
 
-    /// What was decided about layers beyond merging: branches that stay, operations that others stand in for, what
-    /// nothing says.
+    /// What was decided about layers beyond merging: branches that stay, operations that others
+    /// stand in for, what nothing says.
     pub fn notes(&self) -> Vec<NoteRow> {
         note_rows(&self.graph)
     }
@@ -133,10 +136,12 @@ impl Model {
         self.graph.macs()
     }
 
-    /// Runs it on a device: for each batch of images, an array for each output, images × the output's sides.
+    /// Runs it on a device: for each batch of images, an array for each output, images × the
+    /// output's sides.
     ///
     /// # Errors
-    /// Where the device has no memory; each batch in turn, where it cannot be read or the device failed.
+    /// Where the device has no memory; each batch in turn, where it cannot be read or the device
+    /// failed.
     pub fn run<'d>(
         &self,
         device: &'d Device,
@@ -147,12 +152,12 @@ impl Model {
         Ok(batch_outputs(Network::Float(device, net), images.feed(&self.graph.input, batch_size), self.outputs()))
     }
 
-    /// The bytes of a safetensors file that [`Model::load`] reads with nothing beside it; the same network gives the
-    /// same bytes.
+    /// The bytes of a safetensors file that [`Model::load`] reads with nothing beside it; the same
+    /// network gives the same bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where the network is not a chain of convolutions with pooling and a
-    /// classifier at its end: others are written as ONNX.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where the network is not a chain of
+    /// convolutions with pooling and a classifier at its end: others are written as ONNX.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         float::fused_bytes(&self.graph)
     }
@@ -168,7 +173,8 @@ impl Model {
     /// The network as an ONNX file that every runtime reads.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where names clash or the file would exceed 2 GiB.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where names clash or the file would exceed 2
+    /// GiB.
     pub fn to_onnx(&self, input: InputForm) -> Result<OnnxFile> {
         onnx::float(&self.graph, input)
     }

@@ -37,7 +37,8 @@ impl Network<'_> {
     }
 }
 
-/// Runs every batch: for each, an array for each of `outputs`, images × the output's sides. After an error it ends.
+/// Runs every batch: for each, an array for each of `outputs`, images × the output's sides. After
+/// an error it ends.
 pub(super) fn batch_outputs<'d>(
     network: Network<'d>,
     batches: Feed<'d>,

@@ -13,7 +13,8 @@ use crate::files::{OnnxFile, OutputFile};
 use crate::model::{Decode, Op, Preprocessing, QuantizedGraph};
 use crate::report::{LayerRow, NetworkOutput, layer_rows};
 
-/// A quantized network: int8 weights, integer multipliers and tables. On every device it gives the same bits.
+/// A quantized network: int8 weights, integer multipliers and tables. On every device it gives the
+/// same bits.
 ///
 /// ```no_run
 /// use repquant::{Device, Images, Quantized, options::Format};
@@ -36,10 +37,12 @@ pub struct Quantized {
 }
 
 impl Quantized {
-    /// Reads a file of [`Quantized::save`] and checks everything that its integer arithmetic relies on.
+    /// Reads a file of [`Quantized::save`] and checks everything that its integer arithmetic relies
+    /// on.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is of another kind or contradicts itself.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is of another kind or
+    /// contradicts itself.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let _span = tracing::info_span!("stage", name = "load").entered();
         Ok(Self { graph: safetensors::read(path.as_ref())?, asked: None })
@@ -69,12 +72,12 @@ impl Quantized {
         OutputFile::replace(path.as_ref())?.write(&self.to_safetensors()?)
     }
 
-    /// The network as an ONNX file: between `QuantizeLinear` and `DequantizeLinear`, as runtimes expect it, or in the very
-    /// integers of this crate's kernels.
+    /// The network as an ONNX file: between `QuantizeLinear` and `DequantizeLinear`, as runtimes
+    /// expect it, or in the very integers of this crate's kernels.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where names clash, sums do not fit what ONNX has, or the file would
-    /// exceed 2 GiB.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where names clash, sums do not fit what ONNX
+    /// has, or the file would exceed 2 GiB.
     pub fn to_onnx(&self, format: Format, input: InputForm) -> Result<OnnxFile> {
         onnx::quantized(&self.graph, format, input)
     }
@@ -119,7 +122,8 @@ impl Quantized {
         layer_rows(&self.graph, None)
     }
 
-    /// Bits of the weights and of the activations: those asked for, or where that is not known, as most layers have them.
+    /// Bits of the weights and of the activations: those asked for, or where that is not known, as
+    /// most layers have them.
     pub fn bits(&self) -> [u8; 2] {
         self.asked.unwrap_or_else(|| usual_bits(&self.graph))
     }
@@ -144,11 +148,12 @@ impl Quantized {
         &self.graph.calibration
     }
 
-    /// Runs it on a device, in integers: for each batch of images, an array for each output, images × the output's
-    /// sides. Levels and sums become real values at the end, in f64.
+    /// Runs it on a device, in integers: for each batch of images, an array for each output, images
+    /// × the output's sides. Levels and sums become real values at the end, in f64.
     ///
     /// # Errors
-    /// Where the device has no memory; each batch in turn, where it cannot be read or the device failed.
+    /// Where the device has no memory; each batch in turn, where it cannot be read or the device
+    /// failed.
     pub fn run<'d>(
         &self,
         device: &'d Device,

@@ -35,8 +35,8 @@ impl Quantizer {
         self
     }
 
-    /// Bits of the weights of the first convolutions and of the classifier, or where there is none, of the last
-    /// convolutions; default: those of the others.
+    /// Bits of the weights of the first convolutions and of the classifier, or where there is none,
+    /// of the last convolutions; default: those of the others.
     #[must_use]
     pub fn first_last_bits(mut self, bits: impl Into<Option<u8>>) -> Self {
         self.weights.first_last_bits = bits.into();
@@ -71,16 +71,17 @@ impl Quantizer {
         self
     }
 
-    /// Which weights the coarse part may touch; default: the centre, and of pointwise kernels all with
-    /// [`SplitMode::Paper`], none with [`SplitMode::Aligned`]. With [`SplitMode::Auto`]: the only support that is
-    /// weighed; default: all of them.
+    /// Which weights the coarse part may touch; default: the centre, and of pointwise kernels all
+    /// with [`SplitMode::Paper`], none with [`SplitMode::Aligned`]. With [`SplitMode::Auto`]: the
+    /// only support that is weighed; default: all of them.
     #[must_use]
     pub fn split_support(mut self, support: impl Into<Option<Support>>) -> Self {
         self.weights.support = support.into();
         self
     }
 
-    /// With [`SplitMode::Auto`]: how many multiplications may be added, as a fraction of the network's; default 0.12.
+    /// With [`SplitMode::Auto`]: how many multiplications may be added, as a fraction of the
+    /// network's; default 0.12.
     #[must_use]
     pub fn max_overhead(mut self, fraction: f64) -> Self {
         self.weights.max_overhead = fraction;
@@ -110,8 +111,8 @@ impl Quantizer {
         self.ranges.check()
     }
 
-    /// [`Quantizer::check`], and whether the layers to be kept in float are layers of `model`: before a calibration that
-    /// takes long, say.
+    /// [`Quantizer::check`], and whether the layers to be kept in float are layers of `model`:
+    /// before a calibration that takes long, say.
     ///
     /// # Errors
     /// As [`Quantizer::check`].
@@ -120,13 +121,14 @@ impl Quantizer {
         self.weights.check_layers(&model.graph)
     }
 
-    /// Chooses ranges, splits and quantizes: a function of its arguments alone, the same bits on every machine. It runs
-    /// on all cores of the host and needs no device.
+    /// Chooses ranges, splits and quantizes: a function of its arguments alone, the same bits on
+    /// every machine. It runs on all cores of the host and needs no device.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range;
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the network has nothing to
-    /// quantize, or a layer's range cannot be represented (the layer is named).
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the
+    /// network has nothing to quantize, or a layer's range cannot be represented (the layer is
+    /// named).
     pub fn quantize(&self, model: &Model, calibration: &Calibration) -> Result<Quantized> {
         self.quantize_with(model, calibration, &Silent)
     }

@@ -7,8 +7,9 @@ use crate::report::{Images, Report, ResultRow, Run, Seconds, Throughput, layer_r
 use crate::{Error, Result};
 
 impl Report {
-    /// What is known of networks before they run: bits, sizes, layers. `model` is the float network, whose row comes
-    /// first; the layers are those of the first contender whose layers are asked for.
+    /// What is known of networks before they run: bits, sizes, layers. `model` is the float
+    /// network, whose row comes first; the layers are those of the first contender whose layers are
+    /// asked for.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where there is no network at all.

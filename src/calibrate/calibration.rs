@@ -19,7 +19,8 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// A run that has seen no image yet: one empty entry for each activation that is [`stored`](Graph::stored).
+    /// A run that has seen no image yet: one empty entry for each activation that is
+    /// [`stored`](Graph::stored).
     pub fn new(graph: &Graph) -> Self {
         let stored = graph.stored().into_iter();
         let nodes =
@@ -32,11 +33,12 @@ impl Calibration {
         }
     }
 
-    /// Adds the statistics of other images, exactly: the result is that of one run over all of them.
+    /// Adds the statistics of other images, exactly: the result is that of one run over all of
+    /// them.
     ///
     /// # Errors
-    /// Where `other` is of another model, preprocessing or list of activations, or a count would not fit 64 bits;
-    /// nothing is changed then.
+    /// Where `other` is of another model, preprocessing or list of activations, or a count would
+    /// not fit 64 bits; nothing is changed then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         if self.model_digest != other.model_digest {
             return Err(Error::bad(format!(
@@ -56,7 +58,8 @@ impl Calibration {
         self.activations.iter_mut().zip(&other.activations).try_for_each(|(mine, theirs)| mine.merge(theirs))
     }
 
-    /// Whether these are statistics of `graph`: its digest, preprocessing, activations and channels.
+    /// Whether these are statistics of `graph`: its digest, preprocessing, activations and
+    /// channels.
     ///
     /// # Errors
     /// What differs.

@@ -77,8 +77,8 @@ impl Collector {
         Row { states: &self.states, index }
     }
 
-    /// Records the counting of activation `index` of a batch, with whose range [`Collector::row`] is
-    /// up to date: x is f32, NHWC, channels padded to a multiple of 4. Nothing is read back.
+    /// Records the counting of activation `index` of a batch, with whose range [`Collector::row`]
+    /// is up to date: x is f32, NHWC, channels padded to a multiple of 4. Nothing is read back.
     ///
     /// # Errors
     /// If the device failed, or the batch holds more values than its counters can.
@@ -98,8 +98,7 @@ impl Collector {
         self.dispatch(rec, index, images, x)
     }
 
-    /// Records the kernels of [`Collector::record`] for [`Device::prepare`]: nothing is
-    /// counted.
+    /// Records the kernels of [`Collector::record`] for [`Device::prepare`]: nothing is counted.
     ///
     /// # Errors
     /// If the device failed.

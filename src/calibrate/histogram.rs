@@ -1,7 +1,7 @@
 //! Power-of-two histograms: `BINS` bins of width 2^e over |x|, exact zeros apart.
 //!
-//! Bin edges are powers of two times integers and counts are integers, so nothing here rounds: the same values give
-//! the same statistics in any order, in any batches and merged from any parts.
+//! Bin edges are powers of two times integers and counts are integers, so nothing here rounds: the
+//! same values give the same statistics in any order, in any batches and merged from any parts.
 
 use ndarray::Array2;
 
@@ -15,9 +15,10 @@ pub(crate) const MIN_EXPONENT: i32 = -100;
 
 /// Number of magnitude classes kept for each channel: half octaves from 2^−32 to 2^32.
 ///
-/// A non-zero |x| with bits `u` belongs to class `clamp((u >> 22) − 190, 0, 127)`: 8 exponent bits and the first
-/// mantissa bit. Counting classes is exact and order-free, where a floating-point Σx² is not; `E[x²]` of a channel is
-/// then known to about 7 % ([`ActivationStats::mean_square`]), which is ample for weighing layers against each other.
+/// A non-zero |x| with bits `u` belongs to class `clamp((u >> 22) − 190, 0, 127)`: 8 exponent bits
+/// and the first mantissa bit. Counting classes is exact and order-free, where a floating-point Σx²
+/// is not; `E[x²]` of a channel is then known to about 7 % ([`ActivationStats::mean_square`]),
+/// which is ample for weighing layers against each other.
 pub const POWER_BINS: usize = 128;
 
 /// Statistics of one activation over all images seen.
@@ -58,8 +59,8 @@ impl ActivationStats {
 
     /// The least integer e ≥ −100 with `max_abs < BINS·2^e`, for a finite `max_abs`.
     ///
-    /// Read from the bits: a normal `max_abs` lies in `[2^E, 2^(E+1))`, so `e + 12 = E + 1`. Zero and subnormal values
-    /// give −100.
+    /// Read from the bits: a normal `max_abs` lies in `[2^E, 2^(E+1))`, so `e + 12 = E + 1`. Zero
+    /// and subnormal values give −100.
     pub fn exponent_for(max_abs: f32) -> i32 {
         let field = (max_abs.to_bits() >> 23) & 0xff;
         (field as i32 - 127 - 11).max(MIN_EXPONENT)
@@ -85,10 +86,11 @@ impl ActivationStats {
         self.positive.iter().zip(&self.negative).map(|(p, n)| p + n).collect()
     }
 
-    /// Makes the bins 2^`exponent` wide by adding neighbours; nothing where they are that wide already.
+    /// Makes the bins 2^`exponent` wide by adding neighbours; nothing where they are that wide
+    /// already.
     ///
-    /// Exact: the result is what counting with the larger width from the start would have given, since
-    /// `floor(floor(x·2^−e)/2^d) = floor(x·2^−(e+d))`.
+    /// Exact: the result is what counting with the larger width from the start would have given,
+    /// since `floor(floor(x·2^−e)/2^d) = floor(x·2^−(e+d))`.
     pub fn coarsen_to(&mut self, exponent: i32) {
         if exponent <= self.exponent {
             return;
@@ -107,7 +109,8 @@ impl ActivationStats {
     /// Adds the statistics of other values of the same activation, exactly.
     ///
     /// # Errors
-    /// Where it is another activation (name, channels), or a count would not fit 64 bits; nothing is changed then.
+    /// Where it is another activation (name, channels), or a count would not fit 64 bits; nothing
+    /// is changed then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         self.check_merge(other)?;
         self.coarsen_to(other.exponent);
@@ -154,10 +157,12 @@ impl ActivationStats {
     }
 
     /// Counts `values`, NHWC with `stored_channels` values for each pixel, of which the first
-    /// [`channels`](Self::channels) are real and the rest is padding. The plain twin of the kernels.
+    /// [`channels`](Self::channels) are real and the rest is padding. The plain twin of the
+    /// kernels.
     ///
     /// # Errors
-    /// Where a real value is NaN or infinite, or the slice is not whole pixels; nothing is counted then.
+    /// Where a real value is NaN or infinite, or the slice is not whole pixels; nothing is counted
+    /// then.
     pub fn add(&mut self, values: &[f32], stored_channels: usize) -> Result<()> {
         let channels = self.channels();
         if stored_channels < channels || stored_channels == 0 || !values.len().is_multiple_of(stored_channels) {
@@ -178,7 +183,8 @@ impl ActivationStats {
             self.max = self.max.max(x) + 0.0;
         }
         self.coarsen_to(Self::exponent_for(self.max_abs()));
-        // A power of two from 2^−116 to 2^100 is a normal f32, and the product is exact wherever it is 1 or more.
+        // A power of two from 2^−116 to 2^100 is a normal f32, and the product is exact wherever it
+        // is 1 or more.
         let per_bin = f32::from_bits(((127 - self.exponent) as u32) << 23);
         for (channel, &x) in real() {
             let bits = x.to_bits() & 0x7fff_ffff;

@@ -2,7 +2,8 @@
 
 use super::{ActivationStats, POWER_BINS};
 
-/// Lower and upper edge of a magnitude class: `[1, 1.5)` or `[1.5, 2)` times a power of two. Class 0 begins at 0.
+/// Lower and upper edge of a magnitude class: `[1, 1.5)` or `[1.5, 2)` times a power of two. Class
+/// 0 begins at 0.
 fn class_edges(class: usize) -> (f64, f64) {
     let edge = |class: usize| {
         let octave = f64::exp2((class / 2) as f64 - 32.0);
@@ -14,11 +15,13 @@ fn class_edges(class: usize) -> (f64, f64) {
 impl ActivationStats {
     /// The mean of x² over all values of a channel, zeros included; 0 before the first value.
     ///
-    /// Each class `[a, b)` counts with the mean square of a uniform density over it, `(a² + ab + b²)/3`. That is exact
-    /// for uniform values and 6.6 to 6.8 % too much for Gaussian and exponential ones of any width (by quadrature),
-    /// which falls within their classes; a factor that layers share does not change how they compare. At worst, all
-    /// values of a channel at one edge of a class of ratio b/a = 1.5, the result is 58 % above or 30 % below the truth.
-    /// Magnitudes beyond the classes (under 1.5·2^−32, from 2^32 up) count as if they lay within the first or last one.
+    /// Each class `[a, b)` counts with the mean square of a uniform density over it,
+    /// `(a² + ab + b²)/3`. That is exact for uniform values and 6.6 to 6.8 % too much for Gaussian
+    /// and exponential ones of any width (by quadrature), which falls within their classes; a
+    /// factor that layers share does not change how they compare. At worst, all values of a channel
+    /// at one edge of a class of ratio b/a = 1.5, the result is 58 % above or 30 % below the truth.
+    /// Magnitudes beyond the classes (under 1.5·2^−32, from 2^32 up) count as if they lay within
+    /// the first or last one.
     ///
     /// # Panics
     /// Where there is no such channel.

@@ -6,8 +6,9 @@
 //! | `NAME.positive`, `NAME.negative` | U64 | [`BINS`] |
 //! | `NAME.power` | U64 | channels of the activation × [`POWER_BINS`] |
 //!
-//! One metadata entry `repquant` holds the rest as JSON: the kind of file, its version, the model's digest, the
-//! preprocessing, the number of images and the activations' names in order. The same statistics give the same bytes.
+//! One metadata entry `repquant` holds the rest as JSON: the kind of file, its version, the model's
+//! digest, the preprocessing, the number of images and the activations' names in order. The same
+//! statistics give the same bytes.
 
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
@@ -42,7 +43,8 @@ struct Header {
     activations: Vec<String>,
 }
 
-/// The part of the entry that every version has, read first so that another kind or version is named as such.
+/// The part of the entry that every version has, read first so that another kind or version is
+/// named as such.
 #[derive(Deserialize)]
 struct Kind {
     kind: String,
@@ -57,7 +59,8 @@ fn hint() -> Text {
 /// The file's bytes.
 ///
 /// # Errors
-/// Where the statistics could not be read back: no images, an activation that saw no values, contradicting counts.
+/// Where the statistics could not be read back: no images, an activation that saw no values,
+/// contradicting counts.
 pub fn to_bytes(calibration: &Calibration) -> Result<Vec<u8>> {
     check(calibration)?;
     let stats = &calibration.activations;
@@ -101,8 +104,8 @@ pub fn to_bytes(calibration: &Calibration) -> Result<Vec<u8>> {
 /// Reads a statistics file.
 ///
 /// # Errors
-/// Where it cannot be read, is not a statistics file, or contradicts itself. A malformed file never makes it panic or
-/// take more memory than the file is long.
+/// Where it cannot be read, is not a statistics file, or contradicts itself. A malformed file never
+/// makes it panic or take more memory than the file is long.
 pub fn read(path: &Path) -> Result<Calibration> {
     let bytes = tensor_file::read(path)?;
     parse(&bytes).map_err(|e| e.at(path.display()))
@@ -113,7 +116,8 @@ fn parse(bytes: &[u8]) -> Result<Calibration> {
     let (metadata, tensors) = open(bytes).map_err(broken)?;
     let header = header(&metadata)?;
     let count = header.activations.len();
-    // The header's names are bounded by the tensors that the file really holds: three for each activation, four more.
+    // The header's names are bounded by the tensors that the file really holds: three for each
+    // activation, four more.
     if count.checked_mul(3).and_then(|n| n.checked_add(4)) != Some(tensors.len()) {
         return Err(Error::bad(format!(
             "{} tensors for {count} activations: there should be 3 for each, `exponents`, `zeros`, `min` and `max`",

@@ -1,4 +1,5 @@
-//! Statistics of the same activations are the same bits in any batches, any order, merged, and on every device.
+//! Statistics of the same activations are the same bits in any batches, any order, merged, and on
+//! every device.
 use crate::ErrorKind;
 use crate::calibrate::{ActivationStats, BINS, Collector, POWER_BINS};
 use crate::device::{Buffer, Device, Recorder};
@@ -21,7 +22,8 @@ struct Activation {
 }
 
 impl Activation {
-    /// `value(image, channel)` for every value; the padding is NaN or huge, so that counting it would be noticed.
+    /// `value(image, channel)` for every value; the padding is NaN or huge, so that counting it
+    /// would be noticed.
     fn new(name: &str, shape: Shape, mut value: impl FnMut(usize, usize) -> f32) -> Self {
         let stored = shape.padded_channels();
         let mut image = |i| {
@@ -55,7 +57,8 @@ fn activations() -> Vec<Activation> {
     let mut huge = Random::new(12);
     vec![
         Activation::new("input", Shape::new(3, 9, 7), |_, _| random.float() * 2.6),
-        // The range grows over the images by far more than 12 octaves; half of the values are zeros of either sign.
+        // The range grows over the images by far more than 12 octaves; half of the values are zeros
+        // of either sign.
         Activation::new("growing", Shape::new(5, 3, 7), |image, channel| match relu.integer(0, 5) {
             0 | 1 => 0.0,
             2 => -0.0,
@@ -80,7 +83,8 @@ fn activations() -> Vec<Activation> {
     ]
 }
 
-/// The definition, value by value: extremes and exponent first, then every value's bin in f64, which is exact.
+/// The definition, value by value: extremes and exponent first, then every value's bin in f64,
+/// which is exact.
 fn reference(activation: &Activation) -> ActivationStats {
     let shape = activation.shape;
     let pixels = || activation.images.iter().flat_map(|image| image.chunks(shape.padded_channels()));
@@ -127,7 +131,8 @@ fn collect(device: &Device, activations: &[Activation], images: &[usize], batch:
     block_on(collector.finish(device)).unwrap()
 }
 
-/// Equality to the bit, and a message that is not 10,000 numbers long. No NaN can be in it, and a zero must be +0.
+/// Equality to the bit, and a message that is not 10,000 numbers long. No NaN can be in it, and a
+/// zero must be +0.
 fn assert_same(case: &str, expected: &[ActivationStats], got: &[ActivationStats]) {
     assert_eq!(expected.len(), got.len(), "{case}");
     for (e, g) in expected.iter().zip(got) {
@@ -178,14 +183,15 @@ fn what_is_not_finite_is_an_error_that_names_layer_and_image() {
     for device in devices() {
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut collector = Collector::new(&device, &shapes).unwrap();
-            // A good batch, one whose last image is bad, and one whose first is: it may be on its way when the bad one before
-            // is found.
+            // A good batch, one whose last image is bad, and one whose first is: it may be on its
+            // way when the bad one before is found.
             let mut results = Vec::new();
             for batch in 0..3 {
                 let mut first = vec![1f32; 3 * 4 * 4];
                 let mut second = vec![-2f32; 3 * 8];
                 if batch == 1 {
-                    // The first layer that goes wrong is named, though a later one does so in an earlier image.
+                    // The first layer that goes wrong is named, though a later one does so in an
+                    // earlier image.
                     first[2 * 16 + 5] = bad;
                     first[2 * 16 + 9] = bad;
                     second[8 + 4] = bad;

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::error::{Term, text};
 use crate::{Error, Result};
 
-/// Which device is meant. As text: `auto`, `cpu`, `software`, or else the name or index of an adapter.
+/// Which device is meant. As text: `auto`, `cpu`, `software`, or else the name or index of an
+/// adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
     /// A hardware GPU where there is one, else the Cpu device.
@@ -18,7 +19,8 @@ pub enum DeviceChoice {
     Cpu,
     /// A software adapter: the WGSL kernels on lavapipe, WARP or the like.
     Software,
-    /// The adapter with this index in [`Device::adapters`](super::Device::adapters), or whose name contains this text.
+    /// The adapter with this index in [`Device::adapters`](super::Device::adapters), or whose name
+    /// contains this text.
     Named(String),
 }
 
@@ -65,7 +67,8 @@ pub enum Backends {
 impl Backends {
     fn to_wgpu(self) -> wgpu::Backends {
         match self {
-            // OpenGL shows the same hardware once more, with fewer features; it is there for those who name it.
+            // OpenGL shows the same hardware once more, with fewer features; it is there for those
+            // who name it.
             Self::All => wgpu::Backends::PRIMARY,
             Self::Vulkan => wgpu::Backends::VULKAN,
             Self::Metal => wgpu::Backends::METAL,

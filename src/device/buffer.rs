@@ -44,8 +44,8 @@ impl Buffer {
     /// The words of a Cpu buffer, for a kernel's native function.
     ///
     /// # Panics
-    /// If the buffer is on an adapter, or is being written: [`Recorder::run`](super::Recorder::run) has seen to it that it
-    /// is not.
+    /// If the buffer is on an adapter, or is being written: [`Recorder::run`](super::Recorder::run)
+    /// has seen to it that it is not.
     pub(crate) fn host(&self) -> Ref<'_, [u32]> {
         match &self.storage {
             Storage::Host(words) => Ref::map(words.borrow(), Vec::as_slice),

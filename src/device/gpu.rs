@@ -31,7 +31,8 @@ pub(super) struct GpuDevice {
 }
 
 impl GpuDevice {
-    /// Opens an adapter; `reason` says why it was chosen, `checks` whether shaders keep their runtime checks.
+    /// Opens an adapter; `reason` says why it was chosen, `checks` whether shaders keep their
+    /// runtime checks.
     pub(super) async fn open(
         found: &Found,
         reason: String,
@@ -53,7 +54,8 @@ impl GpuDevice {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("repquant"),
             required_features: timing,
-            // The defaults are far below what adapters offer: 128 MiB for a binding, 16 KiB of workgroup memory.
+            // The defaults are far below what adapters offer: 128 MiB for a binding, 16 KiB of
+            // workgroup memory.
             required_limits: adapter.limits(),
             ..Default::default()
         };
@@ -63,7 +65,8 @@ impl GpuDevice {
                 .hint(text![Term::CpuDevice, " needs no adapter"])
         })?;
         let failure = Arc::new(Mutex::new(None));
-        // wgpu's default is to panic; here the first failure is kept and returned by the next call that can fail.
+        // wgpu's default is to panic; here the first failure is kept and returned by the next call
+        // that can fail.
         let keep = |text: String, slot: &Mutex<Option<String>>| {
             slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
         };
@@ -138,7 +141,8 @@ impl GpuDevice {
 
     /// Waits for one submission, or for all.
     ///
-    /// On a browser nothing can wait: there `poll` returns at once, and whoever awaits a result is woken by its callback.
+    /// On a browser nothing can wait: there `poll` returns at once, and whoever awaits a result is
+    /// woken by its callback.
     pub(super) fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let _span = tracing::info_span!("wait for the device").entered();
         let patience = if self.adapter.is_software() { SOFTWARE_PATIENCE } else { PATIENCE };

@@ -11,11 +11,13 @@ use crate::error::{Term, text};
 use crate::profile::Profile;
 use crate::{Error, Result};
 
-/// Runs kernels and holds their buffers: a wgpu adapter, or native code on all cores (the Cpu device).
+/// Runs kernels and holds their buffers: a wgpu adapter, or native code on all cores (the Cpu
+/// device).
 ///
-/// It is `Send` and `Sync`, and several work at once in one process. Dropping it, and what was made with it, frees
-/// everything. A device that is lost or runs out of memory is an error of the call that noticed; wgpu reports a lost
-/// device by a panic, which is caught, but a message of it goes where the process's panic hook sends it.
+/// It is `Send` and `Sync`, and several work at once in one process. Dropping it, and what was made
+/// with it, frees everything. A device that is lost or runs out of memory is an error of the call
+/// that noticed; wgpu reports a lost device by a panic, which is caught, but a message of it goes
+/// where the process's panic hook sends it.
 #[derive(Debug)]
 pub struct Device(pub(super) Inner);
 
@@ -32,8 +34,8 @@ impl Device {
     /// Opens the device that `options` mean.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where there is no such adapter, it cannot be opened, or it cannot
-    /// time kernels and should.
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where there is no such adapter, it cannot be
+    /// opened, or it cannot time kernels and should.
     pub fn open(options: &DeviceOptions) -> Result<Self> {
         pollster::block_on(Self::open_async(options))
     }
@@ -61,9 +63,10 @@ impl Device {
         Self(Inner::Cpu(NativeDevice::new(Tier::best_within(None), "asked for".into(), None)))
     }
 
-    /// Opens every adapter of `options.backends`, and before them the Cpu device with each instruction set that the
-    /// processor has and `options` allow, the fastest first: for tests. What does not open is in the list as the error it
-    /// gave; `options.choice` and `options.profile` are not looked at.
+    /// Opens every adapter of `options.backends`, and before them the Cpu device with each
+    /// instruction set that the processor has and `options` allow, the fastest first: for tests.
+    /// What does not open is in the list as the error it gave; `options.choice` and
+    /// `options.profile` are not looked at.
     pub fn all(options: &DeviceOptions) -> Vec<Result<Self>> {
         pollster::block_on(async {
             let tiers = Tier::within(options.instructions).into_iter();
@@ -78,7 +81,8 @@ impl Device {
         })
     }
 
-    /// Every adapter that can run compute shaders, in a stable order: graphics cards, and software that stands in for one.
+    /// Every adapter that can run compute shaders, in a stable order: graphics cards, and software
+    /// that stands in for one.
     ///
     /// ```
     /// use repquant::{Device, options::Backends};

@@ -1,9 +1,10 @@
 //! What a device asks of a kernel: one trait, and the check in front of every run.
 //!
 //! Shaders run without bounds checks. They are sound because a kernel cannot be run but by
-//! [`Recorder::run`](super::Recorder::run), which first asks the kernel whether its arguments suit each other
-//! ([`Kernel::check`]) and which words it touches of which buffer ([`Kernel::buffers`]), and compares those with the
-//! buffers there are. A list of places that a shader follows is a [`Places`]: it knows how far it reaches.
+//! [`Recorder::run`](super::Recorder::run), which first asks the kernel whether its arguments suit
+//! each other ([`Kernel::check`]) and which words it touches of which buffer ([`Kernel::buffers`]),
+//! and compares those with the buffers there are. A list of places that a shader follows is a
+//! [`Places`]: it knows how far it reaches.
 
 use super::buffer::Buffer;
 use super::handle::Device;
@@ -11,12 +12,14 @@ use super::shader::Shader;
 use super::tier::Tier;
 use crate::{Error, Result};
 
-/// A kernel with its arguments: a shader, and the native function that stands for it on the Cpu device.
+/// A kernel with its arguments: a shader, and the native function that stands for it on the Cpu
+/// device.
 pub(crate) trait Kernel {
     /// What the shader's uniform, binding 0, holds.
     type Params: bytemuck::Pod;
 
-    /// Its name in messages and in profiles of the Cpu device: that of its shader, where it has variants of the direct one.
+    /// Its name in messages and in profiles of the Cpu device: that of its shader, where it has
+    /// variants of the direct one.
     fn name(&self) -> &'static str;
 
     /// Whether the arguments suit each other: shapes, levels, shifts.
@@ -27,14 +30,15 @@ pub(crate) trait Kernel {
         Ok(())
     }
 
-    /// The buffers of bindings 1, 2, … with the words that may be touched for these arguments. On the Cpu device those that
-    /// [`Kernel::native`] reads and writes.
+    /// The buffers of bindings 1, 2, … with the words that may be touched for these arguments. On
+    /// the Cpu device those that [`Kernel::native`] reads and writes.
     fn buffers(&self) -> Vec<Bound<'_>>;
 
     /// The dispatches, in order; none where there is nothing to do.
     fn dispatches(&self) -> impl Iterator<Item = Dispatch<Self::Params>>;
 
-    /// Does the same on the Cpu device, with the instructions of `tier`. It is not called where there is nothing to do.
+    /// Does the same on the Cpu device, with the instructions of `tier`. It is not called where
+    /// there is nothing to do.
     ///
     /// # Errors
     /// Where the host has no memory left.
@@ -85,7 +89,8 @@ impl<'a> Bound<'a> {
     }
 }
 
-/// Words of another buffer that a shader reads where a list says: the list on a device, and how far it reaches.
+/// Words of another buffer that a shader reads where a list says: the list on a device, and how far
+/// it reaches.
 #[derive(Debug)]
 pub(crate) struct Places {
     list: Buffer,
@@ -126,7 +131,8 @@ impl Places {
     }
 }
 
-/// Checks a kernel's arguments against each other and its buffers against what it touches of them; gives the buffers.
+/// Checks a kernel's arguments against each other and its buffers against what it touches of them;
+/// gives the buffers.
 ///
 /// # Errors
 /// What is wrong, naming the kernel: an error of the caller, which runs nothing.

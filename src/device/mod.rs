@@ -1,8 +1,9 @@
-//! Devices: wgpu adapters and the native Cpu device behind one type, their buffers, and how kernels run on them.
+//! Devices: wgpu adapters and the native Cpu device behind one type, their buffers, and how kernels
+//! run on them.
 //!
-//! A device has no bounds checks of its own: `Recorder::run` is the only way to run a kernel, and checks first
-//! (`kernel.rs`). Opening a device and waiting for a result are async inside; [`Device::open`] and the networks' `run`
-//! block.
+//! A device has no bounds checks of its own: `Recorder::run` is the only way to run a kernel, and
+//! checks first (`kernel.rs`). Opening a device and waiting for a result are async inside;
+//! [`Device::open`] and the networks' `run` block.
 
 mod adapters;
 mod buffer;

@@ -27,10 +27,11 @@ pub struct DeviceOptions {
     pub backends: Backends,
     /// The best instruction set that the Cpu device may use; none: the best that the processor has.
     pub instructions: Option<Instructions>,
-    /// Whether shaders keep wgpu's bounds checks, loop bounding and zeroed workgroup memory. Slower, for tests.
+    /// Whether shaders keep wgpu's bounds checks, loop bounding and zeroed workgroup memory.
+    /// Slower, for tests.
     pub checks: bool,
-    /// Who is told how long each kernel takes. An adapter runs each dispatch in a pass of its own then, which costs a
-    /// little.
+    /// Who is told how long each kernel takes. An adapter runs each dispatch in a pass of its own
+    /// then, which costs a little.
     pub profile: Option<Arc<Profile>>,
 }
 

@@ -7,7 +7,8 @@ use super::gpu::GpuDevice;
 use super::handle::{Device, Inner};
 use crate::{Error, Result};
 
-/// Words on their way from a device to the host: [`Device::begin_read`] makes it, [`Device::finish_read`] waits for it.
+/// Words on their way from a device to the host: [`Device::begin_read`] makes it,
+/// [`Device::finish_read`] waits for it.
 #[derive(Debug)]
 pub(crate) struct Readback {
     /// Words of each part.
@@ -26,8 +27,8 @@ enum Words {
 }
 
 impl Device {
-    /// Begins to read the first words of each buffer, as they are after all work submitted so far. It does not wait, and
-    /// work submitted later may overwrite the buffers.
+    /// Begins to read the first words of each buffer, as they are after all work submitted so far.
+    /// It does not wait, and work submitted later may overwrite the buffers.
     ///
     /// # Errors
     /// If a buffer is shorter or one of another device, or the device failed.
@@ -108,7 +109,8 @@ impl GpuDevice {
         let submission = self.queue.submit([encoder.finish()]);
         let (sender, mapped) = oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only where `finish_read` failed before, and that error is the one to report.
+            // The receiver is gone only where `finish_read` failed before, and that error is the
+            // one to report.
             let _ = sender.send(result);
         });
         self.check()?;

@@ -52,8 +52,9 @@ impl Device {
         Recorder { device: self, target, layer: Arc::default() }
     }
 
-    /// Compiles the shaders that `record` records, in parallel: nothing is run. Later recordings find them ready; one that
-    /// was not among them is compiled when it is first recorded. The Cpu device has nothing to compile.
+    /// Compiles the shaders that `record` records, in parallel: nothing is run. Later recordings
+    /// find them ready; one that was not among them is compiled when it is first recorded. The Cpu
+    /// device has nothing to compile.
     ///
     /// # Errors
     /// Those of `record`, or if a shader does not compile on this adapter.
@@ -83,13 +84,13 @@ impl Recorder<'_> {
         }
     }
 
-    /// Runs a kernel: the only way to do so. Its arguments and buffers are checked first, so that no shader reads or writes
-    /// outside of them. On an adapter the work is recorded; what was recorded is handed over as soon as it is a lot, in
-    /// order, without waiting.
+    /// Runs a kernel: the only way to do so. Its arguments and buffers are checked first, so that
+    /// no shader reads or writes outside of them. On an adapter the work is recorded; what was
+    /// recorded is handed over as soon as it is a lot, in order, without waiting.
     ///
     /// # Errors
-    /// Arguments that do not suit each other or buffers that are too short, naming the kernel: then nothing is run. A
-    /// shader that does not compile on this adapter, or a device that failed.
+    /// Arguments that do not suit each other or buffers that are too short, naming the kernel: then
+    /// nothing is run. A shader that does not compile on this adapter, or a device that failed.
     pub(crate) fn run<K: Kernel>(&mut self, kernel: &K) -> Result<()> {
         let buffers = checked(kernel, self.device)?;
         let mut dispatches = kernel.dispatches().peekable();
@@ -115,7 +116,8 @@ impl Recorder<'_> {
                 Ok(())
             }
             Target::Adapter(submission) => {
-                // A kernel of several dispatches does its multiplications in the first, as far as the profile is concerned.
+                // A kernel of several dispatches does its multiplications in the first, as far as
+                // the profile is concerned.
                 let mut multiplications = kernel.multiplications();
                 for dispatch in dispatches {
                     submission.dispatch(&dispatch, &buffers, &self.layer, std::mem::take(&mut multiplications))?;

@@ -1,7 +1,7 @@
 //! The WGSL of a kernel, and its compiled form.
 //!
-//! A shader says everything about itself: its bindings are read from it by wgpu, its workgroup size by
-//! [`Shader::new`] while this crate is compiled. Nothing of it is declared a second time.
+//! A shader says everything about itself: its bindings are read from it by wgpu, its workgroup size
+//! by [`Shader::new`] while this crate is compiled. Nothing of it is declared a second time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,8 @@ pub(crate) struct Shader {
 }
 
 impl Shader {
-    /// A shader with this name; the last of `parts` holds the entry point, `@compute @workgroup_size(N)`.
+    /// A shader with this name; the last of `parts` holds the entry point,
+    /// `@compute @workgroup_size(N)`.
     ///
     /// # Panics
     /// While this crate is compiled, where the last part has no such attribute.
@@ -52,8 +53,9 @@ impl Shader {
     }
 }
 
-/// As many workgroups, at least one, in two dimensions of the grid where one is not enough. Shaders get the flat index
-/// back with `flat_group` of `shared/common.wgsl`, and return early past the end.
+/// As many workgroups, at least one, in two dimensions of the grid where one is not enough. Shaders
+/// get the flat index back with `flat_group` of `shared/common.wgsl`, and return early past the
+/// end.
 pub(crate) fn folded(groups: usize) -> [u32; 3] {
     let groups = groups.max(1) as u32;
     if groups <= MOST_GROUPS { [groups, 1, 1] } else { [MOST_GROUPS, groups.div_ceil(MOST_GROUPS), 1] }
@@ -84,7 +86,8 @@ const fn workgroup_size(source: &str) -> u32 {
     panic!("the shader has no entry point");
 }
 
-/// The shader in `shaders/NAME.wgsl`, behind the files of `shaders/shared/` that it names and `common.wgsl`.
+/// The shader in `shaders/NAME.wgsl`, behind the files of `shaders/shared/` that it names and
+/// `common.wgsl`.
 macro_rules! shader {
     ($name:literal $(, $shared:literal)* $(,)?) => {
         $crate::device::Shader::new($name, &[

@@ -1,4 +1,5 @@
-//! The instruction sets that the Cpu device has code for: which of them the processor has, and which may be used.
+//! The instruction sets that the Cpu device has code for: which of them the processor has, and
+//! which may be used.
 
 use archmage::{SimdToken, X64V3Token, X64V4xToken};
 
@@ -42,9 +43,10 @@ impl Tier {
     }
 }
 
-/// Makes functions that run a plain one, which must be `#[inline(always)]`, compiled for the instruction set of a tier. The
-/// operations are the same, and so are the bits. A closure within is compiled for the set only where it is inlined, which one that
-/// does much is not: all tiers share it.
+/// Makes functions that run a plain one, which must be `#[inline(always)]`, compiled for the
+/// instruction set of a tier. The operations are the same, and so are the bits. A closure within is
+/// compiled for the set only where it is inlined, which one that does much is not: all tiers share
+/// it.
 macro_rules! compiled_for_tiers {
     ($($(#[$about:meta])* $visible:vis fn $name:ident($($argument:ident: $kind:ty),+ $(,)?) $(-> $result:ty)? = $plain:path;)+) => {$(
         $(#[$about])*

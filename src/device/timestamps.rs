@@ -1,4 +1,5 @@
-//! The time of each kernel on a GPU: two timestamps a dispatch, read back when its submission is done.
+//! The time of each kernel on a GPU: two timestamps a dispatch, read back when its submission is
+//! done.
 
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +14,8 @@ const MOST_DISPATCHES: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
 pub(super) struct Timestamps {
     pub(super) profile: Arc<Profile>,
     seconds_per_tick: f64,
-    /// The first timestamp seen. Ticks are counted from it: as f64 the device's own would lose their last bits.
+    /// The first timestamp seen. Ticks are counted from it: as f64 the device's own would lose
+    /// their last bits.
     origin: OnceLock<u64>,
     pending: Mutex<Vec<Pending>>,
 }
@@ -68,7 +70,8 @@ impl Queries {
         }
     }
 
-    /// Records, as the last work of the submission, that they are brought to where the host can read them.
+    /// Records, as the last work of the submission, that they are brought to where the host can
+    /// read them.
     pub(super) fn resolve(self, device: &wgpu::Device, encoder: &mut wgpu::CommandEncoder) -> Resolved {
         let queries = 2 * self.runs.len() as u32;
         let buffer = |label, usage| {

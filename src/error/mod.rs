@@ -1,6 +1,7 @@
 //! The one error type: what failed, where (file, tensor, layer), and what to do about it.
 //!
-//! An error is made where the facts are known, passed up with `?`, and handled once, by whoever called the library.
+//! An error is made where the facts are known, passed up with `?`, and handled once, by whoever
+//! called the library.
 
 mod text;
 
@@ -16,7 +17,8 @@ pub use text::{Term, Text};
 pub enum ErrorKind {
     /// The work ran to its end and its check failed.
     Check,
-    /// The request cannot be met as it stands: an option out of range, a file that exists and may not be replaced.
+    /// The request cannot be met as it stands: an option out of range, a file that exists and may
+    /// not be replaced.
     Usage,
     /// An input (file, folder, tensor) is missing, broken or contradicts another.
     Input,
@@ -111,7 +113,8 @@ impl Error {
         self.kind
     }
 
-    /// The message as `Display` writes it, with `name` for each setting that it speaks of: a command's flags, say.
+    /// The message as `Display` writes it, with `name` for each setting that it speaks of: a
+    /// command's flags, say.
     pub fn message<'a, N: Into<Cow<'a, str>>>(&self, name: impl Fn(Term) -> N) -> String {
         self.written(&|term| name(term).into())
     }

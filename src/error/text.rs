@@ -1,12 +1,14 @@
-//! Messages that may speak of settings: the library and each program around it have names of their own for them.
+//! Messages that may speak of settings: the library and each program around it have names of their
+//! own for them.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// What callers of the library know by one name, and users of a program around it by another: a setting, or a way out.
+/// What callers of the library know by one name, and users of a program around it by another: a
+/// setting, or a way out.
 ///
-/// `Display` writes the library's name. A program that has flags, or arguments of another language, puts its own in the
-/// place of each with [`Error::message`](super::Error::message).
+/// `Display` writes the library's name. A program that has flags, or arguments of another language,
+/// puts its own in the place of each with [`Error::message`](super::Error::message).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Term {

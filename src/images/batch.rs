@@ -5,10 +5,11 @@ use crate::{Error, Result};
 /// What a batch holds of its images.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// Preprocessed images, still 8-bit: normalization is a table that the device looks up. `count × height × width`
-    /// pixels, `R | G << 8 | B << 16`.
+    /// Preprocessed images, still 8-bit: normalization is a table that the device looks up.
+    /// `count × height × width` pixels, `R | G << 8 | B << 16`.
     Pixels(Vec<u32>),
-    /// The very values of the network's input: bits of f32, `count × height × width × 4`, the fourth channel 0.
+    /// The very values of the network's input: bits of f32, `count × height × width × 4`, the
+    /// fourth channel 0.
     Values(Vec<u32>),
 }
 
@@ -61,8 +62,8 @@ impl Batch {
         Ok(())
     }
 
-    /// The images of this batch in batches of at most `batch_size` (at least 1): a set that lies in memory whole is fed
-    /// to the same code as one that is read from disk.
+    /// The images of this batch in batches of at most `batch_size` (at least 1): a set that lies in
+    /// memory whole is fed to the same code as one that is read from disk.
     pub fn split(&self, batch_size: usize) -> impl Iterator<Item = Batch> + '_ {
         let batch_size = batch_size.max(1);
         (0..self.count).step_by(batch_size).map(move |start| {

@@ -43,9 +43,9 @@ type Decoded = (usize, Result<Vec<u32>>);
 
 /// Reads images batch by batch: an iterator over `Result<Batch>`.
 ///
-/// Batches hold the images in the order of the set, whatever the number of threads. At any time at most two batches
-/// and one image for each thread are decoded or waiting, so memory does not grow with the number of images. After an
-/// error the iterator ends; dropping it stops its threads.
+/// Batches hold the images in the order of the set, whatever the number of threads. At any time at
+/// most two batches and one image for each thread are decoded or waiting, so memory does not grow
+/// with the number of images. After an error the iterator ends; dropping it stops its threads.
 #[derive(Debug)]
 pub struct Batches {
     items: VecDeque<Item>,
@@ -116,8 +116,9 @@ impl Batches {
         &self.skipped
     }
 
-    /// How long a decoding thread has waited so far, on the average, because enough batches were decoded ahead: the time
-    /// in which whoever takes them was the slower one. A wait counts once it is over.
+    /// How long a decoding thread has waited so far, on the average, because enough batches were
+    /// decoded ahead: the time in which whoever takes them was the slower one. A wait counts once
+    /// it is over.
     pub fn decoding_waited(&self) -> Duration {
         let all = Duration::from_nanos(self.waited.load(Ordering::Relaxed));
         all / u32::try_from(self.threads).unwrap_or(u32::MAX).max(1)

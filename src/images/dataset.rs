@@ -19,15 +19,17 @@ const EXTENSIONS_IN_WORDS: &str = "jpg, jpeg, jpe, png, webp or bmp";
 pub struct Dataset {
     /// The images; never empty when a constructor returns it.
     pub items: Vec<Item>,
-    /// The class names in the order of their indices: those given, else the sorted names of the class folders. None in
-    /// a set without labels, and with a labels file that numbers its classes.
+    /// The class names in the order of their indices: those given, else the sorted names of the
+    /// class folders. None in a set without labels, and with a labels file that numbers its
+    /// classes.
     pub classes: Option<Vec<String>>,
 }
 
 impl Dataset {
     /// All images of a folder and the folders inside it, without labels.
     ///
-    /// Hidden files and folders are skipped, links are followed, and a folder that several paths lead to is read once.
+    /// Hidden files and folders are skipped, links are followed, and a folder that several paths
+    /// lead to is read once.
     ///
     /// # Errors
     /// A folder that is missing, is a file, cannot be read, or holds no images.
@@ -39,14 +41,15 @@ impl Dataset {
 
     /// Images with a class each.
     ///
-    /// With `labels`, the images and their classes are those that this file lists: lines `file class` or `file,class`,
-    /// files relative to `root`, a class being one of the names `classes` or an index. Without it, each folder in
-    /// `root` is a class and holds (at any depth) its images; `classes` says the order of the classes, else it is that
-    /// of the sorted folder names. Classes without a folder are fine.
+    /// With `labels`, the images and their classes are those that this file lists: lines
+    /// `file class` or `file,class`, files relative to `root`, a class being one of the names
+    /// `classes` or an index. Without it, each folder in `root` is a class and holds (at any depth)
+    /// its images; `classes` says the order of the classes, else it is that of the sorted folder
+    /// names. Classes without a folder are fine.
     ///
     /// # Errors
-    /// As [`Dataset::unlabelled`]; a folder that is not among `classes`; an image beside the class folders; a line of
-    /// the labels file that names an unknown file or class, or a file once more.
+    /// As [`Dataset::unlabelled`]; a folder that is not among `classes`; an image beside the class
+    /// folders; a line of the labels file that names an unknown file or class, or a file once more.
     pub fn labelled(root: &Path, labels: Option<&Path>, classes: Option<&[String]>) -> Result<Self> {
         check_folder(root)?;
         match labels {
@@ -102,8 +105,8 @@ impl Dataset {
         Ok(Self { items, classes })
     }
 
-    /// Keeps `n` images spread evenly over the set, so that classes stay mixed: of the sorted paths, numbers
-    /// `⌊i · len / n⌋`. All of them where there are no more than `n`.
+    /// Keeps `n` images spread evenly over the set, so that classes stay mixed: of the sorted
+    /// paths, numbers `⌊i · len / n⌋`. All of them where there are no more than `n`.
     #[must_use]
     pub fn limit(mut self, n: usize) -> Self {
         let len = self.items.len();
@@ -148,7 +151,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The image files in `folder` and below; `visited` are the real folders not to enter (links can form loops).
+/// The image files in `folder` and below; `visited` are the real folders not to enter (links can
+/// form loops).
 fn images_below(folder: &Path, mut visited: HashSet<PathBuf>) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut pending = vec![folder.to_owned()];
@@ -156,7 +160,8 @@ fn images_below(folder: &Path, mut visited: HashSet<PathBuf>) -> Result<Vec<Path
         if !visited.insert(real_path(&folder)?) {
             continue;
         }
-        // The last one pushed is the next one read: in reverse, folders are entered in the order of their names.
+        // The last one pushed is the next one read: in reverse, folders are entered in the order of
+        // their names.
         for path in entries(&folder)?.into_iter().rev() {
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => pending.push(path),

@@ -1,7 +1,8 @@
 //! Decoding JPEG, PNG, WebP and BMP files to 8-bit RGB.
 //!
-//! With [`Decode::Scaled`] a big JPEG is decoded at 1/4 or 1/8 of its width and height by a smaller inverse transform, as
-//! Pillow's `Image.draft` and libjpeg do it, and resized from there. `docs/images.md` states what that does to the pixels.
+//! With [`Decode::Scaled`] a big JPEG is decoded at 1/4 or 1/8 of its width and height by a smaller
+//! inverse transform, as Pillow's `Image.draft` and libjpeg do it, and resized from there.
+//! `docs/images.md` states what that does to the pixels.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 use std::fs::File;
@@ -23,19 +24,19 @@ const MAX_ALLOCATION: u64 = 2 << 30;
 
 /// Reads and decodes one image file. Its content decides the format, not its name.
 ///
-/// Gray becomes RGB, transparency is dropped (the colours below it stay), 16 bits lose the lower 8, and the EXIF
-/// orientation is ignored, as Pillow's `convert("RGB")` and torchvision do.
+/// Gray becomes RGB, transparency is dropped (the colours below it stay), 16 bits lose the lower 8,
+/// and the EXIF orientation is ignored, as Pillow's `convert("RGB")` and torchvision do.
 ///
 /// # Errors
-/// A file that cannot be read, is no such image, is truncated or broken, or claims more than 179 megapixels.
-/// The message does not name the file; [`Batches`](super::Batches) adds it.
+/// A file that cannot be read, is no such image, is truncated or broken, or claims more than 179
+/// megapixels. The message does not name the file; [`Batches`](super::Batches) adds it.
 pub fn read(path: &Path) -> Result<RgbImage> {
     decode(&read_file(path)?)
 }
 
-/// Reads and decodes one image file as `preprocessing` says: whole, or with [`Decode::Scaled`] at a reduced scale where
-/// the file is a JPEG that is large enough. A progressive JPEG, one of four inks or coded as RGB, and one that the scaling
-/// decoder does not take, is decoded whole.
+/// Reads and decodes one image file as `preprocessing` says: whole, or with [`Decode::Scaled`] at a
+/// reduced scale where the file is a JPEG that is large enough. A progressive JPEG, one of four
+/// inks or coded as RGB, and one that the scaling decoder does not take, is decoded whole.
 ///
 /// # Errors
 /// As [`read`].
@@ -146,8 +147,9 @@ fn high_byte(value: u16) -> u8 {
 
 /// Whether the JPEG's segments lead to its end-of-image marker (ITU-T T.81, annex B).
 ///
-/// The decoder paints what a truncated file lacks in gray and reports no error, and such a picture must not count as
-/// read. Segments are stepped over by their lengths, so the marker of a thumbnail inside one is not taken for it.
+/// The decoder paints what a truncated file lacks in gray and reports no error, and such a picture
+/// must not count as read. Segments are stepped over by their lengths, so the marker of a thumbnail
+/// inside one is not taken for it.
 fn reaches_end_of_image(bytes: &[u8]) -> bool {
     const END_OF_IMAGE: u8 = 0xD9;
     let mut rest = bytes;
@@ -168,7 +170,8 @@ fn reaches_end_of_image(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether the file is as long as its RIFF header says; the decoder takes zeros for the last bytes that are missing.
+/// Whether the file is as long as its RIFF header says; the decoder takes zeros for the last bytes
+/// that are missing.
 fn reaches_riff_end(bytes: &[u8]) -> bool {
     let size = bytes.get(4..).and_then(<[u8]>::first_chunk::<4>).map(|size| u32::from_le_bytes(*size));
     size.and_then(|size| usize::try_from(size).ok()).is_some_and(|size| bytes.len() - 8 >= size)
@@ -180,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_thumbnail_is_not_the_end_of_the_image() {
-        // Start, APP1 of 6 bytes that holds an end marker, a scan with a stuffed 0xFF and a restart.
+        // Start, APP1 of 6 bytes that holds an end marker, a scan with a stuffed 0xFF and a
+        // restart.
         let mut jpeg = vec![0xFF, 0xD8, 0xFF, 0xE1, 0, 6, 0xFF, 0xD9, 0xFF, 0xD9];
         jpeg.extend([0xFF, 0xDA, 0, 2, 1, 0xFF, 0x00, 2, 0xFF, 0xD0, 3]);
         assert!(!reaches_end_of_image(&jpeg));

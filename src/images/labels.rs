@@ -10,12 +10,12 @@ use crate::{Error, Result};
 
 /// Reads lines `file class` or `file,class`; empty lines and those that begin with `#` are skipped.
 ///
-/// A line is split at its last comma, or else at its last white space, whichever gives a file that exists in `root`, as
-/// names may hold both. `classes` are the names in the order of their indices.
+/// A line is split at its last comma, or else at its last white space, whichever gives a file that
+/// exists in `root`, as names may hold both. `classes` are the names in the order of their indices.
 ///
 /// # Errors
-/// A file that cannot be read or is not UTF-8; with the line number: no class, an unknown file or class, a file listed
-/// before.
+/// A file that cannot be read or is not UTF-8; with the line number: no class, an unknown file or
+/// class, a file listed before.
 pub(super) fn read(root: &Path, file: &Path, classes: Option<&[String]>) -> Result<Vec<Item>> {
     let text = fs::read_to_string(file).map_err(|e| Error::input(file, "cannot read the labels").because(e))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);

@@ -1,7 +1,7 @@
 //! Image sets: finding, decoding, resizing, and batches ready for a device.
 //!
-//! [`Dataset`] finds the files and their classes, [`decode`] reads one, [`preprocess()`] makes it the network's input,
-//! and [`Batches`] does both on all cores ahead of the device.
+//! [`Dataset`] finds the files and their classes, [`decode`] reads one, [`preprocess()`] makes it
+//! the network's input, and [`Batches`] does both on all cores ahead of the device.
 
 mod batch;
 mod batches;

@@ -1,6 +1,8 @@
-//! From a decoded image to the pixels of the network's input: resize the shorter side, crop the centre.
+//! From a decoded image to the pixels of the network's input: resize the shorter side, crop the
+//! centre.
 //!
-//! The same pixels as torchvision's `Resize(resize)` and `CenterCrop(size)` give on a Pillow image, to the bit.
+//! The same pixels as torchvision's `Resize(resize)` and `CenterCrop(size)` give on a Pillow image,
+//! to the bit.
 
 use std::ops::Range;
 
@@ -12,8 +14,8 @@ use crate::{Error, Result};
 /// Resizes and crops one image: `height × width` pixels of the input, `R | G << 8 | B << 16`.
 ///
 /// With [`Preprocessing::resize`] the shorter side gets that length and the longer one
-/// `⌊resize · long / short⌋`; the crop starts at `round((length − size) / 2)`, halves to even, and black fills what
-/// the image does not cover. Only the part inside the crop is ever computed.
+/// `⌊resize · long / short⌋`; the crop starts at `round((length − size) / 2)`, halves to even, and
+/// black fills what the image does not cover. Only the part inside the crop is ever computed.
 ///
 /// # Errors
 /// Without `resize`, an image of another size than the input; a size of 0 or beyond 16,384.
@@ -21,8 +23,9 @@ pub fn preprocess(image: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec
     prepare(image, [image.width, image.height], 1, preprocessing)
 }
 
-/// As [`preprocess`], for what [`decode::read_for`](super::decode::read_for) gives: the resized image has the size that
-/// the whole one would get, and a pixel of a reduced image stands for the square of pixels that it was made from.
+/// As [`preprocess`], for what [`decode::read_for`](super::decode::read_for) gives: the resized
+/// image has the size that the whole one would get, and a pixel of a reduced image stands for the
+/// square of pixels that it was made from.
 ///
 /// # Errors
 /// As [`preprocess`].
@@ -30,7 +33,8 @@ pub fn preprocess_decoded(decoded: &Decoded, preprocessing: &Preprocessing) -> R
     prepare(&decoded.image, decoded.size, decoded.reduction, preprocessing)
 }
 
-/// `whole` is width and height of the file's image, `reduction` how many of its pixels are one of `image`, each way.
+/// `whole` is width and height of the file's image, `reduction` how many of its pixels are one of
+/// `image`, each way.
 fn prepare(image: &RgbImage, whole: [usize; 2], reduction: usize, preprocessing: &Preprocessing) -> Result<Vec<u32>> {
     let [height, width] = preprocessing.size;
     check_side("input height", height)?;

@@ -1,16 +1,19 @@
-//! Resizing as Pillow does it on 8 bits, to the bit, and only the window of the result that is asked for.
+//! Resizing as Pillow does it on 8 bits, to the bit, and only the window of the result that is
+//! asked for.
 //!
-//! An anti-aliased filter (its support grows with the reduction), one pass for each axis, 8-bit values between them,
-//! weights as integers with 22 fractional bits. A weight depends only on the full lengths before and after, so a
-//! window of the result equals the same window of the whole. The order of the passes is that of Pillow 13, which
-//! differs for tall images from the versions before it; the golden file of the tests holds both kinds.
+//! An anti-aliased filter (its support grows with the reduction), one pass for each axis, 8-bit
+//! values between them, weights as integers with 22 fractional bits. A weight depends only on the
+//! full lengths before and after, so a window of the result equals the same window of the whole.
+//! The order of the passes is that of Pillow 13, which differs for tall images from the versions
+//! before it; the golden file of the tests holds both kinds.
 
 use std::ops::Range;
 
 use super::RgbImage;
 use crate::model::Interpolation;
 
-/// Fractional bits of a weight: 32 less 8 for the pixel and 2 for the overshoot of the cubic filter.
+/// Fractional bits of a weight: 32 less 8 for the pixel and 2 for the overshoot of the cubic
+/// filter.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
@@ -22,10 +25,12 @@ struct Taps {
 
 /// The part `columns × rows` of `image` resized to `width × height`.
 ///
-/// `extent` is how far the picture reaches into `image`: its width and height, or a little less where its last pixels
-/// reach beyond a picture that was reduced while it was decoded (Pillow's `box`).
+/// `extent` is how far the picture reaches into `image`: its width and height, or a little less
+/// where its last pixels reach beyond a picture that was reduced while it was decoded (Pillow's
+/// `box`).
 ///
-/// `columns` and `rows` must lie within `width` and `height`; memory and time follow the window, not the full result.
+/// `columns` and `rows` must lie within `width` and `height`; memory and time follow the window,
+/// not the full result.
 pub(super) fn resize_window(
     image: &RgbImage,
     extent: [f64; 2],
@@ -48,8 +53,9 @@ pub(super) fn resize_window(
     }
 }
 
-/// Whether Pillow's vertical pass comes first: where the height shrinks, and by more than twice what the width loses.
-/// (Found by comparing its results with those of either order on 1,500 random sizes; Pillow before 13 never does it.)
+/// Whether Pillow's vertical pass comes first: where the height shrinks, and by more than twice
+/// what the width loses. (Found by comparing its results with those of either order on 1,500 random
+/// sizes; Pillow before 13 never does it.)
 fn vertical_first(before: [usize; 2], after: [usize; 2]) -> bool {
     let lost = |axis: usize| before[axis] as i64 - after[axis] as i64;
     lost(1) > 0 && lost(1) > 2 * lost(0)
@@ -75,7 +81,8 @@ fn taps(input: usize, extent: f64, output: usize, interpolation: Interpolation, 
     window
         .map(|i| {
             let center = (i as f64 + 0.5) * scale;
-            // C's conversion to int cuts towards zero, as `as` does; below zero it saturates, like Pillow's check.
+            // C's conversion to int cuts towards zero, as `as` does; below zero it saturates, like
+            // Pillow's check.
             let start = (center - support + 0.5) as usize;
             let end = ((center + support + 0.5) as usize).min(input);
             let weights: Vec<f64> =
@@ -117,7 +124,8 @@ fn clip8(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// Horizontal pass over the rows `rows`; column 0 of `image` is column `first` of what the taps count.
+/// Horizontal pass over the rows `rows`; column 0 of `image` is column `first` of what the taps
+/// count.
 fn resize_rows(image: &RgbImage, taps: &[Taps], rows: Range<usize>, first: usize) -> RgbImage {
     let height = rows.len();
     let mut pixels = Vec::with_capacity(taps.len() * height * 3);
@@ -137,7 +145,8 @@ fn resize_rows(image: &RgbImage, taps: &[Taps], rows: Range<usize>, first: usize
     RgbImage { width: taps.len(), height, pixels }
 }
 
-/// Vertical pass over the columns `columns`; row 0 of `image` is row `first` of what the taps count.
+/// Vertical pass over the columns `columns`; row 0 of `image` is row `first` of what the taps
+/// count.
 fn resize_columns(image: &RgbImage, taps: &[Taps], columns: Range<usize>, first: usize) -> RgbImage {
     let width = columns.len();
     let mut pixels = Vec::with_capacity(width * taps.len() * 3);

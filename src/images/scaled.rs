@@ -1,4 +1,5 @@
-//! Decoding a JPEG at 1/4 or 1/8 of its width and height: an inverse transform of 2×2 or 1×1 for each block of 8×8.
+//! Decoding a JPEG at 1/4 or 1/8 of its width and height: an inverse transform of 2×2 or 1×1 for
+//! each block of 8×8.
 //!
 //! At 1/2 it takes as long as decoding the whole image and then resizing it, so that is not done.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
@@ -7,8 +8,9 @@ use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 
 use super::RgbImage;
 
-/// By how much the decoder may shrink an image of `size` whose shorter side is to become `resize`: the most that leaves it
-/// at least that long, as Pillow's `Image.draft` chooses; none where that is less than four times.
+/// By how much the decoder may shrink an image of `size` whose shorter side is to become `resize`:
+/// the most that leaves it at least that long, as Pillow's `Image.draft` chooses; none where that
+/// is less than four times.
 pub(super) fn reduction(size: [usize; 2], resize: usize) -> Option<usize> {
     let shorter = size[0].min(size[1]);
     [8, 4].into_iter().find(|reduction| resize > 0 && shorter / reduction >= resize)
@@ -21,10 +23,12 @@ enum Colours {
     YCbCr,
 }
 
-/// The colours of a JPEG that is scaled: a sequential one, gray or of three components that are certainly Y, Cb and Cr. The
-/// two decoders guess differently about other colours, and about which damaged progressive files can still be read.
+/// The colours of a JPEG that is scaled: a sequential one, gray or of three components that are
+/// certainly Y, Cb and Cr. The two decoders guess differently about other colours, and about which
+/// damaged progressive files can still be read.
 fn colours(bytes: &[u8]) -> Option<Colours> {
-    // Segments from behind the start of image: marker, length of what follows, content (ITU-T T.81, annex B).
+    // Segments from behind the start of image: marker, length of what follows, content (ITU-T T.81,
+    // annex B).
     let mut rest = bytes.get(2..)?;
     loop {
         let (&[0xFF, marker, high, low], _) = rest.split_first_chunk::<4>()? else { return None };
@@ -32,7 +36,8 @@ fn colours(bytes: &[u8]) -> Option<Colours> {
         let content = rest.get(4..end)?;
         rest = &rest[end..];
         match marker {
-            // Sequential, Huffman: precision, height, width, the number of components, and three bytes for each.
+            // Sequential, Huffman: precision, height, width, the number of components, and three
+            // bytes for each.
             0xC0 | 0xC1 => {
                 return match (content.get(5)?, content.get(6..)?) {
                     (1, _) => Some(Colours::Gray),
@@ -49,8 +54,9 @@ fn colours(bytes: &[u8]) -> Option<Colours> {
     }
 }
 
-/// Decodes a JPEG at one `reduction`-th of its `size`, sides rounded up; none where this decoder cannot do that. `bytes` must
-/// have passed the checks of a whole decoding, which then says what is wrong, if anything is.
+/// Decodes a JPEG at one `reduction`-th of its `size`, sides rounded up; none where this decoder
+/// cannot do that. `bytes` must have passed the checks of a whole decoding, which then says what is
+/// wrong, if anything is.
 pub(super) fn decode(bytes: &[u8], size: [usize; 2], reduction: usize) -> Option<RgbImage> {
     let reduced = size.map(|side| side.div_ceil(reduction));
     let [width, height] = reduced.map(|side| u16::try_from(side).ok());

@@ -9,13 +9,14 @@
 //! | `peaks` | loads that measure what a device can do |
 //! | `core`, `cpu` | what they share: levels and requantization, vectors of the Cpu device |
 //!
-//! Every file reads in the same order: module doc (formula, layout, units, source), `SHADER`, `Params`, what is laid out for
-//! a device beforehand, the kernel with its arguments (`check`, `buffers`, `dispatches`, `native`), the twin `reference`
-//! (the simplest correct code: f64 sums, integers exact), `verify` (cases with deliberately uneven inputs), tests.
+//! Every file reads in the same order: module doc (formula, layout, units, source), `SHADER`,
+//! `Params`, what is laid out for a device beforehand, the kernel with its arguments (`check`,
+//! `buffers`, `dispatches`, `native`), the twin `reference` (the simplest correct code: f64 sums,
+//! integers exact), `verify` (cases with deliberately uneven inputs), tests.
 //!
-//! Layout on a device: f32 activations are NHWC with channels padded to a multiple of 4, padded channels 0; int8
-//! activations are NHWC, four channels in one u32, lowest byte first, padded channels at the zero point. Each
-//! kernel's doc states how its weights lie; their padding is 0.
+//! Layout on a device: f32 activations are NHWC with channels padded to a multiple of 4, padded
+//! channels 0; int8 activations are NHWC, four channels in one u32, lowest byte first, padded
+//! channels at the zero point. Each kernel's doc states how its weights lie; their padding is 0.
 
 pub(crate) mod binary;
 pub(crate) mod concat;
@@ -55,7 +56,8 @@ pub(crate) struct Entry {
     /// Size of its parameters on the host, bytes.
     #[cfg_attr(not(test), allow(dead_code, reason = "a test compares it with the shader"))]
     pub params_bytes: usize,
-    /// Workgroup memory that is counted on when a variant is chosen, bytes; none where the shader is no tile.
+    /// Workgroup memory that is counted on when a variant is chosen, bytes; none where the shader
+    /// is no tile.
     pub workgroup_bytes: Option<u32>,
     /// Runs every case on the device and compares; no case where the device cannot run it.
     pub verify: fn(&Device) -> Result<Vec<Check>>,

@@ -1,11 +1,12 @@
-//! The published architectures that a name alone describes, and the check of a checkpoint against one.
+//! The published architectures that a name alone describes, and the check of a checkpoint against
+//! one.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 use super::{Block, Description, Family, InputDescription};
 use crate::{Error, Result};
 
-/// A published architecture. Widths and depths are those of the papers (arXiv 2101.03697, table 2 and 3; 2206.04040,
-/// table 2 and 3) as the original repositories round them.
+/// A published architecture. Widths and depths are those of the papers (arXiv 2101.03697, table 2
+/// and 3; 2206.04040, table 2 and 3) as the original repositories round them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Architecture {
     name: &'static str,
@@ -57,13 +58,14 @@ const KNOWN: [Architecture; 17] = [
 /// The published models with squeeze-and-excitation.
 const REFUSED: [&str; 2] = ["repvgg-d2se", "mobileone-s4"];
 
-/// The names of the published architectures, as [`LoadOptions::arch`](super::LoadOptions::arch) takes them.
+/// The names of the published architectures, as [`LoadOptions::arch`](super::LoadOptions::arch)
+/// takes them.
 pub fn architecture_names() -> Vec<&'static str> {
     KNOWN.iter().map(|a| a.name).collect()
 }
 
-/// Finds an architecture by name; upper and lower case, `_` and `-` are the same. `error` makes the error: whether the
-/// name comes from a file or a flag is the caller's to say.
+/// Finds an architecture by name; upper and lower case, `_` and `-` are the same. `error` makes the
+/// error: whether the name comes from a file or a flag is the caller's to say.
 pub(super) fn find(name: &str, error: impl Fn(String) -> Error) -> Result<&'static Architecture> {
     let wanted = name.trim().to_ascii_lowercase().replace('_', "-");
     if REFUSED.contains(&wanted.as_str()) {

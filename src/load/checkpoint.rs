@@ -63,7 +63,8 @@ fn strides(blocks: &[BlockKeys], description: &Description) -> Result<Vec<usize>
     Ok(blocks.iter().map(|b| if b.position.1 == 0 { description.strides[b.position.0] } else { 1 }).collect())
 }
 
-/// Reads blocks; keys that are missing or left over are collected, so that one message names them all.
+/// Reads blocks; keys that are missing or left over are collected, so that one message names them
+/// all.
 struct Reader<'a> {
     tensors: &'a Tensors<'a>,
     scheme: &'static Scheme,
@@ -110,7 +111,8 @@ impl Reader<'_> {
         Ok(Block { name, in_channels, out_channels, kernel, stride, padding: kernel / 2, groups, branches })
     }
 
-    /// Whether a branch is there to be read. One that should be there and is not is missing, the reverse is left over.
+    /// Whether a branch is there to be read. One that should be there and is not is missing, the
+    /// reverse is left over.
     fn expect(&mut self, keys: &BlockKeys, part: Part, wanted: bool) -> bool {
         let there = keys.has(part);
         let fields = layout::required(part);
@@ -149,7 +151,8 @@ impl Reader<'_> {
     }
 }
 
-/// Fused checkpoints of both families can have the same keys: the shapes must be those of the family.
+/// Fused checkpoints of both families can have the same keys: the shapes must be those of the
+/// family.
 fn check_family(blocks: &[Block], keys: &[BlockKeys], description: &Description) -> Result<()> {
     for (block, keys) in blocks.iter().zip(keys) {
         let (stage, index) = keys.position;

@@ -1,4 +1,5 @@
-//! The description: what a checkpoint does not say of its network. Read strictly and checked for sense.
+//! The description: what a checkpoint does not say of its network. Read strictly and checked for
+//! sense.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 use std::collections::BTreeSet;
@@ -43,8 +44,8 @@ pub struct Description {
     pub family: Family,
     /// Stride of each stage's first block, the stem first.
     pub strides: Vec<usize>,
-    /// Groups of a `RepVGG`'s grouped layers (4 in the g4 models, 1: none is grouped); none: whatever the weight
-    /// shapes say.
+    /// Groups of a `RepVGG`'s grouped layers (4 in the g4 models, 1: none is grouped); none:
+    /// whatever the weight shapes say.
     #[serde(default)]
     pub groups: Option<usize>,
     /// ε of every batch norm; 1e-5 where it is not said.
@@ -107,7 +108,8 @@ fn default_interpolation() -> Interpolation {
 }
 
 impl InputDescription {
-    /// `ImageNet`'s usual preprocessing: shorter side to 256, centre 224×224, `ImageNet`'s mean and deviation.
+    /// `ImageNet`'s usual preprocessing: shorter side to 256, centre 224×224, `ImageNet`'s mean and
+    /// deviation.
     pub fn imagenet() -> Self {
         Self {
             size: [224, 224],
@@ -175,7 +177,8 @@ impl Description {
     /// Reads and checks the JSON form.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it is not such JSON, has an unknown key, or makes no sense.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it is not such JSON, has an unknown key,
+    /// or makes no sense.
     pub fn from_json(text: &str) -> Result<Self> {
         let description: Self =
             serde_json::from_str(text).map_err(|e| Error::bad("the description cannot be read").because(e))?;

@@ -1,4 +1,5 @@
-//! Which tensors a checkpoint has, sorted into blocks: finds the key scheme, and lists what is missing or left over.
+//! Which tensors a checkpoint has, sorted into blocks: finds the key scheme, and lists what is
+//! missing or left over.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,8 +92,8 @@ pub(super) fn required(part: Part) -> &'static [Field] {
     }
 }
 
-/// Sorts the keys. What can be told without the shapes is checked: every branch is whole, every block has its branches,
-/// no block is skipped, nothing is left over.
+/// Sorts the keys. What can be told without the shapes is checked: every branch is whole, every
+/// block has its branches, no block is skipped, nothing is left over.
 pub(super) fn sort<'k>(names: impl Iterator<Item = &'k str>, family: Family) -> Result<Layout> {
     let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
     let mut names: Vec<&str> = names.filter(|name| !name.ends_with("num_batches_tracked")).collect();
@@ -164,7 +165,8 @@ fn whole_block(
         vec![Part::Fused]
     } else {
         let mains = present.iter().filter(|part| matches!(part, Part::Main(_))).count().max(1);
-        // Whether a MobileOne block has a 1×1 branch, and any block an identity branch, follows from its shapes.
+        // Whether a MobileOne block has a 1×1 branch, and any block an identity branch, follows
+        // from its shapes.
         let pointwise = scheme.family == Family::RepVgg || present.contains(&Part::Pointwise);
         let optional = [(Part::Pointwise, pointwise), (Part::Identity, present.contains(&Part::Identity))];
         let optional = optional.into_iter().filter(|(_, there)| *there).map(|(part, _)| part);
@@ -181,7 +183,8 @@ fn whole_block(
     BlockKeys { position, keys }
 }
 
-/// Reports the blocks that are skipped: the stem comes first, then stages and indices without a gap.
+/// Reports the blocks that are skipped: the stem comes first, then stages and indices without a
+/// gap.
 fn check_order(blocks: &[BlockKeys], scheme: &Scheme, errors: &mut KeyErrors) {
     let mut next: [Position; 2] = [(0, 0), (0, 0)];
     for block in blocks {

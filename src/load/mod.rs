@@ -1,7 +1,9 @@
-//! From a checkpoint and its description to a [`TrainedNet`]; [`onnx`] reads any network, straight to a graph.
+//! From a checkpoint and its description to a [`TrainedNet`]; [`onnx`] reads any network, straight
+//! to a graph.
 //!
-//! The checkpoint is safetensors in f32, f16 or bf16, with the keys of the original repositories, timm or mmpretrain,
-//! multi-branch or fused already. Layers are named as in the original repositories whatever the keys are.
+//! The checkpoint is safetensors in f32, f16 or bf16, with the keys of the original repositories,
+//! timm or mmpretrain, multi-branch or fused already. Layers are named as in the original
+//! repositories whatever the keys are.
 
 mod arch;
 mod checkpoint;
@@ -28,7 +30,8 @@ pub(crate) use source::{FLOAT_VERSION, FloatMetadata};
 pub use source::{from_bytes, load};
 pub(crate) use source::{from_own_bytes, input_files};
 
-/// A network as it was trained: multi-branch blocks with batch norm, then global average pooling and a classifier.
+/// A network as it was trained: multi-branch blocks with batch norm, then global average pooling
+/// and a classifier.
 #[derive(Debug, Clone)]
 pub struct TrainedNet {
     /// Name of the model: the file's stem, or the architecture.
@@ -71,7 +74,8 @@ pub struct Block {
 /// One branch of a block.
 #[derive(Debug, Clone)]
 pub enum Branch {
-    /// A convolution, its own bias if it has one, and the batch norm after it (none in a fused checkpoint).
+    /// A convolution, its own bias if it has one, and the batch norm after it (none in a fused
+    /// checkpoint).
     Conv {
         /// `O × I/groups × k × k`, k odd and at most the block's.
         weight: Array4<f32>,
@@ -102,7 +106,8 @@ pub struct BatchNorm {
 /// Where the description comes from.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// A description file; default: `MODEL.json` beside `MODEL.safetensors` or `MODEL.onnx`, or `config.json` in the folder.
+    /// A description file; default: `MODEL.json` beside `MODEL.safetensors` or `MODEL.onnx`, or
+    /// `config.json` in the folder.
     pub describe: Option<PathBuf>,
     /// The name of a published architecture, e.g. `repvgg-a1`.
     pub arch: Option<String>,

@@ -1,4 +1,5 @@
-//! Key schemes: which tensor of which block a checkpoint key names. This table is all that a new scheme needs.
+//! Key schemes: which tensor of which block a checkpoint key names. This table is all that a new
+//! scheme needs.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 use super::Family;
@@ -169,14 +170,16 @@ pub(super) fn strip_prefixes(mut key: &str) -> &str {
     key
 }
 
-/// The scheme that understands the most keys; between equals the one of `family`. None: no key is understood.
+/// The scheme that understands the most keys; between equals the one of `family`. None: no key is
+/// understood.
 pub(super) fn detect<'k>(keys: &(impl Iterator<Item = &'k str> + Clone), family: Family) -> Option<&'static Scheme> {
     let score = |scheme: &Scheme| keys.clone().filter(|key| scheme.parse(key).is_some()).count();
     let scored = SCHEMES.iter().map(|scheme| (score(scheme), scheme.family == family, scheme));
     scored.filter(|(count, ..)| *count > 0).max_by_key(|&(count, wanted, _)| (count, wanted)).map(|(.., scheme)| scheme)
 }
 
-/// A number and what follows the point after it. `01` is no number: two keys must not name one tensor.
+/// A number and what follows the point after it. `01` is no number: two keys must not name one
+/// tensor.
 fn number(text: &str) -> Option<(usize, &str)> {
     let (digits, rest) = text.split_once('.')?;
     let canonical = !digits.is_empty()

@@ -32,7 +32,8 @@ impl InputOverrides {
     /// `input` with what is asked for.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where that makes no sense, or not together with the rest of `input`.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where that makes no sense, or not together
+    /// with the rest of `input`.
     pub fn over(&self, input: &InputDescription) -> Result<InputDescription> {
         let Self { size, resize, crop, interpolation, mean, std } = self;
         let made = InputDescription {

@@ -95,16 +95,17 @@ impl Described {
     }
 }
 
-/// Loads a checkpoint: a `.safetensors` file, or a folder with `model.safetensors` and timm's `config.json`.
+/// Loads a checkpoint: a `.safetensors` file, or a folder with `model.safetensors` and timm's
+/// `config.json`.
 ///
-/// The description is the first of: `options.describe` or `options.arch`; what a file written by this program says of
-/// itself; `MODEL.json` beside the file, or `config.json` in the folder.
+/// The description is the first of: `options.describe` or `options.arch`; what a file written by
+/// this program says of itself; `MODEL.json` beside the file, or `config.json` in the folder.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where both options are given or the architecture is unknown;
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where a file is missing or broken, keys are missing or left over, a
-/// tensor has a wrong shape or type or values that are not finite, a variance is negative, or the description
-/// contradicts the weights.
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where both options are given or the architecture
+/// is unknown; [`ErrorKind::Input`](crate::ErrorKind::Input) where a file is missing or broken,
+/// keys are missing or left over, a tensor has a wrong shape or type or values that are not finite,
+/// a variance is negative, or the description contradicts the weights.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<TrainedNet> {
     let asked = Described::asked(options)?;
     let (weights, beside) = locate(path)?;
@@ -176,7 +177,8 @@ fn own_description(tensors: &Tensors) -> Result<Option<Description>> {
     Ok(Some(metadata.description))
 }
 
-/// The files that [`load`] or [`onnx::read`](super::onnx::read) may read for these arguments: an output must not replace one of them.
+/// The files that [`load`] or [`onnx::read`](super::onnx::read) may read for these arguments: an
+/// output must not replace one of them.
 pub(crate) fn input_files(path: &Path, options: &LoadOptions) -> Vec<PathBuf> {
     let located = if super::onnx::is_onnx(path) {
         vec![path.to_owned(), path.with_extension("json")]

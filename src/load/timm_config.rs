@@ -26,8 +26,8 @@ pub(super) fn is_timm(json: &Value) -> bool {
     json.get("architecture").is_some()
 }
 
-/// The keys that are read. Older files have the preprocessing at the top, newer ones in `pretrained_cfg`. All other
-/// keys (licence, tags, URLs) say nothing about what is computed.
+/// The keys that are read. Older files have the preprocessing at the top, newer ones in
+/// `pretrained_cfg`. All other keys (licence, tags, URLs) say nothing about what is computed.
 #[derive(Deserialize)]
 struct Outer {
     architecture: String,
@@ -50,8 +50,8 @@ struct Preset {
     std: Option<[f64; 3]>,
 }
 
-/// Reads it. Where timm has a default of its own (crop 0.875 from the centre, `ImageNet`'s mean and deviation), so has
-/// this.
+/// Reads it. Where timm has a default of its own (crop 0.875 from the centre, `ImageNet`'s mean and
+/// deviation), so has this.
 pub(super) fn read(json: Value) -> Result<TimmConfig> {
     let outer: Outer =
         serde_json::from_value(json).map_err(|e| Error::bad("timm's config.json cannot be read").because(e))?;

@@ -1,9 +1,9 @@
 //! Where the time of a run goes: each kernel's run on the device, and what the host did meanwhile.
 //!
-//! A device that was opened with a [`Profile`] reports every kernel to it; the command line adds the library's `tracing`
-//! spans. [`Profile::summary`] has the totals, [`Profile::trace`] the events, in the format that `chrome://tracing`
-//! and Perfetto open. Totals count everything; the trace keeps the first [`MOST_EVENTS`] events, so memory does not grow with
-//! the number of images.
+//! A device that was opened with a [`Profile`] reports every kernel to it; the command line adds
+//! the library's `tracing` spans. [`Profile::summary`] has the totals, [`Profile::trace`] the
+//! events, in the format that `chrome://tracing` and Perfetto open. Totals count everything; the
+//! trace keeps the first [`MOST_EVENTS`] events, so memory does not grow with the number of images.
 
 mod trace;
 
@@ -79,7 +79,8 @@ pub struct Row {
     pub milliseconds: f64,
     /// That time as a fraction of the time of all kernels.
     pub share: f64,
-    /// 10^9 operations a second, a multiplication and its addition counted as two; none where they are not counted.
+    /// 10^9 operations a second, a multiplication and its addition counted as two; none where they
+    /// are not counted.
     pub gops: Option<f64>,
 }
 
@@ -113,8 +114,9 @@ impl Profile {
         self.start.elapsed().as_secs_f64()
     }
 
-    /// Takes one run of a kernel, which began at `begin` and took `seconds`. A device with a clock of its own gives
-    /// `begin` on that clock, and says with [`Profile::submitted`] how the clocks lie to each other.
+    /// Takes one run of a kernel, which began at `begin` and took `seconds`. A device with a clock
+    /// of its own gives `begin` on that clock, and says with [`Profile::submitted`] how the clocks
+    /// lie to each other.
     pub fn kernel(&self, run: KernelRun, begin: f64, seconds: f64) {
         let mut kept = self.kept();
         let total = kept.totals.entry((run.kernel, run.layer.clone())).or_default();
@@ -126,9 +128,10 @@ impl Profile {
         }
     }
 
-    /// Tells that kernels were submitted at `host` ([`Profile::now`]) and the first of them began at `device` on the
-    /// device's clock. No kernel begins before it was submitted, and one that finds the device idle begins at once: of all
-    /// pairs the one that moves the device's clock farthest ahead is taken.
+    /// Tells that kernels were submitted at `host` ([`Profile::now`]) and the first of them began
+    /// at `device` on the device's clock. No kernel begins before it was submitted, and one that
+    /// finds the device idle begins at once: of all pairs the one that moves the device's clock
+    /// farthest ahead is taken.
     pub fn submitted(&self, host: f64, device: f64) {
         let mut kept = self.kept();
         kept.device_zero = Some(kept.device_zero.map_or(host - device, |zero| zero.max(host - device)));

@@ -1,5 +1,6 @@
-//! The Trace Event Format of Chrome, which `chrome://tracing` and Perfetto open: complete events (`"ph": "X"`), times in
-//! microseconds. Source: the "Trace Event Format" document of the Chromium project.
+//! The Trace Event Format of Chrome, which `chrome://tracing` and Perfetto open: complete events
+//! (`"ph": "X"`), times in microseconds. Source: the "Trace Event Format" document of the Chromium
+//! project.
 
 use serde::Serialize;
 
@@ -48,7 +49,8 @@ struct Args<'a> {
 }
 
 impl Profile {
-    /// The events as a JSON document: one track for the kernels of `device`, one for each thread of the host.
+    /// The events as a JSON document: one track for the kernels of `device`, one for each thread of
+    /// the host.
     ///
     /// # Errors
     /// If it cannot be written as JSON.

@@ -1,4 +1,5 @@
-//! The split mode `auto`: which layers to split, and where, under a budget of added multiplications.
+//! The split mode `auto`: which layers to split, and where, under a budget of added
+//! multiplications.
 //!
 //! Starting with no layer split, the (layer, support) step with the largest drop of
 //! `Σ E[x²]·(W − W')²/s_y²` for each added multiplication is taken again and again, until no step

@@ -19,7 +19,8 @@ pub use crate::device::{AdapterInfo, DeviceInfo, DeviceKind};
 pub use crate::images::Skipped;
 use crate::profile::Summary;
 
-/// What a run found: the document that the command prints as JSON. Fields may be added, not renamed.
+/// What a run found: the document that the command prints as JSON. Fields may be added, not
+/// renamed.
 ///
 /// [`Evaluation::report`](crate::Evaluation::report) makes one; `Display` writes it as a table.
 ///
@@ -106,12 +107,14 @@ pub struct Pace {
     pub images_per_second: f64,
     /// Seconds in which the stage had no images to hand to the device.
     pub waiting_for_images: f64,
-    /// Seconds in which decoding waited for the device, the average of its threads; null where nothing is decoded.
+    /// Seconds in which decoding waited for the device, the average of its threads; null where
+    /// nothing is decoded.
     pub decoding_waited: Option<f64>,
 }
 
 impl Pace {
-    /// The pace of a stage that took `seconds` for so many images, and waited for them for `waiting`.
+    /// The pace of a stage that took `seconds` for so many images, and waited for them for
+    /// `waiting`.
     pub fn new(images: u64, seconds: f64, waiting: std::time::Duration) -> Self {
         Self {
             images_per_second: if seconds > 0.0 { images as f64 / seconds } else { 0.0 },

@@ -1,4 +1,5 @@
-//! What all methods share: which histogram they see, when they are not asked, and what follows from their answer.
+//! What all methods share: which histogram they see, when they are not asked, and what follows from
+//! their answer.
 
 use rayon::prelude::*;
 
@@ -14,12 +15,13 @@ const INPUT_BITS: u8 = 8;
 
 /// Chooses a range for each activation, in parallel.
 ///
-/// - The network input (the first activation; `quantize` takes no network where it is not stored) is 8-bit, symmetric,
-///   minmax.
-/// - Symmetric: the method is applied to the histogram of |x|. Affine: to each sign's histogram on its own, which gives
-///   the two ends; a sign that does not occur ends at 0.
+/// - The network input (the first activation; `quantize` takes no network where it is not stored)
+///   is 8-bit, symmetric, minmax.
+/// - Symmetric: the method is applied to the histogram of |x|. Affine: to each sign's histogram on
+///   its own, which gives the two ends; a sign that does not occur ends at 0.
 /// - A histogram with fewer occupied bins than the 2^(b−1) levels of one sign takes minmax.
-/// - No end lies beyond the largest value seen of that sign. An activation that is always zero gets scale 1.
+/// - No end lies beyond the largest value seen of that sign. An activation that is always zero gets
+///   scale 1.
 ///
 /// # Errors
 /// Wrong options; an activation of which no value was seen.
@@ -64,7 +66,8 @@ fn symmetric(stats: &ActivationStats, threshold: f64, bits: u8) -> ActivationRan
 }
 
 fn affine(stats: &ActivationStats, options: &RangeOptions) -> ActivationRange {
-    // All steps serve one sign where the other does not occur; otherwise the error of a sign is taken with half of them.
+    // All steps serve one sign where the other does not occur; otherwise the error of a sign is
+    // taken with half of them.
     let one_sign = stats.min >= 0.0 || stats.max <= 0.0;
     let steps = if one_sign { (1 << options.bits) - 1 } else { (1 << (options.bits - 1)) - 1 };
     let (low, high) = minmax::limits(stats);

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-/// Prefix sums of a histogram: the mass and the occupied bins of any run of bins. Integers, so exact.
+/// Prefix sums of a histogram: the mass and the occupied bins of any run of bins. Integers, so
+/// exact.
 pub(super) struct Groups {
     mass: Vec<u64>,
     occupied: Vec<u64>,
@@ -34,8 +35,8 @@ impl Groups {
         self.mass[kept]
     }
 
-    /// The groups that hold anything, when the first `kept` bins are merged to `levels`: bin j is in group
-    /// `floor(j·levels/kept)`.
+    /// The groups that hold anything, when the first `kept` bins are merged to `levels`: bin j is
+    /// in group `floor(j·levels/kept)`.
     pub(super) fn of(&self, kept: usize, levels: usize) -> impl Iterator<Item = Group> {
         let first = move |group: usize| (group * kept).div_ceil(levels);
         (0..levels).filter_map(move |group| {

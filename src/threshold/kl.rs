@@ -1,20 +1,22 @@
-//! `kl`: the published entropy calibration, as in pytorch-quantization and modelopt (`calib/histogram.py`), over
-//! power-of-two bins.
+//! `kl`: the published entropy calibration, as in pytorch-quantization and modelopt
+//! (`calib/histogram.py`), over power-of-two bins.
 //!
-//! `bins[0] = bins[1]`, which also replaces the exact zeros that belong to bin 0. For every i from 128 to the last
-//! occupied bin (the last bin, in the original, is the one that holds the maximum): P is bins[0..i] with the clipped
-//! tail added to its last bin, Q is bins[0..i] merged to 2^(b−1) levels and spread back over the occupied bins, both are
-//! normalised, `D = Σ P·ln(P/Q)`, infinite where P > 0 and Q = 0. The last least D wins.
+//! `bins[0] = bins[1]`, which also replaces the exact zeros that belong to bin 0. For every i from
+//! 128 to the last occupied bin (the last bin, in the original, is the one that holds the maximum):
+//! P is bins[0..i] with the clipped tail added to its last bin, Q is bins[0..i] merged to 2^(b−1)
+//! levels and spread back over the occupied bins, both are normalised, `D = Σ P·ln(P/Q)`, infinite
+//! where P > 0 and Q = 0. The last least D wins.
 //!
-//! ln(P/Q) is taken as ln P − ln Q: ln P is tabulated once and ln Q once for each group, where the plain form takes
-//! eight million logarithms.
+//! ln(P/Q) is taken as ln P − ln Q: ln P is tabulated once and ln Q once for each group, where the
+//! plain form takes eight million logarithms.
 
 use super::groups::{Groups, last_least};
 
 /// The first candidate of the original, whatever the bit width.
 const FIRST: usize = 128;
 
-/// How many bins are kept, with `levels` levels above 0; none where fewer bins than the first candidate are in use.
+/// How many bins are kept, with `levels` levels above 0; none where fewer bins than the first
+/// candidate are in use.
 pub(super) fn bins(counts: &[u64], levels: usize) -> Option<usize> {
     let mut counts = counts.to_vec();
     counts[0] = counts[1];

@@ -34,7 +34,8 @@ pub enum ActivationMode {
 pub struct RangeOptions {
     /// How a range is chosen; default kl-reparam.
     pub method: Method,
-    /// Bit width of activations, 2 to 8; default 8. The network input is always 8-bit and symmetric.
+    /// Bit width of activations, 2 to 8; default 8. The network input is always 8-bit and
+    /// symmetric.
     pub bits: u8,
     /// Where the levels lie; default symmetric.
     pub mode: ActivationMode,

@@ -8,8 +8,9 @@
 //! | `kl` | the published entropy calibration | `kl.rs` |
 //! | `kl-reparam` | the improved metric for re-parameterized networks | `kl_reparam.rs` |
 //!
-//! A method sees one histogram and answers with the number of bins it keeps; `choose.rs` does what they share. All of
-//! them are exact integer arithmetic or f64 sums in one fixed order, so a result never depends on threads or device.
+//! A method sees one histogram and answers with the number of bins it keeps; `choose.rs` does what
+//! they share. All of them are exact integer arithmetic or f64 sums in one fixed order, so a result
+//! never depends on threads or device.
 
 mod choose;
 mod groups;
@@ -38,7 +39,8 @@ pub struct ActivationRange {
     pub qparams: QParams,
 }
 
-/// One range for each entry of [`Calibration::activations`](crate::calibrate::Calibration::activations), same order.
+/// One range for each entry of
+/// [`Calibration::activations`](crate::calibrate::Calibration::activations), same order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActivationRanges {
     /// The options they were chosen with.

@@ -116,7 +116,8 @@ fn a_fused_file_computes_the_same() {
     assert!(bench.run("inspect fused.safetensors").ok().stdout.contains("fused 3×3"));
 }
 
-/// The text without the times in it: the seconds after the last `; `, and the lines on how fast the stages went.
+/// The text without the times in it: the seconds after the last `; `, and the lines on how fast the
+/// stages went.
 fn without_time(stdout: &str) -> String {
     let lines = stdout.lines().filter(|line| !line.contains(" images/s, waited "));
     let text = lines.map(|line| line.to_owned() + "\n").collect::<String>();

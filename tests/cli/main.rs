@@ -36,7 +36,8 @@ struct Run {
 }
 
 impl Bench {
-    /// A multi-branch `RepVGG` as `m.safetensors`, 12 images in `calib`, 6 in `val/cat` and 6 in `val/dog`.
+    /// A multi-branch `RepVGG` as `m.safetensors`, 12 images in `calib`, 6 in `val/cat` and 6 in
+    /// `val/dog`.
     fn new() -> Self {
         let bench = Self { folder: tempfile::tempdir().unwrap() };
         bench.model("m", &Checkpoint::repvgg());
@@ -73,7 +74,8 @@ impl Bench {
         image::RgbImage::from_fn(width, height, pixel).save(path).unwrap();
     }
 
-    /// Runs `repquant` with these words (split at blanks) in the folder, on the Cpu device unless they name another.
+    /// Runs `repquant` with these words (split at blanks) in the folder, on the Cpu device unless
+    /// they name another.
     fn run(&self, words: &str) -> Run {
         self.run_with(&[], words)
     }
@@ -94,7 +96,8 @@ impl Bench {
         }
     }
 
-    /// Every file in the folder and what is in it, for checking that nothing was left behind or touched.
+    /// Every file in the folder and what is in it, for checking that nothing was left behind or
+    /// touched.
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -122,8 +125,8 @@ impl Bench {
         assert!(touched.is_empty(), "{words}: these came, went or changed: {touched:?}");
     }
 
-    /// Runs a command that must fail: with this exit code, a message that has each of `parts`, no panic, nothing on stdout,
-    /// and every file as it was before.
+    /// Runs a command that must fail: with this exit code, a message that has each of `parts`, no
+    /// panic, nothing on stdout, and every file as it was before.
     #[track_caller]
     fn fails(&self, words: &str, code: i32, parts: &[&str]) {
         let before = self.files();

@@ -3,7 +3,8 @@
 use super::Bench;
 use super::common::checkpoints::Checkpoint;
 
-/// A `RepVGG` in which channel 0 of `stage2.0`, a sum of 54 products and positive, exceeds the largest f32.
+/// A `RepVGG` in which channel 0 of `stage2.0`, a sum of 54 products and positive, exceeds the
+/// largest f32.
 pub(super) fn infinite_activation() -> Checkpoint {
     let mut checkpoint = Checkpoint::repvgg();
     for i in 0..6 * 9 {

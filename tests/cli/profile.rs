@@ -26,7 +26,8 @@ fn events(bench: &Bench, name: &str) -> Vec<Value> {
     complete
 }
 
-/// Checks the trace and the JSON of a `quantize --eval` run of the small model with `--profile p.json`.
+/// Checks the trace and the JSON of a `quantize --eval` run of the small model with
+/// `--profile p.json`.
 fn check(bench: &Bench, report: &Value) {
     let events = events(bench, "p.json");
     let of = |kind: &str| events.iter().filter(|e| e["cat"] == kind).collect::<Vec<_>>();
@@ -67,7 +68,8 @@ fn check(bench: &Bench, report: &Value) {
     }
     let shares: f64 = profile["kernels"].as_array().unwrap().iter().map(|r| r["share"].as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-9, "{shares}");
-    // A kernel runs within the stage that asked for it: clocks of a device and the host are brought together.
+    // A kernel runs within the stage that asked for it: clocks of a device and the host are brought
+    // together.
     let span = |e: &Value| (e["ts"].as_f64().unwrap(), e["ts"].as_f64().unwrap() + e["dur"].as_f64().unwrap());
     let stage = |name: &str| span(host.iter().find(|e| e["name"] == name).unwrap());
     for (kernel, name) in [("histogram", "calibrate"), ("conv_i8", "evaluate")] {

@@ -14,7 +14,8 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// A `RepVGG` of 3 stages and 4 blocks, the third in 2 groups: 3 → 4, 4 → 6 (stride 2), 6 → 6, 6 → 8 channels.
+    /// A `RepVGG` of 3 stages and 4 blocks, the third in 2 groups: 3 → 4, 4 → 6 (stride 2), 6 → 6,
+    /// 6 → 8 channels.
     pub(crate) fn repvgg() -> Self {
         let mut checkpoint = Self::default();
         for (name, o, i, identity) in
@@ -29,7 +30,8 @@ impl Checkpoint {
         checkpoint.classifier(8)
     }
 
-    /// A `MobileOne` of 2 stages, two branches a block: 3 → 4, then depthwise and pointwise twice, 4 → 6 (stride 2) → 6.
+    /// A `MobileOne` of 2 stages, two branches a block: 3 → 4, then depthwise and pointwise twice,
+    /// 4 → 6 (stride 2) → 6.
     pub(crate) fn mobileone() -> Self {
         let mut checkpoint = Self::default();
         for (name, shape, identity) in [

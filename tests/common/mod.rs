@@ -16,8 +16,8 @@ use repquant::options::{Backends, DeviceOptions};
 use repquant::report::AdapterInfo;
 use serde_json::Value;
 
-/// Says that the test at hand leaves something out. The harness hides what a passing test prints with `eprintln!`; this
-/// it does not.
+/// Says that the test at hand leaves something out. The harness hides what a passing test prints
+/// with `eprintln!`; this it does not.
 pub(crate) fn skipped(reason: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
@@ -25,7 +25,8 @@ pub(crate) fn skipped(reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
 }
 
-/// The folder with reference models and images, where `REPQUANT_TEST_DATA` names one; else says that the test is skipped.
+/// The folder with reference models and images, where `REPQUANT_TEST_DATA` names one; else says
+/// that the test is skipped.
 pub(crate) fn test_data() -> Option<PathBuf> {
     let Some(folder) = std::env::var_os("REPQUANT_TEST_DATA") else {
         skipped("REPQUANT_TEST_DATA is not set");
@@ -53,8 +54,9 @@ pub(crate) fn open_devices() -> Vec<Device> {
     Device::all(&options).into_iter().map(|d| d.expect("an adapter that is listed opens")).collect()
 }
 
-/// Every device, the Cpu device with each of its instruction sets first. They are opened once for all tests of a
-/// program, so that a kernel is compiled once. Without an adapter it fails where one is required, and else says so.
+/// Every device, the Cpu device with each of its instruction sets first. They are opened once for
+/// all tests of a program, so that a kernel is compiled once. Without an adapter it fails where one
+/// is required, and else says so.
 pub(crate) fn devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     let devices = DEVICES.get_or_init(open_devices);
@@ -64,8 +66,9 @@ pub(crate) fn devices() -> &'static [Device] {
     devices
 }
 
-/// What `--device` takes for an adapter: `software` where there is one, since every system can have it, else the first
-/// one's index. Without an adapter it fails where one is required, and else says so.
+/// What `--device` takes for an adapter: `software` where there is one, since every system can have
+/// it, else the first one's index. Without an adapter it fails where one is required, and else says
+/// so.
 pub(crate) fn adapter() -> Option<String> {
     let found = Device::adapters(Backends::All);
     if found.is_empty() {

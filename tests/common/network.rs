@@ -9,7 +9,8 @@ use repquant::internals::model::{
 use repquant::internals::quantize::{QuantizeOptions, quantize};
 use repquant::internals::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
 
-/// A convolution whose centre is much wider than its neighbours, that of the own channel widest of all.
+/// A convolution whose centre is much wider than its neighbours, that of the own channel widest of
+/// all.
 pub(crate) fn conv(
     random: &mut Random,
     out: usize,

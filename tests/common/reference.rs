@@ -14,7 +14,8 @@ pub(crate) fn logits(graph: &Graph, image: &[u8]) -> Vec<f64> {
     outputs(graph, &values).swap_remove(0)
 }
 
-/// What the network gives for the values of one input, colour by row by column: one list for each output.
+/// What the network gives for the values of one input, colour by row by column: one list for each
+/// output.
 pub(crate) fn outputs(graph: &Graph, input: &[f64]) -> Vec<Vec<f64>> {
     let mut activations: Vec<Array3<f64>> = Vec::new();
     for (node, shape) in graph.nodes.iter().zip(graph.shapes()) {

@@ -1,4 +1,5 @@
-//! timm's models with known weights: makes again, bit for bit, what `tests/data/timm_models.py` loaded into timm.
+//! timm's models with known weights: makes again, bit for bit, what `tests/data/timm_models.py`
+//! loaded into timm.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The trained reference models, end to end on the Cpu device, against PyTorch's figures (`reference.json`).
+//! The trained reference models, end to end on the Cpu device, against PyTorch's figures
+//! (`reference.json`).
 use std::path::Path;
 
 use repquant::options::{ActivationMode, Contender, Granularity, RgbImage, SplitMode, Support};
@@ -38,8 +39,9 @@ fn reference_variant(key: &str) -> Variant {
     (name, quantizer)
 }
 
-/// Results whose top-1 a JPEG decoder moves by more than 0.75 points (at most 1.25), their SQNR staying within 0.2 dB. Fed the
-/// reference's own pixels (the images decoded by Pillow and stored as PNG) they are within 0.75 points.
+/// Results whose top-1 a JPEG decoder moves by more than 0.75 points (at most 1.25), their SQNR
+/// staying within 0.2 dB. Fed the reference's own pixels (the images decoded by Pillow and stored
+/// as PNG) they are within 0.75 points.
 const MOVED_BY_DECODING: &[(&str, &str)] =
     &[("mobileone", "W4A8 none kl_reparam"), ("mobileone", "W4A8 none mse"), ("mobileone", "W6A8 paper mse")];
 
@@ -55,7 +57,8 @@ fn figures(evaluation: &Evaluation, name: &str) -> Figures {
     Figures { top1: 100.0 * found.top1.unwrap(), sqnr: found.logit_sqnr_db.unwrap_or(f64::INFINITY) }
 }
 
-/// Float within 0.25 points of PyTorch; every unsplit, published and per-tensor result within 0.75 points and 1 dB.
+/// Float within 0.25 points of PyTorch; every unsplit, published and per-tensor result within 0.75
+/// points and 1 dB.
 fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Evaluation> {
     let data = test_data()?;
     let reference = read_json(&data.join(format!("models/{name}-cifar10.reference.json")));

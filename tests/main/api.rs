@@ -85,7 +85,8 @@ fn devices_work_side_by_side() {
     };
     let devices: Vec<Device> = open_devices().into_iter().chain([Device::cpu(), Device::cpu()]).collect();
     let alone: Vec<_> = devices.iter().map(|device| work(device).unwrap()).collect();
-    // The last two are the first once more; devices with other instructions add floats up in another order.
+    // The last two are the first once more; devices with other instructions add floats up in
+    // another order.
     assert_eq!(
         devices[0].info(),
         &repquant::report::DeviceInfo { reason: "listed".into(), ..Device::cpu().info().clone() }
@@ -111,7 +112,8 @@ fn resident() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// What was dropped is freed: a device that opened, worked and was dropped many times takes no more memory than once.
+/// What was dropped is freed: a device that opened, worked and was dropped many times takes no more
+/// memory than once.
 #[test]
 fn dropping_frees_everything() {
     let big = description_json("repvgg", "[1, 2, 1]")
@@ -139,7 +141,8 @@ fn dropping_frees_everything() {
     }
 }
 
-/// f32 tensors that hold what pictures become give the same statistics and outputs, to the bit, on every device.
+/// f32 tensors that hold what pictures become give the same statistics and outputs, to the bit, on
+/// every device.
 #[test]
 fn tensors_are_as_good_as_images() {
     let model = plain_model();

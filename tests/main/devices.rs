@@ -1,4 +1,5 @@
-//! Whole networks on every adapter and the Cpu device: int8 to the bit, float within the rounding of its sums.
+//! Whole networks on every adapter and the Cpu device: int8 to the bit, float within the rounding
+//! of its sums.
 use std::collections::BTreeSet;
 
 use repquant::internals::calibrate::calibrate;
@@ -74,7 +75,8 @@ fn int8_networks_give_the_same_bits_everywhere() {
     }
 }
 
-/// timm's networks, random weights and statistics, 224×224: its logits within 1e-3 of the largest, on every device.
+/// timm's networks, random weights and statistics, 224×224: its logits within 1e-3 of the largest,
+/// on every device.
 #[test]
 fn timm_networks_give_timm_s_logits() {
     let devices = devices();

@@ -1,4 +1,5 @@
-//! Image sets: golden files from Pillow, datasets, batches, and everything that can be wrong with them.
+//! Image sets: golden files from Pillow, datasets, batches, and everything that can be wrong with
+//! them.
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -125,8 +126,9 @@ fn files_decode_to_pillows_rgb() {
     assert_eq!(seen, 20);
 }
 
-/// The JPEG standard leaves the rounding of the transform and of the colours open, and how subsampled colours are
-/// enlarged; the fixtures differ by just that much. Everything else is exact.
+/// The JPEG standard leaves the rounding of the transform and of the colours open, and how
+/// subsampled colours are enlarged; the fixtures differ by just that much. Everything else is
+/// exact.
 fn tolerance(name: &str) -> u8 {
     match name {
         "subsampled.jpg" | "progressive.jpg" | "rotated.jpg" => 4,
@@ -449,7 +451,8 @@ fn a_thread_that_has_nothing_to_decode_is_waiting() {
     let options = BatchOptions { batch_size: 1, skip_bad: false, threads: Some(1) };
     let mut batches = Batches::new(items, &bilinear([8, 8], 8), options);
     assert!(batches.next().expect("a batch").is_ok());
-    // Three more are decoded meanwhile. The fifth is asked for after that, and when it is there the wait before it is known.
+    // Three more are decoded meanwhile. The fifth is asked for after that, and when it is there the
+    // wait before it is known.
     let pause = std::time::Duration::from_millis(400);
     std::thread::sleep(pause);
     assert_eq!(batches.by_ref().take(4).flatten().count(), 4);

@@ -1,4 +1,5 @@
-//! JPEG files decoded at a reduced scale: what it does to the pixels, and that every check of whole decoding holds.
+//! JPEG files decoded at a reduced scale: what it does to the pixels, and that every check of whole
+//! decoding holds.
 use std::fs;
 use std::path::Path;
 
@@ -24,7 +25,8 @@ fn scaled(bytes: &[u8], resize: usize) -> Decoded {
     decode::decode_for(bytes, &preprocessing(resize, Some(resize), Decode::Scaled)).expect("decoded")
 }
 
-/// Slow waves of uneven colours, `channels` of them: little of it is above what a scale of 1/8 keeps.
+/// Slow waves of uneven colours, `channels` of them: little of it is above what a scale of 1/8
+/// keeps.
 fn waves(width: u32, height: u32, channels: usize) -> Vec<u8> {
     let mut jpeg = Vec::new();
     let value = |x: u32, y: u32, c: usize| {

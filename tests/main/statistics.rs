@@ -12,7 +12,8 @@ use repquant::{ErrorKind, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
-/// The definition, value by value, in f64 and 128 bits: no bits, no powers built from bits, no growing of bins.
+/// The definition, value by value, in f64 and 128 bits: no bits, no powers built from bits, no
+/// growing of bins.
 fn recount(values: &[f32], channels: usize) -> ActivationStats {
     let mut stats = ActivationStats::new("a", channels);
     let largest = values.iter().fold(0.0, |m, x| f64::from(x.abs()).max(m));

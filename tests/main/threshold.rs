@@ -1,4 +1,5 @@
-//! Range selection: against the reference thresholds of real networks, and against plain forms of every method.
+//! Range selection: against the reference thresholds of real networks, and against plain forms of
+//! every method.
 use ndarray::Array2;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -10,7 +11,8 @@ use crate::common::test_data;
 
 /// The methods as their sources state them, with no thought for speed.
 mod plain {
-    /// Bins j < kept that go to group floor(j·levels/kept), merged and spread back over the occupied ones.
+    /// Bins j < kept that go to group floor(j·levels/kept), merged and spread back over the
+    /// occupied ones.
     fn merged(counts: &[f64], kept: usize, levels: usize) -> Vec<f64> {
         let (mut sum, mut occupied) = (vec![0.0; levels], vec![0.0; levels]);
         for j in (0..kept).filter(|&j| counts[j] > 0.0) {
@@ -70,7 +72,8 @@ mod plain {
                 return f64::INFINITY;
             }
             let (p, q) = (clipped(&counts, kept), merged(&counts, kept, levels));
-            // Q adds up to the kept mass; adding the spread values instead would only round differently.
+            // Q adds up to the kept mass; adding the spread values instead would only round
+            // differently.
             let (sum_p, sum_q) = (p.iter().sum::<f64>(), counts[..kept].iter().sum::<f64>());
             let both = p.iter().zip(&q).filter(|(p, q)| **p > 0.0 && **q > 0.0);
             both.map(|(p, q)| p * ((p * sum_p).ln() - (q * sum_q).ln())).sum::<f64>() / sum_p
@@ -78,7 +81,8 @@ mod plain {
         last_least((levels..=used(&counts)).map(|kept| (kept, divergence(kept))))
     }
 
-    /// Whether two candidates of `kl_reparam` have the same divergence in exact arithmetic: every term is the same.
+    /// Whether two candidates of `kl_reparam` have the same divergence in exact arithmetic: every
+    /// term is the same.
     pub(super) fn ties(counts: &[u64], a: usize, b: usize, levels: usize) -> bool {
         let counts: Vec<f64> = counts.iter().map(|&n| n as f64).collect();
         let terms = |kept: usize| {
@@ -121,7 +125,8 @@ fn stats(name: &str, exponent: i32, zeros: u64, range: [f32; 2], sides: [Vec<u64
     ActivationStats { name: name.into(), exponent, zeros, min: range[0], max: range[1], positive, negative, power }
 }
 
-/// An activation after a `ReLU` whose bins are one wide, and whose largest value lies in its last bin.
+/// An activation after a `ReLU` whose bins are one wide, and whose largest value lies in its last
+/// bin.
 fn relu(counts: &[u64], zeros: u64) -> ActivationStats {
     let mut positive = counts.to_vec();
     positive.resize(BINS, 0);
@@ -180,8 +185,9 @@ fn golden(network: &str) -> Option<Vec<(ActivationStats, f64, f64)>> {
     Some(reference["activations"].as_array().unwrap().iter().map(one).collect())
 }
 
-/// `ties` names the activations where two kl-reparam candidates are equal in exact arithmetic. The larger is to win; the
-/// reference has another one, since it adds up Q in floating point, pairwise, and so in another order for each length.
+/// `ties` names the activations where two kl-reparam candidates are equal in exact arithmetic. The
+/// larger is to win; the reference has another one, since it adds up Q in floating point, pairwise,
+/// and so in another order for each length.
 fn assert_reference(network: &str, count: usize, ties: &[&str]) {
     let Some(golden) = golden(network) else { return };
     assert_eq!(golden.len(), count);
@@ -262,7 +268,8 @@ fn histogram() -> impl Strategy<Value = Vec<u64>> {
 /// Values that stay away from zero, and few of them: nothing like the whole may be clipped.
 #[test]
 fn kl_reparam_never_clips_most_of_the_values() {
-    // 200 values a bin from bin 2100 to 4095; the same and one value near zero; 1,280 values around bin 1600.
+    // 200 values a bin from bin 2100 to 4095; the same and one value near zero; 1,280 values around
+    // bin 1600.
     let far: Vec<u64> = (0..4096).map(|bin| if bin >= 2100 { 200 } else { 0 }).collect();
     let mut with_one = far.clone();
     with_one[20] = 1;
@@ -277,7 +284,8 @@ fn kl_reparam_never_clips_most_of_the_values() {
 }
 
 proptest! {
-    // A fixed seed: the plain forms round, so one histogram in many thousands may have a tie that they see otherwise.
+    // A fixed seed: the plain forms round, so one histogram in many thousands may have a tie that
+    // they see otherwise.
     #![proptest_config(ProptestConfig { cases: 96, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     #[test]
@@ -304,11 +312,13 @@ proptest! {
 
 #[test]
 fn ties_go_to_the_larger_threshold() {
-    // Two equal bins, a gap, and a tail that merges badly: every candidate that ends in the gap loses just the tail.
+    // Two equal bins, a gap, and a tail that merges badly: every candidate that ends in the gap
+    // loses just the tail.
     let counts: Vec<u64> = [vec![4_000_000; 2], vec![0; 14], vec![1; 15], vec![30]].concat();
     assert!(plain::ties(&counts, 3, 16, 2));
     assert_eq!(threshold(&relu(&counts, 0), "kl-reparam", 2), 16.0);
-    // One step: with 1 bin and with 2 both values are half a bin off. The larger edge lies beyond the largest value.
+    // One step: with 1 bin and with 2 both values are half a bin off. The larger edge lies beyond
+    // the largest value.
     assert_eq!(threshold(&relu(&[4, 4], 0), "mse", 2), 1.75);
 }
 

@@ -51,8 +51,9 @@ pub(crate) fn levels(net: &Int8Net<'_>, node: usize, images: usize) -> Vec<i8> {
     levels
 }
 
-/// Runs the integer form on both kinds of input. Every level, accumulator and every output that is one must be the same, an
-/// output of operations in f32 within 1e-6 of the largest; gives what ONNX Runtime said of the last file.
+/// Runs the integer form on both kinds of input. Every level, accumulator and every output that is
+/// one must be the same, an output of operations in f32 within 1e-6 of the largest; gives what ONNX
+/// Runtime said of the last file.
 #[track_caller]
 pub(crate) fn assert_same_integers(what: &str, graph: &QuantizedGraph, batch: &Batch, runtime: &mut Runtime) -> Answer {
     let device = Device::cpu();

@@ -1,4 +1,5 @@
-//! ONNX files in ONNX Runtime: the integer form to the bit, the others by their results. And the node cases of ONNX, read.
+//! ONNX files in ONNX Runtime: the integer form to the bit, the others by their results. And the
+//! node cases of ONNX, read.
 
 #[path = "../common/mod.rs"]
 mod common;

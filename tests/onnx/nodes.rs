@@ -1,5 +1,5 @@
-//! The node cases of the onnx package, as networks of images (`nodes.py`): each is read and gives the case's outputs on every
-//! device, or is refused and listed with the reason in `nodes.md`.
+//! The node cases of the onnx package, as networks of images (`nodes.py`): each is read and gives
+//! the case's outputs on every device, or is refused and listed with the reason in `nodes.md`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -91,7 +91,8 @@ fn words(x: &[f32], shape: Shape) -> Vec<u32> {
     words
 }
 
-/// The outputs for one image; its values are written where the input's normalization would leave them.
+/// The outputs for one image; its values are written where the input's normalization would leave
+/// them.
 fn run(device: &Device, graph: &Graph, x: &[f32]) -> repquant::Result<Vec<Vec<f64>>> {
     let net = FloatNet::new(device, graph, 1, Keep::Last)?;
     write(device, net.activation(0), &words(x, graph.shapes()[0])).unwrap();

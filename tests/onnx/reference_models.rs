@@ -93,8 +93,8 @@ impl Model {
     }
 }
 
-/// The integer form gives the same levels and logits for 200 images; at 8 bits the form with quantize and dequantize
-/// agrees in 99 % of 2,000 images and is as right as this program.
+/// The integer form gives the same levels and logits for 200 images; at 8 bits the form with
+/// quantize and dequantize agrees in 99 % of 2,000 images and is as right as this program.
 fn agrees_with_onnx_runtime(name: &str) {
     let Some(data) = test_data() else { return };
     let Some(mut runtime) = Runtime::start() else { return };

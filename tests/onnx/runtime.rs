@@ -52,7 +52,8 @@ impl Runtime {
         Some(Self { child, jobs, answers, folder: tempfile::tempdir().unwrap() })
     }
 
-    /// Checks a file, runs it on `pixels` (images of 3 × height × width bytes), and gives `tensors`.
+    /// Checks a file, runs it on `pixels` (images of 3 × height × width bytes), and gives
+    /// `tensors`.
     pub(crate) fn run(
         &mut self,
         file: &OnnxFile,
@@ -66,7 +67,8 @@ impl Runtime {
         self.answer(&self.folder.path().join("model.onnx"), input, pixels, count, 50, tensors)
     }
 
-    /// Runs a file of another program, image by image, on `values` (3 × height × width for each image).
+    /// Runs a file of another program, image by image, on `values` (3 × height × width for each
+    /// image).
     pub(crate) fn run_floats(&mut self, file: &Path, values: &[f32], count: usize, tensors: &[String]) -> Answer {
         self.answer(file, "floats", bytemuck::cast_slice(values), count, 1, tensors)
     }

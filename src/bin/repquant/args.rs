@@ -35,8 +35,8 @@ pub(super) struct Cli {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Common {
-    /// Where to run: auto (a hardware GPU, else native code), cpu (native code), software (WGSL on lavapipe or the like),
-    /// or an adapter's name or index
+    /// Where to run: auto (a hardware GPU, else native code), cpu (native code), software (WGSL on
+    /// lavapipe or the like), or an adapter's name or index
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE", value_parser = parse::<DeviceChoice>)]
     pub device: DeviceChoice,
     /// Look only at adapters of this interface
@@ -88,7 +88,8 @@ pub(super) enum Command {
     /// The whole pipeline on an embedded network and images that the program draws
     #[command(after_help = "Example:\n  repquant demo")]
     Demo(DemoArgs),
-    /// Calibrate, choose ranges, split and quantize; with --eval also compare float, unsplit and chosen
+    /// Calibrate, choose ranges, split and quantize; with --eval also compare float, unsplit and
+    /// chosen
     #[command(
         after_help = "Example:\n  repquant quantize repvgg.safetensors --images calib/ --eval val/ -o repvgg-int8.safetensors"
     )]
@@ -136,7 +137,8 @@ pub(super) enum Command {
 /// A checkpoint and what it does not say itself.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// Checkpoint (.safetensors), a folder with model.safetensors and config.json, or an ONNX file (.onnx)
+    /// Checkpoint (.safetensors), a folder with model.safetensors and config.json, or an ONNX file
+    /// (.onnx)
     pub model: PathBuf,
     /// Description file (default: MODEL.json beside MODEL.safetensors)
     #[arg(long, value_name = "FILE")]
@@ -173,8 +175,9 @@ pub(super) struct DatasetArgs {
     /// Images in a batch (default: what suits the device)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: Option<u16>,
-    /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize: faster, and pixels move by
-    /// a level or so) [default: full; a quantized model: as it was calibrated]
+    /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize:
+    /// faster, and pixels move by a level or so) [default: full; a quantized model: as it was
+    /// calibrated]
     #[arg(long, value_name = "HOW", value_parser = parse::<Decode>)]
     pub decode: Option<Decode>,
 }
@@ -193,7 +196,8 @@ pub(super) struct OutputArgs {
 /// Whether time is taken.
 #[derive(Debug, Args)]
 pub(super) struct ProfileArgs {
-    /// Time every kernel: a table of the totals, and the events as a Chrome trace (open it in ui.perfetto.dev)
+    /// Time every kernel: a table of the totals, and the events as a Chrome trace (open it in
+    /// ui.perfetto.dev)
     #[arg(long, value_name = "FILE.json", help_heading = "Device and printing")]
     pub profile: Option<PathBuf>,
 }
@@ -201,8 +205,8 @@ pub(super) struct ProfileArgs {
 /// What the input of an ONNX file is.
 #[derive(Debug, Args)]
 pub(super) struct OnnxInputArgs {
-    /// What the ONNX file's input takes: normalized (float32) or pixels (uint8 RGB; it normalizes them itself)
-    /// [default: normalized]
+    /// What the ONNX file's input takes: normalized (float32) or pixels (uint8 RGB; it normalizes
+    /// them itself) [default: normalized]
     #[arg(long, value_name = "WHAT", value_parser = parse::<InputForm>)]
     pub input: Option<InputForm>,
 }
@@ -210,8 +214,9 @@ pub(super) struct OnnxInputArgs {
 /// How a quantized model becomes an ONNX file.
 #[derive(Debug, Args)]
 pub(super) struct OnnxArgs {
-    /// qdq (float operators between QuantizeLinear and DequantizeLinear: TensorRT, OpenVINO, ONNX Runtime), or integer
-    /// (the very integers of repquant's kernels, in ONNX Runtime on a CPU) [default: qdq]
+    /// qdq (float operators between QuantizeLinear and DequantizeLinear: TensorRT, OpenVINO, ONNX
+    /// Runtime), or integer (the very integers of repquant's kernels, in ONNX Runtime on a CPU)
+    /// [default: qdq]
     #[arg(long, value_name = "FORM", value_parser = parse::<Format>)]
     pub format: Option<Format>,
     /// Its input.
@@ -237,8 +242,8 @@ pub(super) struct MethodArgs {
     /// none, paper (as published), aligned, or auto (layers chosen under --max-overhead)
     #[arg(long, default_value = "aligned", value_name = "MODE", value_parser = parse::<SplitMode>)]
     pub split: SplitMode,
-    /// Weights the coarse part may touch: center, diagonal or full (default: center; pointwise kernels: all with paper, none
-    /// with aligned)
+    /// Weights the coarse part may touch: center, diagonal or full (default: center; pointwise
+    /// kernels: all with paper, none with aligned)
     #[arg(long, value_name = "WHICH", value_parser = parse::<Support>)]
     pub split_support: Option<Support>,
     /// With --split auto: multiplications that may be added, as a fraction
@@ -247,8 +252,8 @@ pub(super) struct MethodArgs {
     /// How activation ranges are chosen: minmax, percentile:P, mse, kl or kl-reparam
     #[arg(long, default_value = "kl-reparam", value_name = "METHOD", value_parser = parse::<Method>)]
     pub threshold: Method,
-    /// Bits of the first convolutions' and the classifier's weights (without one: the last convolutions'; default: those of
-    /// the others)
+    /// Bits of the first convolutions' and the classifier's weights (without one: the last
+    /// convolutions'; default: those of the others)
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
     pub first_last_bits: Option<u8>,
     /// Keep this layer in float (repeatable)
@@ -343,8 +348,8 @@ pub(super) struct CalibrateArgs {
     /// Images in a batch (default: what suits the device)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch_size: Option<u16>,
-    /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize: faster, and pixels move by
-    /// a level or so) [default: full]
+    /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize:
+    /// faster, and pixels move by a level or so) [default: full]
     #[arg(long, value_name = "HOW", value_parser = parse::<Decode>)]
     pub decode: Option<Decode>,
     /// At most N images, spread evenly

@@ -88,8 +88,8 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
     }
 }
 
-/// Runs the chosen network on the first images on another device, where there is one: an adapter beside the Cpu device, the
-/// Cpu device beside an adapter.
+/// Runs the chosen network on the first images on another device, where there is one: an adapter
+/// beside the Cpu device, the Cpu device beside an adapter.
 fn repeat(device: &Device, backends: Backends, chosen: &Quantized) -> Result<Option<SecondDevice>> {
     let second = if device.is_native() {
         match Device::all(&DeviceOptions { backends, ..DeviceOptions::default() })

@@ -35,7 +35,8 @@ pub(super) fn run(session: &Session, args: &EvaluateArgs) -> Result<()> {
     session.list_skipped(Some(evaluation.run()));
     let mut report = evaluation.report();
     if network.is_some() {
-        // The float network is what the other is compared with; its own row is that of another command.
+        // The float network is what the other is compared with; its own row is that of another
+        // command.
         report.results.drain(..report.results.len() - 1);
         report.model = network.map_or_else(String::new, |network| network.name().to_owned());
     }

@@ -13,7 +13,8 @@ pub(super) struct InputArgs {
     /// Height and width of the network's input, e.g. 224x224
     #[arg(long, value_name = "HxW", value_parser = size)]
     pub input_size: Option<[usize; 2]>,
-    /// Length of an image's shorter side before the crop, or none: images have the size of the input already
+    /// Length of an image's shorter side before the crop, or none: images have the size of the
+    /// input already
     #[arg(long, value_name = "N|none", value_parser = resize)]
     pub resize: Option<Resize>,
     /// Where the crop is taken: center

@@ -50,7 +50,8 @@ impl Profiling {
         })?;
         let profile = Arc::new(Profile::new());
         let spans = Spans { profile: Arc::clone(&profile), open: Mutex::default(), next: AtomicU64::new(1) };
-        // Where a program around this one listens already, it gets the spans, and the trace has the kernels alone.
+        // Where a program around this one listens already, it gets the spans, and the trace has the
+        // kernels alone.
         let _ = tracing::subscriber::set_global_default(spans);
         Ok(Self { profile, output })
     }

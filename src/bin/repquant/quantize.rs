@@ -87,7 +87,8 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     Ok(())
 }
 
-/// The device asked for; statistics alone need none, so the Cpu device serves unless another was named.
+/// The device asked for; statistics alone need none, so the Cpu device serves unless another was
+/// named.
 fn open(session: &Session, needed: bool) -> Result<Device> {
     if needed || session.common.device != DeviceChoice::Auto {
         session.device()

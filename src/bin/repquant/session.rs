@@ -139,7 +139,8 @@ impl Session {
         Ok(device)
     }
 
-    /// Begins to take time, where that is asked for: before anything else, so that every stage is seen.
+    /// Begins to take time, where that is asked for: before anything else, so that every stage is
+    /// seen.
     ///
     /// # Errors
     /// If the trace cannot be written where it should go.
@@ -159,7 +160,8 @@ impl Session {
         self.profiling.get().map(|profiling| profiling.finish(device)).transpose()
     }
 
-    /// Adds to a report what the command alone knows: the time of other stages, and the profile, which is written.
+    /// Adds to a report what the command alone knows: the time of other stages, and the profile,
+    /// which is written.
     ///
     /// # Errors
     /// Those of [`Session::finish_profile`].
@@ -173,7 +175,8 @@ impl Session {
         Ok(())
     }
 
-    /// Prints the tables of a profile on stderr, where there is one; with --json the document has it.
+    /// Prints the tables of a profile on stderr, where there is one; with --json the document has
+    /// it.
     pub(super) fn print_profile(&self, profile: Option<&Summary>) {
         if let (Some(profile), Some(profiling), false) = (profile, self.profiling.get(), self.common.json) {
             let tables = report::profile_tables(profile);

@@ -1,7 +1,8 @@
-//! Sums, differences and products of two f32 activations, value by value, optionally with a `ReLU`: `y = act(a ∘ b)`.
+//! Sums, differences and products of two f32 activations, value by value, optionally with a `ReLU`:
+//! `y = act(a ∘ b)`.
 //!
-//! NHWC with channels in fours, padded channels 0. A side of an operand may be 1 where the other's is not: that one value
-//! serves all. One rounding.
+//! NHWC with channels in fours, padded channels 0. A side of an operand may be 1 where the other's
+//! is not: that one value serves all. One rounding.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -15,8 +16,8 @@ use crate::{Error, Result};
 /// `binary_f32.wgsl`.
 pub(crate) static SHADER: Shader = shader!("binary_f32");
 
-/// Where an operand's values lie: fours of channels from one image, row, column and four channels to the next; 0 where one
-/// serves all.
+/// Where an operand's values lie: fours of channels from one image, row, column and four channels
+/// to the next; 0 where one serves all.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Operand {

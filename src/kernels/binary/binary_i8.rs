@@ -1,7 +1,8 @@
-//! Sums, differences and products of two activations in integers: see [`QBinary`] for the arithmetic.
+//! Sums, differences and products of two activations in integers: see [`QBinary`] for the
+//! arithmetic.
 //!
-//! Packed int8, NHWC. A side of 1 of either operand serves all of the other's (C×1×1 scales of channels, 1×H×W masks);
-//! padded channels of the output are at its zero point.
+//! Packed int8, NHWC. A side of 1 of either operand serves all of the other's (C×1×1 scales of
+//! channels, 1×H×W masks); padded channels of the output are at its zero point.
 
 use rayon::prelude::*;
 
@@ -192,7 +193,8 @@ impl Kernel for BinaryI8<'_> {
     }
 }
 
-/// Rows in parallel: each at once where both operands have its levels in order, else pixel by pixel.
+/// Rows in parallel: each at once where both operands have its levels in order, else pixel by
+/// pixel.
 fn native(tier: Tier, p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
     let (width, height) = (p.width as usize, p.height as usize);
     let padded = p.channels.next_multiple_of(4) as usize;
@@ -210,7 +212,8 @@ fn native(tier: Tier, p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
     });
 }
 
-/// `count` levels from the first of `x` on; where one channel serves all, it is copied to all of them.
+/// `count` levels from the first of `x` on; where one channel serves all, it is copied to all of
+/// them.
 fn served<'a>(operand: &Operand, channels: u32, x: &'a [i8], count: usize, copy: &'a mut Vec<i8>) -> &'a [i8] {
     if operand.single == 0 {
         return &x[..count];
@@ -221,7 +224,8 @@ fn served<'a>(operand: &Operand, channels: u32, x: &'a [i8], count: usize, copy:
     copy
 }
 
-/// Level by level; padded channels of both are at their zero points, and so come out at the output's.
+/// Level by level; padded channels of both are at their zero points, and so come out at the
+/// output's.
 #[inline(always)]
 fn levels(p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) {
     let (zero, low, high) = (i64::from(p.zero_point), i64::from(p.low), i64::from(p.high));
@@ -244,7 +248,8 @@ compiled_for_tiers! {
     fn compiled_levels(p: &Params, a: &[i8], b: &[i8], y: &mut [i8]) = levels;
 }
 
-/// The twin: levels of every image and padded channel. An operand is its shape, zero point and levels.
+/// The twin: levels of every image and padded channel. An operand is its shape, zero point and
+/// levels.
 ///
 /// # Panics
 /// If the operands do not go together: an error of the caller.
@@ -281,7 +286,8 @@ pub(crate) fn reference(
     y
 }
 
-/// Pairs of operands, channels, rows, columns: the same shape, and every kind of side that serves all.
+/// Pairs of operands, channels, rows, columns: the same shape, and every kind of side that serves
+/// all.
 const SHAPES: [[[usize; 3]; 2]; 14] = [
     [[1, 1, 1], [1, 1, 1]],
     [[2, 3, 5], [2, 3, 5]],
@@ -336,8 +342,8 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Sums, differences and products: such that the results spread over the levels, with ties, and at the ends of what
-/// multipliers and shifts can be.
+/// Sums, differences and products: such that the results spread over the levels, with ties, and at
+/// the ends of what multipliers and shifts can be.
 fn case(mode: usize, random: &mut Random) -> QBinary {
     let mut scaled = |bits: i64| random.integer(1 << (bits - 1), (1 << bits) - 1) as i32;
     match mode {

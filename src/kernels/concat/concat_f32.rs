@@ -1,7 +1,9 @@
-//! f32 activations one behind the other along an axis: each input goes into its box of the output, in their order.
+//! f32 activations one behind the other along an axis: each input goes into its box of the output,
+//! in their order.
 //!
-//! NHWC with channels in fours. Four channels of the output may be those of two inputs: an invocation keeps what the inputs
-//! before have written, and the next input's dispatch comes after. Padded channels are 0.
+//! NHWC with channels in fours. Four channels of the output may be those of two inputs: an
+//! invocation keeps what the inputs before have written, and the next input's dispatch comes after.
+//! Padded channels are 0.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;

@@ -1,8 +1,9 @@
-//! Levels one behind the other along an axis: each input goes into its box of the output, in their order, its levels
-//! through a table where they are stored otherwise than the output's.
+//! Levels one behind the other along an axis: each input goes into its box of the output, in their
+//! order, its levels through a table where they are stored otherwise than the output's.
 //!
-//! Packed int8, NHWC. A word of the output may hold channels of two inputs: an invocation reads it, changes the bytes of its
-//! input and writes it back, and the next input's dispatch comes after. Padded channels are at the output's zero point.
+//! Packed int8, NHWC. A word of the output may hold channels of two inputs: an invocation reads it,
+//! changes the bytes of its input and writes it back, and the next input's dispatch comes after.
+//! Padded channels are at the output's zero point.
 
 use rayon::prelude::*;
 
@@ -49,7 +50,8 @@ impl Mapping {
     }
 }
 
-/// One input into its box of the output, through a table where there is one. Inputs are run in their order.
+/// One input into its box of the output, through a table where there is one. Inputs are run in
+/// their order.
 pub struct ConcatI8<'a> {
     /// Images in the batch.
     pub images: usize,
@@ -142,7 +144,8 @@ fn native(params: &Params, table: Option<&Table>, x: &[i8], y: &mut [i8]) {
     });
 }
 
-/// The twin: levels of every image and padded channel after all inputs, each with its shape, levels and table.
+/// The twin: levels of every image and padded channel after all inputs, each with its shape, levels
+/// and table.
 ///
 /// # Panics
 /// If the inputs do not go together: an error of the caller.

@@ -1,7 +1,7 @@
 //! int8 to f32, in front of a layer kept in float: `y = (q − zero_point) · scale`.
 //!
-//! x is NHWC packed int8, y NHWC f32, both with channels in fours; padded channels of y are 0. The difference is exact,
-//! so each value is rounded once.
+//! x is NHWC packed int8, y NHWC f32, both with channels in fours; padded channels of y are 0. The
+//! difference is exact, so each value is rounded once.
 
 use bytemuck::cast_slice_mut;
 use rayon::prelude::*;

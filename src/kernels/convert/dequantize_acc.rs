@@ -1,8 +1,10 @@
-//! int32 accumulators to f32, in front of an operation computed in float: `y = acc · f[o]`, `f = s_x·s_f` of each channel
-//! rounded to f32 on the host; with a `ReLU`, `y = max(acc, 0) · f[o]`.
+//! int32 accumulators to f32, in front of an operation computed in float: `y = acc · f[o]`,
+//! `f = s_x·s_f` of each channel rounded to f32 on the host; with a `ReLU`,
+//! `y = max(acc, 0) · f[o]`.
 //!
-//! Both are NHWC with channels in fours; padded channels of y are 0, as their factors are. Two roundings: of accumulators
-//! beyond 2^24, by devices to either neighbour (2u, `u = 2^−24`), and of the product (u): `|error| ≤ (3u + 2u²) · |y|`.
+//! Both are NHWC with channels in fours; padded channels of y are 0, as their factors are. Two
+//! roundings: of accumulators beyond 2^24, by devices to either neighbour (2u, `u = 2^−24`), and of
+//! the product (u): `|error| ≤ (3u + 2u²) · |y|`.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;

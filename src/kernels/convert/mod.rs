@@ -1,4 +1,5 @@
-//! Between pixels, levels, accumulators and f32: what networks begin with, and what stands between float and integers.
+//! Between pixels, levels, accumulators and f32: what networks begin with, and what stands between
+//! float and integers.
 
 pub(crate) mod dequantize;
 pub(crate) mod dequantize_acc;

@@ -1,8 +1,8 @@
 //! 8-bit pixels to the float network input: `y[c] = table[c][v]`, the table holding
 //! `(v/255 − mean[c]) / std[c]`.
 //!
-//! Pixels are `R | G << 8 | B << 16`, one u32 each; the output is NHWC with 4 channels, the fourth 0. A
-//! table instead of arithmetic: every device gives the same bits.
+//! Pixels are `R | G << 8 | B << 16`, one u32 each; the output is NHWC with 4 channels, the
+//! fourth 0. A table instead of arithmetic: every device gives the same bits.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;

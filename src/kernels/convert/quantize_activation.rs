@@ -1,11 +1,14 @@
-//! f32 to int8, behind a layer kept in float: `q = clamp(round(x · r) + zero_point, qmin, qmax)`, half to even.
+//! f32 to int8, behind a layer kept in float: `q = clamp(round(x · r) + zero_point, qmin, qmax)`,
+//! half to even.
 //!
-//! x is NHWC f32, y NHWC packed int8, both with channels in fours; padded channels of y are at the zero point. `r` is
-//! `1 / scale`, rounded to f32 on the host: a product is rounded correctly everywhere, where WGSL's division may be wrong
-//! by 2.5 units in the last place and so differ between devices. Two roundings (r and the product) move `x / scale` by at
-//! most `2^−23` of itself, so the level can be the neighbour of that of [`QParams::quantize`] only so close to a tie. The
-//! clamp comes before the zero point is added, on floats, so that nothing overflows. Scales beyond 2^±126,
-//! which devices may take for 0, and NaN give some level; 0 gives the zero point whatever the scale.
+//! x is NHWC f32, y NHWC packed int8, both with channels in fours; padded channels of y are at the
+//! zero point. `r` is `1 / scale`, rounded to f32 on the host: a product is rounded correctly
+//! everywhere, where WGSL's division may be wrong by 2.5 units in the last place and so differ
+//! between devices. Two roundings (r and the product) move `x / scale` by at most `2^−23` of
+//! itself, so the level can be the neighbour of that of [`QParams::quantize`] only so close to a
+//! tie. The clamp comes before the zero point is added, on floats, so that nothing overflows.
+//! Scales beyond 2^±126, which devices may take for 0, and NaN give some level; 0 gives the zero
+//! point whatever the scale.
 
 use bytemuck::cast_slice;
 use rayon::prelude::*;
@@ -106,7 +109,8 @@ fn native(tier: Tier, params: &Params, x: &[f32], y: &mut [u32]) {
     chunks.for_each(|(x, y)| compiled_levels(tier, params, x, y));
 }
 
-/// Levels of whole pixels; a plain loop over all, for the instruction set decides how it is vectorized, then padding.
+/// Levels of whole pixels; a plain loop over all, for the instruction set decides how it is
+/// vectorized, then padding.
 #[inline(always)]
 fn levels(params: &Params, x: &[f32], y: &mut [i8]) {
     let padded = params.channels.next_multiple_of(4) as usize;
@@ -132,8 +136,9 @@ pub(crate) fn reference(channels: usize, q: &QParams, x: &[f32]) -> Vec<i32> {
     x.iter().enumerate().map(level).collect()
 }
 
-/// Compares with the twin: to the bit, but for neighbouring levels where `x / scale` is within its rounding error of a
-/// tie. Where the scale is a power of two there is no such error, and ties themselves must be right.
+/// Compares with the twin: to the bit, but for neighbouring levels where `x / scale` is within its
+/// rounding error of a tie. Where the scale is a power of two there is no such error, and ties
+/// themselves must be right.
 ///
 /// # Errors
 /// If the device failed.

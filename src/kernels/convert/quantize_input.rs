@@ -1,9 +1,9 @@
-//! 8-bit pixels to the packed int8 network input: `q[c] = table[c][v]`, the table holding the level of
-//! `(v/255 − mean[c]) / std[c]`, computed on the host in f64.
+//! 8-bit pixels to the packed int8 network input: `q[c] = table[c][v]`, the table holding the level
+//! of `(v/255 − mean[c]) / std[c]`, computed on the host in f64.
 //!
-//! Pixels are `R | G << 8 | B << 16`, one u32 each; the output is one word a pixel, the fourth channel the zero point. The
-//! table's entries are already in the byte of their colour, and those of blue hold the fourth channel too: a pixel is
-//! three look-ups, joined.
+//! Pixels are `R | G << 8 | B << 16`, one u32 each; the output is one word a pixel, the fourth
+//! channel the zero point. The table's entries are already in the byte of their colour, and those
+//! of blue hold the fourth channel too: a pixel is three look-ups, joined.
 
 use rayon::prelude::*;
 

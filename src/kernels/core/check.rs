@@ -56,8 +56,8 @@ impl Check {
         Self { case: case.into(), error: count as f64, passed: count == 0, detail }
     }
 
-    /// Compares floats: `|got − expected| ≤ bound` at every place. The bound is the caller's, derived from the length of
-    /// the sum and the size of its terms.
+    /// Compares floats: `|got − expected| ≤ bound` at every place. The bound is the caller's,
+    /// derived from the length of the sum and the size of its terms.
     pub(crate) fn close(case: impl Into<String>, expected: &[f64], bounds: &[f64], got: &[f32]) -> Self {
         let case = case.into();
         if expected.len() != got.len() || bounds.len() != got.len() {

@@ -1,4 +1,5 @@
-//! What all families of kernels share: the levels of an integer output, requantization, and comparison with a twin.
+//! What all families of kernels share: the levels of an integer output, requantization, and
+//! comparison with a twin.
 
 mod check;
 mod inputs;

@@ -1,7 +1,9 @@
-//! From int32 totals to levels of the next activation, in integers alone: the native side of `wide_product` and
-//! `wide_rounding_shift` in `shared/common.wgsl`. An arithmetic shift rounds down, so half a step is added first: to the nearest, ties upwards.
+//! From int32 totals to levels of the next activation, in integers alone: the native side of
+//! `wide_product` and `wide_rounding_shift` in `shared/common.wgsl`. An arithmetic shift rounds
+//! down, so half a step is added first: to the nearest, ties upwards.
 
-/// `(acc · multiplier + 2^(n−1)) >> n` for n = `right_shift` in 1..=62. The product is below 2^62: nothing overflows.
+/// `(acc · multiplier + 2^(n−1)) >> n` for n = `right_shift` in 1..=62. The product is below 2^62:
+/// nothing overflows.
 pub(crate) fn requantize(acc: i32, multiplier: i32, right_shift: u32) -> i64 {
     (i64::from(acc) * i64::from(multiplier) + (1 << (right_shift - 1))) >> right_shift
 }

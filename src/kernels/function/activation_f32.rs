@@ -1,7 +1,7 @@
 //! Functions of one value in f32: every [`Activation`].
 //!
-//! NHWC with channels in fours, padded channels 0. NaN stays NaN on the Cpu device; WGSL lets an adapter assume that there
-//! is none.
+//! NHWC with channels in fours, padded channels 0. NaN stays NaN on the Cpu device; WGSL lets an
+//! adapter assume that there is none.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -28,7 +28,8 @@ pub(crate) struct Params {
     kind: u32,
     /// Fills four words.
     unused: u32,
-    /// Low and high of a clip; the slope of a leaky `ReLU`; slope and offset of a hard sigmoid; 1/6 of a hard swish.
+    /// Low and high of a clip; the slope of a leaky `ReLU`; slope and offset of a hard sigmoid; 1/6
+    /// of a hard swish.
     ab: [f32; 2],
     /// Fills the struct to 32 bytes.
     rest: [f32; 2],
@@ -146,9 +147,10 @@ pub(crate) fn reference(shape: Shape, function: Activation, x: &[f32]) -> Vec<f6
     x.iter().enumerate().map(of).collect()
 }
 
-/// Compares with the twin. WGSL allows e^x an error of 3 + 2·|x| units in the last place and a division 2.5, so a
-/// sigmoid's relative error is at most 2·|x| + 8 of them; where e^(−|x|) is flushed to 0 the result may be, and should be
-/// at most |x| times the smallest normal float. The other functions round their terms three times at most.
+/// Compares with the twin. WGSL allows e^x an error of 3 + 2·|x| units in the last place and a
+/// division 2.5, so a sigmoid's relative error is at most 2·|x| + 8 of them; where e^(−|x|) is
+/// flushed to 0 the result may be, and should be at most |x| times the smallest normal float. The
+/// other functions round their terms three times at most.
 ///
 /// # Errors
 /// If the device failed.

@@ -15,7 +15,8 @@ use crate::model::{Axis, Shape};
 /// `softmax_f32.wgsl`.
 pub(crate) static SHADER: Shader = shader!("softmax_f32");
 
-/// Parameters of the shader: line i begins at word `i / inner · outer_step + i % inner` (along channels `inner` is 1).
+/// Parameters of the shader: line i begins at word `i / inner · outer_step + i % inner` (along
+/// channels `inner` is 1).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Params {
@@ -157,9 +158,9 @@ pub(crate) fn reference(images: usize, shape: Shape, axis: Axis, x: &[f32]) -> V
     y
 }
 
-/// Compares with the twin. With `d = m − x`, WGSL allows e^(−d) an error of 3 + 2·d units in the last place, the rounded
-/// difference adds d/2, a sum of n terms n/2 and the error of its largest (small d: the others count little), the division
-/// 2.5: at most `2.5·d + n + 16`.
+/// Compares with the twin. With `d = m − x`, WGSL allows e^(−d) an error of 3 + 2·d units in the
+/// last place, the rounded difference adds d/2, a sum of n terms n/2 and the error of its largest
+/// (small d: the others count little), the division 2.5: at most `2.5·d + n + 16`.
 ///
 /// # Errors
 /// If the device failed.

@@ -1,9 +1,9 @@
 //! Global pooling in f32: the mean of an image's pixels p, `y[n, c] = f · Σ x[n, p, c]` with
 //! `f = 1 / pixels` rounded once, or the largest of them.
 //!
-//! NHWC with channels in fours, padded channels 0. Every device adds the pixels in their order, so a
-//! result does not depend on the batch. A multiplication, because WGSL's division may be wrong by 2.5
-//! units in the last place.
+//! NHWC with channels in fours, padded channels 0. Every device adds the pixels in their order, so
+//! a result does not depend on the batch. A multiplication, because WGSL's division may be wrong by
+//! 2.5 units in the last place.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -152,11 +152,11 @@ pub(crate) fn reference_largest(images: usize, x_shape: Shape, x: &[f32]) -> Vec
     (0..images * channels).map(|at| values(at).fold(f32::NEG_INFINITY, f32::max)).collect()
 }
 
-/// Compares with the twins. Each mean is rounded in at most `pixels − 1` additions (the
-/// first is to 0), once by the factor's own rounding and once in the product: `|error| ≤ γ · mean|x|`,
-/// γ for `pixels + 1` roundings, at most `(pixels + 2) · 2^−24` (as in `conv/float/cases.rs`), and what
-/// may be flushed to 0. Each image of a batch is also compared with the same image alone, to the bit;
-/// and so are the largest with theirs.
+/// Compares with the twins. Each mean is rounded in at most `pixels − 1` additions (the first is to
+/// 0), once by the factor's own rounding and once in the product: `|error| ≤ γ · mean|x|`, γ for
+/// `pixels + 1` roundings, at most `(pixels + 2) · 2^−24` (as in `conv/float/cases.rs`), and what
+/// may be flushed to 0. Each image of a batch is also compared with the same image alone, to the
+/// bit; and so are the largest with theirs.
 ///
 /// # Errors
 /// If the device failed.

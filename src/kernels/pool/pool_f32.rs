@@ -1,7 +1,7 @@
 //! Pooling over windows in f32: the largest value or the mean of each ([`Pool`]).
 //!
-//! NHWC with channels in fours, padded channels 0. A mean is the sum in the order of rows and columns divided by the
-//! [divisor](Pool::window).
+//! NHWC with channels in fours, padded channels 0. A mean is the sum in the order of rows and
+//! columns divided by the [divisor](Pool::window).
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -165,8 +165,8 @@ pub(crate) fn reference(images: usize, x_shape: Shape, pool: &Pool, x: &[f32]) -
     (values, magnitudes)
 }
 
-/// Compares with the twin: maxima are exact (but what may be flushed to 0); a mean of n values is rounded in n additions and in a division that WGSL
-/// allows 2.5 units in the last place.
+/// Compares with the twin: maxima are exact (but what may be flushed to 0); a mean of n values is
+/// rounded in n additions and in a division that WGSL allows 2.5 units in the last place.
 ///
 /// # Errors
 /// If the device failed.

@@ -1,8 +1,8 @@
-//! Pooling over windows in integers: see [`Constants`](crate::model::Constants) for the arithmetic and
-//! [`Pool::window`] for what a window covers and divides by.
+//! Pooling over windows in integers: see [`Constants`](crate::model::Constants) for the arithmetic
+//! and [`Pool::window`] for what a window covers and divides by.
 //!
-//! Packed int8, NHWC. The largest level is the largest value, so max pooling passes levels on. A mean adds up steps above
-//! the zero point; what lies in the padding is real 0, and adds nothing.
+//! Packed int8, NHWC. The largest level is the largest value, so max pooling passes levels on. A
+//! mean adds up steps above the zero point; what lies in the padding is real 0, and adds nothing.
 
 use rayon::prelude::*;
 
@@ -77,11 +77,12 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Prepares the pooling of activations of shape `x_shape`; `multipliers` has one for each divisor, none for max.
+    /// Prepares the pooling of activations of shape `x_shape`; `multipliers` has one for each
+    /// divisor, none for max.
     ///
     /// # Errors
-    /// If a window has no place inside the image, its sum may not fit in 32 bits, a divisor has no multiplier, or the
-    /// device has no memory left.
+    /// If a window has no place inside the image, its sum may not fit in 32 bits, a divisor has no
+    /// multiplier, or the device has no memory left.
     pub fn new(device: &Device, pool: Pool, multipliers: &[Multiplier], x_shape: Shape) -> Result<Self> {
         let y = pool.output(x_shape);
         let spans = |side: usize, axis: usize, count: usize| (0..count).map(move |at| pool.window(side, axis, at));
@@ -117,7 +118,8 @@ impl Windows {
     }
 }
 
-/// The largest level or the mean of each window. A max's levels are the input's, whatever `levels` are.
+/// The largest level or the mean of each window. A max's levels are the input's, whatever `levels`
+/// are.
 pub struct PoolI8<'a> {
     /// Images in the batch.
     pub images: usize,
@@ -243,7 +245,8 @@ fn native(windows: &Windows, x_zero_point: i32, output: &OutputLevels, x: &[i8],
     });
 }
 
-/// The twin: levels of every image and padded channel. It looks at every place of a window, inside or not.
+/// The twin: levels of every image and padded channel. It looks at every place of a window, inside
+/// or not.
 pub(crate) fn reference(
     images: usize,
     pool: &Pool,

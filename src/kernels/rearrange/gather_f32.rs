@@ -1,5 +1,6 @@
-//! The values of an f32 activation in another order or shape, some of them, or some of them several times: what a
-//! [`Rearrange`] does, by a list of where each comes from. Also the same values for every image of a batch.
+//! The values of an f32 activation in another order or shape, some of them, or some of them several
+//! times: what a [`Rearrange`] does, by a list of where each comes from. Also the same values for
+//! every image of a batch.
 //!
 //! NHWC with channels in fours. The list is that of one image. Padded channels are 0.
 
@@ -40,7 +41,8 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// Lists where `rearrange` takes the values of an activation of shape `x` from, which it must fit.
+    /// Lists where `rearrange` takes the values of an activation of shape `x` from, which it must
+    /// fit.
     ///
     /// # Errors
     /// If the device has no memory left.

@@ -1,8 +1,9 @@
-//! The levels of an activation in another order or shape, some of them, or some of them several times: what a
-//! [`Rearrange`] does, by a list of where each comes from.
+//! The levels of an activation in another order or shape, some of them, or some of them several
+//! times: what a [`Rearrange`] does, by a list of where each comes from.
 //!
-//! Packed int8, NHWC. The list is that of one image: the byte for each byte of the output or, where every word of the
-//! output is one of the input, the word for each word. Padded channels are at the zero point.
+//! Packed int8, NHWC. The list is that of one image: the byte for each byte of the output or, where
+//! every word of the output is one of the input, the word for each word. Padded channels are at the
+//! zero point.
 
 use rayon::prelude::*;
 
@@ -50,7 +51,8 @@ pub struct Order {
 }
 
 impl Order {
-    /// Lists where `rearrange` takes the levels of an activation of shape `x_shape` from, which it must fit.
+    /// Lists where `rearrange` takes the levels of an activation of shape `x_shape` from, which it
+    /// must fit.
     ///
     /// # Errors
     /// If the device has no memory left.

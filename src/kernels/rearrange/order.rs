@@ -4,8 +4,9 @@ use rayon::prelude::*;
 
 use crate::model::{Rearrange, Shape};
 
-/// For each place of one image's output, NHWC with padded channels, the place in the input that its value comes from; none
-/// for padded channels. Places count words of f32 activations, bytes of int8 ones.
+/// For each place of one image's output, NHWC with padded channels, the place in the input that its
+/// value comes from; none for padded channels. Places count words of f32 activations, bytes of int8
+/// ones.
 pub(super) fn order(rearrange: &Rearrange, x: Shape) -> Vec<Option<u32>> {
     let (y, view) = (rearrange.shape, rearrange.view(x));
     let padded = y.padded_channels();

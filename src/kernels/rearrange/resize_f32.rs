@@ -1,6 +1,7 @@
 //! Bilinear resizing in f32: each pixel from the four that it lies between ([`Resize`]).
 //!
-//! NHWC with channels in fours. Which pixels, and with what shares, is computed on the host in f64 and rounded once.
+//! NHWC with channels in fours. Which pixels, and with what shares, is computed on the host in f64
+//! and rounded once.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -157,8 +158,9 @@ pub(crate) fn reference(images: usize, x_shape: Shape, resize: &Resize, x: &[f32
     (values, magnitudes)
 }
 
-/// Compares with the twin: shares are rounded, and each of the four products three times more, so the error is at most 8
-/// roundings of the magnitudes, half a unit each (of the largest, where a share is rounded).
+/// Compares with the twin: shares are rounded, and each of the four products three times more, so
+/// the error is at most 8 roundings of the magnitudes, half a unit each (of the largest, where a
+/// share is rounded).
 ///
 /// # Errors
 /// If the device failed.

@@ -2,8 +2,8 @@
 //!
 //! A non-zero finite |x| with bits `u` belongs to class `clamp((u >> 22) − 190, 0, 127)`, from
 //! 2^−32 to 2^32. Integers, so the same on every device and in any order; `E[x²]` of each channel
-//! follows from them. x is f32, NHWC; padded channels are left out. `counts`
-//! (channels × [`CLASSES`]) is added to.
+//! follows from them. x is f32, NHWC; padded channels are left out. `counts` (channels ×
+//! [`CLASSES`]) is added to.
 
 use rayon::prelude::*;
 

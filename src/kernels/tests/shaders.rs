@@ -35,8 +35,8 @@ fn every_shader_file_has_a_kernel() {
     assert_eq!(files, kernels);
 }
 
-/// The parameters are binding 0 and as large as on the host; buffers follow without a gap, which is the order in which a
-/// kernel names them.
+/// The parameters are binding 0 and as large as on the host; buffers follow without a gap, which is
+/// the order in which a kernel names them.
 #[test]
 fn shaders_are_valid_and_match_the_host() {
     for entry in ALL {
@@ -117,8 +117,8 @@ fn structs_in_storage_are_laid_out_as_on_the_host() {
     assert_eq!(seen, BTreeMap::from([("State".into(), 7), ("Channel".into(), 4)]));
 }
 
-/// What Vulkan, Metal, Direct3D 12 and OpenGL ES are given can be written, on whatever system this test runs. Their own
-/// compilers come later, on the systems that have them.
+/// What Vulkan, Metal, Direct3D 12 and OpenGL ES are given can be written, on whatever system this
+/// test runs. Their own compilers come later, on the systems that have them.
 #[test]
 fn shaders_translate_for_every_interface() {
     for entry in ALL {

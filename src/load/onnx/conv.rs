@@ -35,7 +35,8 @@ impl Windows {
             "VALID" => {}
             _ => {
                 for (axis, side) in [x.height, x.width].into_iter().enumerate() {
-                    // As many windows as there are strides in the image, the last ones beginning within it.
+                    // As many windows as there are strides in the image, the last ones beginning
+                    // within it.
                     let reach = (side.div_ceil(stride[axis]) - 1) * stride[axis] + extent(kernel[axis], dilation[axis]);
                     let total = reach.saturating_sub(side);
                     let (less, more) = (total / 2, total - total / 2);
@@ -150,12 +151,12 @@ pub(super) fn conv(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     Ok(Active::new(node, vec![out, height, width], op.name))
 }
 
-/// One axis of a transposed convolution as a convolution of the same image, whose results for each phase of the stride
-/// are interleaved, and of which a part is kept.
+/// One axis of a transposed convolution as a convolution of the same image, whose results for each
+/// phase of the stride are interleaved, and of which a part is kept.
 ///
-/// The value at u = i·s + j·d of the whole result, before cropping, is the sum of `x[i]·w[j]`. With u = a·s + r and the
-/// dilated kernel's tap j·d = m·s + r, it is `Σ_m x[a − m]·w[m·s + r]`: for each r a convolution with `taps` taps, turned
-/// round.
+/// The value at u = i·s + j·d of the whole result, before cropping, is the sum of `x[i]·w[j]`. With
+/// u = a·s + r and the dilated kernel's tap j·d = m·s + r, it is `Σ_m x[a − m]·w[m·s + r]`: for
+/// each r a convolution with `taps` taps, turned round.
 struct Phases {
     taps: usize,
     /// Zeros before and after the image.
@@ -266,11 +267,13 @@ pub(super) fn conv_transpose(op: &Operation<'_>, draft: &mut Draft) -> Result<Ac
     Ok(y)
 }
 
-/// The kernel with zeros between its taps and around them, for padding that is the same on both sides.
+/// The kernel with zeros between its taps and around them, for padding that is the same on both
+/// sides.
 ///
-/// A window of k taps that begins `before` rows above the image is one of `k + e` taps, the first e of them zero, that
-/// begins `before + e` above it. What lies below the last window does not count, so that `after` may be anything that
-/// gives the same number of windows. Padding that is not smaller than the kernel makes it larger, too.
+/// A window of k taps that begins `before` rows above the image is one of `k + e` taps, the first e
+/// of them zero, that begins `before + e` above it. What lies below the last window does not count,
+/// so that `after` may be anything that gives the same number of windows. Padding that is not
+/// smaller than the kernel makes it larger, too.
 pub(super) fn symmetric(conv: &DraftConv, x: Shape, y: Shape) -> (Vec<[usize; 3]>, [usize; 2]) {
     let mut padding = [0; 2];
     let mut kernels = Vec::with_capacity(2);
@@ -287,7 +290,8 @@ pub(super) fn symmetric(conv: &DraftConv, x: Shape, y: Shape) -> (Vec<[usize; 3]
         } else {
             (0, 0)
         };
-        // Padding is smaller than the kernel: where it is not, zeros on both sides make the kernel larger.
+        // Padding is smaller than the kernel: where it is not, zeros on both sides make the kernel
+        // larger.
         let more = (before + first + 1).saturating_sub(first + reach + last);
         padding[axis] = before + first + more;
         kernels.push([first + more, reach, last + more]);

@@ -21,7 +21,8 @@ fn matrix(tensor: &Tensor, transposed: bool) -> Result<Array2<f32>> {
     if matrix.is_empty() { Err(Error::bad("its weights are empty")) } else { Ok(matrix) }
 }
 
-/// `weight` times the vector that `x` is: a convolution over the whole image that the vector was flattened from.
+/// `weight` times the vector that `x` is: a convolution over the whole image that the vector was
+/// flattened from.
 fn product(
     op: &Operation<'_>,
     draft: &mut Draft,
@@ -44,7 +45,8 @@ fn product(
     dense(op, draft, x.node, weight, 1, (scale, shift)).map(|node| Active::new(node, vec![out], op.name))
 }
 
-/// A convolution without padding that is a matrix product in the file; the factor and the offsets are those of its results.
+/// A convolution without padding that is a matrix product in the file; the factor and the offsets
+/// are those of its results.
 fn dense(
     op: &Operation<'_>,
     draft: &mut Draft,
@@ -96,8 +98,9 @@ pub(super) fn gemm(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     product(op, draft, op.active(0)?, weight, alpha, shift)
 }
 
-/// `MatMul` with a constant, on the right or on the left: over the last axis, or the last but one, wherever the activation
-/// lies. A constant of more than two axes has matrices of its own along those before.
+/// `MatMul` with a constant, on the right or on the left: over the last axis, or the last but one,
+/// wherever the activation lies. A constant of more than two axes has matrices of its own along
+/// those before.
 pub(super) fn matmul(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     op.at_most(2)?;
     let (x, constant, right) = match (op.input(0), op.input(1)) {
@@ -151,8 +154,8 @@ fn matrices(constant: &Tensor, right: bool) -> Result<ArrayD<f32>> {
     Ok(array.as_standard_layout().into_owned())
 }
 
-/// `weight` summed with `x` over one of its last two axes; the result has that axis' place for what the weights give. None
-/// where the axes before do not fit.
+/// `weight` summed with `x` over one of its last two axes; the result has that axis' place for what
+/// the weights give. None where the axes before do not fit.
 fn contracted(
     op: &Operation<'_>,
     draft: &mut Draft,

@@ -1,5 +1,5 @@
-//! How an image becomes the input, and what the classes are called: what an ONNX file does not say, unless this program
-//! wrote it.
+//! How an image becomes the input, and what the classes are called: what an ONNX file does not say,
+//! unless this program wrote it.
 
 use std::path::Path;
 
@@ -28,7 +28,8 @@ pub(super) struct Described {
     pub overrides: InputOverrides,
 }
 
-/// A description file for an ONNX network: of that for a checkpoint, what the file does not say itself.
+/// A description file for an ONNX network: of that for a checkpoint, what the file does not say
+/// itself.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -125,10 +126,12 @@ impl Described {
         self.overrides.size.or(self.input.as_ref().map(|input| input.size))
     }
 
-    /// How an image becomes an input of `size`: as described, or as for `ImageNet`, with its margin around the crop.
+    /// How an image becomes an input of `size`: as described, or as for `ImageNet`, with its margin
+    /// around the crop.
     ///
     /// # Errors
-    /// Where the description, or what is asked for in its place, says another size or makes no sense.
+    /// Where the description, or what is asked for in its place, says another size or makes no
+    /// sense.
     pub(super) fn preprocessing(&self, size: [usize; 2]) -> Result<Preprocessing> {
         let differs = |said: [usize; 2]| format!("an input of {said:?}, the network has {size:?}");
         if let Some(said) = self.overrides.size.filter(|said| *said != size) {

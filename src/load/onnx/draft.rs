@@ -63,7 +63,8 @@ pub(super) struct DraftNode {
     pub relu: bool,
     /// Shape of the result.
     pub shape: Shape,
-    /// A convolution whose values these are, moved, each channel from so many channels of it, one behind the other.
+    /// A convolution whose values these are, moved, each channel from so many channels of it, one
+    /// behind the other.
     pub source: Option<(usize, usize)>,
 }
 
@@ -89,7 +90,8 @@ impl Draft {
         Self { budget, ..Self::default() }
     }
 
-    /// Asks for so many numbers that are not in the file: a small file must not make large networks.
+    /// Asks for so many numbers that are not in the file: a small file must not make large
+    /// networks.
     ///
     /// # Errors
     /// Where that is more than the file's size justifies.
@@ -142,7 +144,8 @@ impl Draft {
         self.nodes[node].shape
     }
 
-    /// A node whose values are in the order in which `x` sees them, in the shape that its sides are stored under.
+    /// A node whose values are in the order in which `x` sees them, in the shape that its sides are
+    /// stored under.
     ///
     /// # Errors
     /// A transpose of more axes than are supported.
@@ -180,8 +183,8 @@ impl Draft {
         Ok(node)
     }
 
-    /// A node that holds `x` as channels, rows and columns, and how it is seen from there: the order of its axes stays
-    /// where it is channels, rows and columns already, moved or not.
+    /// A node that holds `x` as channels, rows and columns, and how it is seen from there: the
+    /// order of its axes stays where it is channels, rows and columns already, moved or not.
     ///
     /// # Errors
     /// As [`Self::realize`].
@@ -193,8 +196,8 @@ impl Draft {
         Ok(Active::new(node, x.dims(), &x.seen_by))
     }
 
-    /// Tells a node that an operation called `name` of the file only changed how it is seen: files of this program call the
-    /// last operation of a layer NAME and the others NAME/….
+    /// Tells a node that an operation called `name` of the file only changed how it is seen: files
+    /// of this program call the last operation of a layer NAME and the others NAME/….
     pub(super) fn rename(&mut self, node: usize, name: &str) {
         let own = &mut self.nodes[node].name;
         if !name.is_empty() && own.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')) {
@@ -208,7 +211,8 @@ impl Draft {
     }
 }
 
-/// The same transpose with as few axes as can be: those of side 1 left out, those that stay side by side taken together.
+/// The same transpose with as few axes as can be: those of side 1 left out, those that stay side by
+/// side taken together.
 fn joined_axes(sides: &[usize], order: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut runs: Vec<Vec<usize>> = Vec::new();
     let kept: Vec<usize> = (0..sides.len()).filter(|&axis| sides[axis] != 1).collect();

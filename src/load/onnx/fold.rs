@@ -1,4 +1,5 @@
-//! Operations on constants, computed while reading: what exporters leave of shapes and of weights in another layout.
+//! Operations on constants, computed while reading: what exporters leave of shapes and of weights
+//! in another layout.
 
 use std::rc::Rc;
 
@@ -12,7 +13,8 @@ use super::tensors::{MOST_INT, Source, Tensor, Values, product};
 use crate::model::View;
 use crate::{Error, Result};
 
-/// The result of an operation whose inputs are all constants; none where it is not one of those that are computed here.
+/// The result of an operation whose inputs are all constants; none where it is not one of those
+/// that are computed here.
 ///
 /// # Errors
 /// Inputs that do not go together; more values than `draft` allows.

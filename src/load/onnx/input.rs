@@ -90,8 +90,8 @@ impl Input {
         Ok(if self.last { image.permuted(&[1, 2, 0], &self.name) } else { image })
     }
 
-    /// How an image becomes the input. Where the network takes pixels, the normalization that it begins with is left to
-    /// the preprocessing.
+    /// How an image becomes the input. Where the network takes pixels, the normalization that it
+    /// begins with is left to the preprocessing.
     ///
     /// # Errors
     /// A description that contradicts the network.

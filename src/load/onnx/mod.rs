@@ -9,8 +9,9 @@
 //! | patterns, folding into convolutions | `simplify` |
 //! | weights are rounded, names made unique | `finish` |
 //!
-//! A node has the name of its operation in the file, or of that operation's result where it has none.
-//! Every shape is known: height and width are fixed by the file or the description, and the batch counts as 1.
+//! A node has the name of its operation in the file, or of that operation's result where it has
+//! none. Every shape is known: height and width are fixed by the file or the description, and the
+//! batch counts as 1.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 mod conv;
@@ -56,8 +57,8 @@ use crate::onnx_proto::{ModelProto, NodeProto, TensorProto};
 use crate::tensor_file;
 use crate::{Error, Result};
 
-/// How many numbers of its own a network may have whatever the size of its file: constants that are computed, zeros in
-/// enlarged kernels.
+/// How many numbers of its own a network may have whatever the size of its file: constants that are
+/// computed, zeros in enlarged kernels.
 const FREE_NUMBERS: usize = 1 << 22;
 
 /// And how many more for each byte of the file.
@@ -70,13 +71,15 @@ pub(crate) fn is_onnx(path: &Path) -> bool {
 
 /// Reads an ONNX file, of opset 11 to 21.
 ///
-/// The preprocessing and the class names are the first of: those of `options`; what a file of this program says of
-/// itself; `MODEL.json` beside `MODEL.onnx`; `ImageNet`'s mean and deviation, with the network's own size.
+/// The preprocessing and the class names are the first of: those of `options`; what a file of this
+/// program says of itself; `MODEL.json` beside `MODEL.onnx`; `ImageNet`'s mean and deviation, with
+/// the network's own size.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where the options contradict each other;
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where a file is missing or broken, the network has operators or attributes
-/// that are not supported (the message names the node, the operator and what is expected), or contradicts the description.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where a file is missing or broken, the network has
+/// operators or attributes that are not supported (the message names the node, the operator and
+/// what is expected), or contradicts the description.
 pub fn read(path: &Path, options: &LoadOptions) -> Result<Graph> {
     let at = |e: Error| e.at(path.display());
     let bytes = tensor_file::read(path)?;

@@ -179,7 +179,8 @@ impl<'a> Operation<'a> {
         self.constant(index)?.ok_or_else(|| Error::bad(format!("its input {index} is missing")))
     }
 
-    /// Integers from an attribute, or, where there is none, from input `index`: where they are depends on the opset.
+    /// Integers from an attribute, or, where there is none, from input `index`: where they are
+    /// depends on the opset.
     pub(super) fn list(&self, name: &str, index: usize) -> Result<Option<Vec<i64>>> {
         if let Some(values) = self.ints(name)? {
             return Ok(Some(values.to_vec()));

@@ -37,8 +37,8 @@ pub(super) fn check_domain(node: &NodeProto) -> Result<()> {
     }
 }
 
-/// What an operation gives: a constant where all its inputs are, else nodes of the draft; `batch` is the number of images
-/// that the file is made for, where it says one.
+/// What an operation gives: a constant where all its inputs are, else nodes of the draft; `batch`
+/// is the number of images that the file is made for, where it says one.
 ///
 /// # Errors
 /// An operator or an attribute that is not supported, inputs that do not fit.

@@ -62,8 +62,8 @@ fn zeros(op: &Operation<'_>, draft: &mut Draft, x: Active, amounts: &[[usize; 2]
     Ok(Active { node, sides, ..x })
 }
 
-/// The entries of an axis go on as `mode` says: the last one again and again, backwards from the one before it, or from the
-/// other end.
+/// The entries of an axis go on as `mode` says: the last one again and again, backwards from the
+/// one before it, or from the other end.
 fn repeated(op: &Operation<'_>, draft: &mut Draft, x: Active, pads: &[[usize; 2]], mode: &str) -> Result<Active> {
     let dims = x.dims();
     let mut y = x;

@@ -34,7 +34,8 @@ pub(super) fn pool(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     };
     let mut node = node;
     if around != [0; 4] {
-        // Zeros count in a mean, but not the padding of the pool itself; in a maximum they do not where nothing is less.
+        // Zeros count in a mean, but not the padding of the pool itself; in a maximum they do not
+        // where nothing is less.
         let merges = if max { never_negative(draft, before) } else { counted || padding == [0; 4] };
         let inside = (0..4).all(|side| padding[side] + around[side] < kernel[side % 2]);
         if merges && inside {
@@ -55,9 +56,11 @@ pub(super) fn pool(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     Ok(Active::new(node, vec![shape.channels, shape.height, shape.width], op.name))
 }
 
-/// Windows whose rows and columns are not neighbours: those of each window are put side by side first.
+/// Windows whose rows and columns are not neighbours: those of each window are put side by side
+/// first.
 ///
-/// A maximum does not change where a tap beyond the image is replaced by another one of its window; a mean does.
+/// A maximum does not change where a tap beyond the image is replaced by another one of its window;
+/// a mean does.
 fn dilated(
     op: &Operation<'_>,
     draft: &mut Draft,

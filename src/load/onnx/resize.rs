@@ -25,8 +25,8 @@ struct Places {
     coordinates: Coordinates,
     /// Whether the position is that of the pixel's middle, half a pixel further.
     middle: bool,
-    /// Whether the file's formula has the side itself in it, which means something else to each runtime where a scale does
-    /// not give a whole one.
+    /// Whether the file's formula has the side itself in it, which means something else to each
+    /// runtime where a scale does not give a whole one.
     whole: bool,
     rounding: &'static str,
 }
@@ -158,7 +158,8 @@ fn sides(op: &Operation<'_>, dims: &[usize]) -> Result<Vec<Side>> {
     Ok(made)
 }
 
-/// The sides `axes` all by the smallest of their scales, or the largest, rounded to the nearest (halves up).
+/// The sides `axes` all by the smallest of their scales, or the largest, rounded to the nearest
+/// (halves up).
 fn keep_ratio(sides: &mut [Side], axes: &[usize], smallest: bool) -> Result<()> {
     let scales = axes.iter().map(|&axis| whole(sides[axis].to) / whole(sides[axis].from));
     let scale = scales.reduce(|a, b| if smallest { a.min(b) } else { a.max(b) }).unwrap_or(1.0);
@@ -302,7 +303,8 @@ mod tests {
             (Asymmetric, "floor", 5, 10, Some(Scaling::Up(2))),
             (HalfPixel, "round_prefer_floor", 5, 15, Some(Scaling::Up(3))),
             (HalfPixel, "round_prefer_ceil", 4, 8, Some(Scaling::Up(2))),
-            // The position of pixel 1 of 10 is 0.5, and a half goes down: pixel 0; of pixel 3 it is 1.5: pixel 1.
+            // The position of pixel 1 of 10 is 0.5, and a half goes down: pixel 0; of pixel 3 it is
+            // 1.5: pixel 1.
             (Asymmetric, "round_prefer_floor", 5, 10, Some(Scaling::Up(2))),
             (Asymmetric, "round_prefer_ceil", 2, 4, pixels(&[0, 1, 1, 1])),
             (Asymmetric, "ceil", 2, 4, pixels(&[0, 1, 1, 1])),

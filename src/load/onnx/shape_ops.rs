@@ -7,7 +7,8 @@ use super::values::{Active, Value, reshaped, stored};
 use crate::model::{Axis, Op, Rearrange, RearrangeKind};
 use crate::{Error, Result};
 
-/// What is kept along an axis: `count` entries, `step` apart from `start` on, towards the first one where it goes backwards.
+/// What is kept along an axis: `count` entries, `step` apart from `start` on, towards the first one
+/// where it goes backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cut {
     pub axis: usize,
@@ -217,8 +218,8 @@ pub(super) fn picked(draft: &mut Draft, x: &Active, axis: usize, entries: Vec<us
     along(draft, x, x.base(axis), entries.len(), name, |sides| RearrangeKind::Pick { sides, axis: 1, entries })
 }
 
-/// Another choice of `count` entries along an axis of the array that `x` is; the array may be taken together on both sides
-/// of that axis.
+/// Another choice of `count` entries along an axis of the array that `x` is; the array may be taken
+/// together on both sides of that axis.
 fn along(
     draft: &mut Draft,
     x: &Active,
@@ -248,7 +249,8 @@ pub(super) fn split(op: &Operation<'_>, draft: &mut Draft) -> Result<Vec<Value>>
         let lengths: Option<Vec<usize>> = given.iter().map(|&part| operation::size(part, 1)).collect();
         lengths.filter(|lengths| lengths.iter().sum::<usize>() == side && lengths.len() == outputs)
     } else {
-        // The last part is smaller where the side is no multiple; only where `num_outputs` says how many there are.
+        // The last part is smaller where the side is no multiple; only where `num_outputs` says how
+        // many there are.
         let part = side.div_ceil(outputs.max(1));
         let before = outputs.checked_sub(1).and_then(|others| part.checked_mul(others));
         let last = before.and_then(|before| side.checked_sub(before)).filter(|&last| last > 0);
@@ -331,7 +333,8 @@ pub(super) fn concat(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
         }
         (None, axis)
     };
-    // Of more than three axes the first is stored as channels, the last as columns, those between together as rows.
+    // Of more than three axes the first is stored as channels, the last as columns, those between
+    // together as rows.
     let along = match base {
         0 => Axis::Channels,
         1 => Axis::Height,

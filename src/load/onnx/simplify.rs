@@ -1,10 +1,11 @@
-//! What is done to the draft before it becomes a graph: patterns that exporters spell out, what folds into a convolution,
-//! and what a node can hold itself.
+//! What is done to the draft before it becomes a graph: patterns that exporters spell out, what
+//! folds into a convolution, and what a node can hold itself.
 
 use super::draft::{DraftNode, DraftOp};
 use crate::model::{Activation, Binary, Op, RearrangeKind};
 
-/// How far a factor may be from what a pattern asks for, relative: constants are f32, some of them rounded twice.
+/// How far a factor may be from what a pattern asks for, relative: constants are f32, some of them
+/// rounded twice.
 const CLOSE: f64 = 1e-6;
 
 /// Runs every pass; `outputs` are the nodes that the network gives.
@@ -42,7 +43,8 @@ pub(super) fn readers(nodes: &[DraftNode], outputs: &[usize]) -> Vec<usize> {
     readers
 }
 
-/// Goes through the nodes in order; `step` changes one, or says which earlier node stands for it from now on.
+/// Goes through the nodes in order; `step` changes one, or says which earlier node stands for it
+/// from now on.
 fn pass(
     nodes: &mut [DraftNode],
     outputs: &mut [usize],
@@ -68,8 +70,8 @@ fn pass(
     }
 }
 
-/// Gives `node` the name of `taken`, which it now stands for, where that names the layer that both belong to: files of
-/// this program call a layer's last operation NAME and the others NAME/….
+/// Gives `node` the name of `taken`, which it now stands for, where that names the layer that both
+/// belong to: files of this program call a layer's last operation NAME and the others NAME/….
 pub(super) fn take_name(nodes: &mut [DraftNode], node: usize, taken: usize) {
     let name = nodes[taken].name.clone();
     if !name.is_empty() && nodes[node].name.strip_prefix(&name).is_some_and(|rest| rest.starts_with('/')) {
@@ -151,8 +153,8 @@ fn at(values: &[f64], channel: usize) -> f64 {
     if values.len() == 1 { values[0] } else { values[channel] }
 }
 
-/// The convolution that `id` is or that its values come from, moved, with nothing else reading any of them; and how many
-/// of its channels, one behind the other, make one.
+/// The convolution that `id` is or that its values come from, moved, with nothing else reading any
+/// of them; and how many of its channels, one behind the other, make one.
 fn only_source(nodes: &[DraftNode], id: usize, readers: &[usize]) -> Option<(usize, usize)> {
     let (source, spread) = match nodes[id].op {
         DraftOp::Conv(_) => (id, 1),

@@ -86,7 +86,8 @@ impl Source {
     /// Reads a constant: nothing is allocated before its bytes are known to be there.
     ///
     /// # Errors
-    /// Sides, values and bytes that contradict each other, a type that is not supported, external data that is missing.
+    /// Sides, values and bytes that contradict each other, a type that is not supported, external
+    /// data that is missing.
     pub(super) fn tensor(&self, proto: &TensorProto) -> Result<Tensor> {
         let dims: Option<Vec<usize>> = proto.dims.iter().map(|&side| usize::try_from(side).ok()).collect();
         let dims = dims.filter(|dims| dims.len() <= MOST_AXES);
@@ -138,7 +139,8 @@ impl Source {
             Error::bad(format!("is said to be in `{}`, outside the model's folder", location.escape_debug()))
                 .hint("external data is read from the folder of the model alone")
         };
-        // A backslash separates folders on some systems alone; a name with one is no name for a data file.
+        // A backslash separates folders on some systems alone; a name with one is no name for a
+        // data file.
         if location.is_empty() || location.contains('\\') || !inside(Path::new(location)) {
             return Err(outside());
         }
@@ -174,7 +176,8 @@ impl Source {
     }
 }
 
-/// Bytes of one value of a type, as `TensorProto.DataType` counts them; none for those that are not read.
+/// Bytes of one value of a type, as `TensorProto.DataType` counts them; none for those that are not
+/// read.
 fn width(kind: i32) -> Option<usize> {
     match kind {
         2 | 3 | 9 => Some(1),

@@ -1,4 +1,5 @@
-//! What is refused, and what the message says; what is read is compared with ONNX Runtime in `tests/main/load`.
+//! What is refused, and what the message says; what is read is compared with ONNX Runtime in
+//! `tests/main/load`.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -15,11 +15,11 @@ pub(super) enum Value {
     Active(Active),
 }
 
-/// An activation of the draft, seen as an array. The batch is left out everywhere: axis i of the array is axis i + 1 in
-/// the file.
+/// An activation of the draft, seen as an array. The batch is left out everywhere: axis i of the
+/// array is axis i + 1 in the file.
 ///
-/// Reshapes and transposes only change how an activation is seen; a [`crate::model::Rearrange`] is made where an
-/// operation needs the values in another order. So transposes that cancel disappear.
+/// Reshapes and transposes only change how an activation is seen; a [`crate::model::Rearrange`] is
+/// made where an operation needs the values in another order. So transposes that cancel disappear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Active {
     /// The node of the draft.
@@ -67,8 +67,9 @@ impl Active {
     }
 }
 
-/// The shape under which an array of these sides is stored: up to three as channels, rows and columns; more with those
-/// between the first and the last taken together. The row-major order is the same.
+/// The shape under which an array of these sides is stored: up to three as channels, rows and
+/// columns; more with those between the first and the last taken together. The row-major order is
+/// the same.
 pub(super) fn stored(sides: &[usize]) -> Shape {
     match *sides {
         [] => Shape::new(1, 1, 1),
@@ -78,8 +79,8 @@ pub(super) fn stored(sides: &[usize]) -> Shape {
     }
 }
 
-/// Sides of the result of a `Reshape` to `target`, for values of `dims`; `batch` is the number of images that the file
-/// is made for, where it says one. The batch stays the first axis.
+/// Sides of the result of a `Reshape` to `target`, for values of `dims`; `batch` is the number of
+/// images that the file is made for, where it says one. The batch stays the first axis.
 pub(super) fn reshaped(dims: &[usize], target: &[i64], allow_zero: bool, batch: Option<usize>) -> Result<Vec<usize>> {
     let wrong = || Error::bad(format!("values of 1, {dims:?} do not fit the shape {target:?}"));
     let batch_first = Error::bad(format!("the shape {target:?} does not keep the batch as the first axis"));
@@ -110,7 +111,8 @@ pub(super) fn reshaped(dims: &[usize], target: &[i64], allow_zero: bool, batch: 
         sides[open] = total / known;
     }
     if product(&sides) != Some(total) {
-        // A batch of -1 takes what is left: more than one image's would make several rows of one image.
+        // A batch of -1 takes what is left: more than one image's would make several rows of one
+        // image.
         return Err(if first == -1 && total.is_multiple_of(known) { batch_first } else { wrong() });
     }
     Ok(sides)

@@ -75,7 +75,8 @@ impl Build {
         self.graph.nodes[node].output.unwrap()
     }
 
-    /// A convolution to `out` channels, its kernel odd and padded so that the size stays; levels where there is an output.
+    /// A convolution to `out` channels, its kernel odd and padded so that the size stays; levels
+    /// where there is an output.
     pub(crate) fn conv(
         &mut self,
         x: NodeId,

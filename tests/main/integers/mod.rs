@@ -1,5 +1,5 @@
-//! Quantized graphs of every integer operation, made by hand: each activation, on the Cpu device and on every adapter, is
-//! to the bit that of a plain executor.
+//! Quantized graphs of every integer operation, made by hand: each activation, on the Cpu device
+//! and on every adapter, is to the bit that of a plain executor.
 
 mod build;
 mod reference;
@@ -22,8 +22,8 @@ use reference::{Value, words};
 
 const IMAGES: usize = 3;
 
-/// Runs a graph on every device, in memory of its own for each activation and in memory that is used again, and compares
-/// every activation and every output.
+/// Runs a graph on every device, in memory of its own for each activation and in memory that is
+/// used again, and compares every activation and every output.
 fn compare(graph: &QuantizedGraph) {
     let (shapes, [height, width]) = (graph.shapes(), graph.input.size);
     let mut random = Random::new(77);
@@ -168,8 +168,8 @@ fn pools() {
     compare(&net.outputs(&ends));
 }
 
-/// Every way to rearrange, whole words and single channels; what changes nothing; a table that only states levels that
-/// the layer before already kept to.
+/// Every way to rearrange, whole words and single channels; what changes nothing; a table that only
+/// states levels that the layer before already kept to.
 #[test]
 fn rearranged_levels() {
     let mut net = Build::new(4, 4, 6);
@@ -208,8 +208,8 @@ fn rearranged_levels() {
     compare(&net.outputs(&[logits, again, deep, same]));
 }
 
-/// Outputs of every form: accumulators of dense and depthwise layers, with and without `ReLU`, levels that other layers
-/// read on, and real values.
+/// Outputs of every form: accumulators of dense and depthwise layers, with and without `ReLU`,
+/// levels that other layers read on, and real values.
 #[test]
 fn several_outputs() {
     let mut net = Build::new(5, 6, 5);
@@ -224,7 +224,8 @@ fn several_outputs() {
     compare(&net.outputs(&[dense, x, logits, depthwise, y, rectified]));
 }
 
-/// Operations in f32 among levels, and a tail in f32 that reads levels, accumulators, floats and constants.
+/// Operations in f32 among levels, and a tail in f32 that reads levels, accumulators, floats and
+/// constants.
 #[test]
 fn operations_and_tails_in_float() {
     let mut net = Build::new(6, 4, 8);

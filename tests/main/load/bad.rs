@@ -138,7 +138,8 @@ fn a_description_that_contradicts_the_weights_is_refused() {
     description.groups = Some(2);
     load_ok(&Checkpoint::repvgg(), &description);
 
-    // stage1.1 becomes the first block of its stage, and its identity branch says that its stride is 1.
+    // stage1.1 becomes the first block of its stage, and its identity branch says that its stride
+    // is 1.
     let moved = Checkpoint::repvgg().renamed(&[("stage2.0", "stage3.0"), ("stage1.1", "stage2.0")]);
     let description = Description::from_json(&description_json("repvgg", "[1, 2, 2, 1]")).unwrap();
     refuses(&moved, &description, |_| (), &["contradicts", "stage2.0 has an identity branch", "stride 2"]);

@@ -1,4 +1,5 @@
-//! Where the checkpoint and its description are found: files, folders, options, and what a file says of itself.
+//! Where the checkpoint and its description are found: files, folders, options, and what a file
+//! says of itself.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Checkpoints of every key scheme load to the same network; bad ones are refused with a message that says why.
+//! Checkpoints of every key scheme load to the same network; bad ones are refused with a message
+//! that says why.
 
 mod bad;
 mod files;

@@ -1,5 +1,5 @@
-//! ONNX files of this program read back as the network that they were made from; those of others compute what ONNX
-//! Runtime does (`onnx_cases.py`).
+//! ONNX files of this program read back as the network that they were made from; those of others
+//! compute what ONNX Runtime does (`onnx_cases.py`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -105,7 +105,8 @@ fn operators_give_what_onnx_runtime_gives() {
         if found.join(" ") != *kinds {
             wrong.push(format!("{name}: expected the nodes {kinds}, got {}", found.join(" ")));
         }
-        // Images come as channels first, normalized; the file's input may have its colours last, and be pixels.
+        // Images come as channels first, normalized; the file's input may have its colours last,
+        // and be pixels.
         let image = file.tensor(&format!("{name}.x")).unwrap();
         let sides = image.shape();
         let x = Array4::from_shape_vec((sides[0], sides[1], sides[2], sides[3]), floats(&format!("{name}.x"))).unwrap();

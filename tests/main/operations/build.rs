@@ -53,7 +53,8 @@ impl Builder {
         self.graph.nodes.last_mut().unwrap().relu = true;
     }
 
-    /// A square kernel of an odd side over an image padded to keep its size, with weights that keep the size of values.
+    /// A square kernel of an odd side over an image padded to keep its size, with weights that keep
+    /// the size of values.
     pub(crate) fn conv(&mut self, x: NodeId, out: usize, side: usize, stride: usize, groups: usize) -> NodeId {
         let inputs = self.shape(x).channels / groups;
         let factor = 4.0 / ((inputs * side * side) as f32).sqrt();
@@ -88,8 +89,9 @@ impl Builder {
     }
 }
 
-/// Runs the graph on each device for three random images, and compares every output with plain code: no value is further
-/// off than 1e-5 of the largest. An image alone must have the same bits as among others.
+/// Runs the graph on each device for three random images, and compares every output with plain
+/// code: no value is further off than 1e-5 of the largest. An image alone must have the same bits
+/// as among others.
 pub(crate) fn compare(devices: &[Device], graph: &Graph, random: &mut Random) {
     let values = 3 * graph.input.size[0] * graph.input.size[1];
     let images: Vec<Vec<u8>> = (0..3).map(|_| (0..values).map(|_| random.next_u64() as u8).collect()).collect();

@@ -1,4 +1,5 @@
-//! Every operation of a float network, in small graphs on every device, against a plain f64 executor.
+//! Every operation of a float network, in small graphs on every device, against a plain f64
+//! executor.
 
 mod build;
 mod random;
@@ -237,8 +238,8 @@ fn random_graphs() {
     }
 }
 
-/// A calibration finds the layer where NaN arises by it, so nothing may swallow it. WGSL lets an adapter assume that there
-/// is none; the Cpu device keeps it.
+/// A calibration finds the layer where NaN arises by it, so nothing may swallow it. WGSL lets an
+/// adapter assume that there is none; the Cpu device keeps it.
 #[test]
 fn nan_is_not_swallowed() {
     let (height, width) = (6, 5);
@@ -248,7 +249,8 @@ fn nan_is_not_swallowed() {
     let pool = |kind| Pool { kind, kernel: [3; 2], stride: [1; 2], padding: [1; 4], ceil: false };
     let function = |function| (Op::Activation(function), false, 1);
     let up = RearrangeKind::Upsample { factor: [2, 3] };
-    // An operation, whether a ReLU follows, and how many values become NaN by one in the middle of the image.
+    // An operation, whether a ReLU follows, and how many values become NaN by one in the middle of
+    // the image.
     let cases = [
         function(Activation::Clip { low: 0.0, high: 6.0 }),
         function(Activation::LeakyRelu { slope: 0.1 }),

@@ -37,7 +37,7 @@ fn the_report_says_why() {
         graph.nodes.iter().find(|node| node.name == layer).unwrap().split.notes.join("; ")
     };
     assert_eq!(split(&none, "stage2.0"), "none");
-    assert!(note(&none, "stage2.0").contains("--max-overhead"));
+    assert!(note(&none, "stage2.0").contains("the budget of multiplications"));
     // Of 126,012 multiplications; the diagonal of 12 channels of 8×8 outputs costs 12·64.
     let some = auto(0.02, 4);
     assert_eq!(split(&some, "stage2.0"), "aligned/diagonal");
@@ -58,7 +58,8 @@ fn an_explicit_support_is_the_only_candidate() {
     assert_eq!(split(&graph, "stage1.1.pointwise"), "none");
 }
 
-/// A group's input channels are the ones weighed: silence the second group's inputs, and only the first one's errors count.
+/// A group's input channels are the ones weighed: silence the second group's inputs, and only the
+/// first one's errors count.
 #[test]
 fn groups_are_weighed_by_their_own_inputs() {
     let graph = network();

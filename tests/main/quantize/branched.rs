@@ -1,4 +1,5 @@
-//! A small network with every operation, several inputs to a node and several outputs; calibrated by running it.
+//! A small network with every operation, several inputs to a node and several outputs; calibrated
+//! by running it.
 
 use ndarray::Array3;
 use repquant::internals::Random;
@@ -44,8 +45,9 @@ pub(crate) fn pool(kind: PoolKind, kernel: usize, stride: usize, padding: usize)
     Op::Pool(Pool { kind, kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 4], ceil: false })
 }
 
-/// A stem and one beside it on the pooled input; a residual sum; squeeze and excitation; pools, a shuffle, a difference,
-/// a concatenation; resizing and a mask in float; two heads without a classifier.
+/// A stem and one beside it on the pooled input; a residual sum; squeeze and excitation; pools, a
+/// shuffle, a difference, a concatenation; resizing and a mask in float; two heads without a
+/// classifier.
 pub(crate) fn branched() -> Graph {
     let mut random = Random::new(23);
     let mut graph = empty();

@@ -1,4 +1,5 @@
-//! What becomes of each operation: integers, float between levels, or real values behind the last convolution.
+//! What becomes of each operation: integers, float between levels, or real values behind the last
+//! convolution.
 
 use ndarray::Array3;
 use repquant::ErrorKind;
@@ -191,7 +192,8 @@ fn which_results_take_the_range_of_a_clip() {
             assert_eq!(node(&graph, "op").relu, may_relu && low == 0.0, "{}", op.kind());
         }
     }
-    // A table has levels of its own; the largest of a window passes those of its input, which the clip then reaches.
+    // A table has levels of its own; the largest of a window passes those of its input, which the
+    // clip then reaches.
     let float = before_a_clip(Op::Activation(Activation::Silu), &["a"], &[], 0.0);
     let graph = plain(&float, ActivationMode::Symmetric);
     assert_eq!(stored(&graph, "op"), own_range(&float, ActivationMode::Symmetric, "op"));
@@ -274,8 +276,8 @@ fn tables_are_those_of_a_plain_computation() {
     assert_eq!(*tables, vec![None; 5]);
 }
 
-/// Every operation in integers gives the level nearest to the real function of its inputs as they are stored, within half a
-/// step (a convolution's bias is rounded to a step of its sums, too).
+/// Every operation in integers gives the level nearest to the real function of its inputs as they
+/// are stored, within half a step (a convolution's bias is rounded to a step of its sums, too).
 #[test]
 fn integers_mean_the_real_functions() {
     let float = branched();
@@ -374,7 +376,8 @@ fn scales_too_far_apart_are_left_to_float() {
     ranges.ranges.iter_mut().find(|range| range.name == "clip").unwrap().qparams.scale = 1e-20;
     // The range of the clip is that of the sum.
     let made = quantize(&float, &ranges, &calibration, &QuantizeOptions::default());
-    // The convolution behind it has the same trouble only where its output is stored, and it is not.
+    // The convolution behind it has the same trouble only where its output is stored, and it is
+    // not.
     let graph = made.unwrap();
     let sum = node(&graph, "op");
     assert!(matches!(sum.computed, Computed::Float(Op::Binary(Binary::Add))) && sum.output.is_some());

@@ -38,7 +38,8 @@ fn scales_keep_every_bit_in_json() {
     for _ in 0..300 {
         for node in &mut graph.nodes {
             if let Some(output) = &mut node.output {
-                // Any exponent that keeps the factors in range is not needed here: only the bits of the scale matter.
+                // Any exponent that keeps the factors in range is not needed here: only the bits of
+                // the scale matter.
                 output.scale = f32::from_bits(1 + random.below(0x7f7f_ffff) as u32);
             }
         }
@@ -240,7 +241,8 @@ fn values_out_of_range_are_refused() {
         own(c, &|_, m, _| *m = 7);
     });
     broken("a coarse bias", Paper, "stage0", |c| own(c, &|_, _, b| *b = i32::MIN));
-    // A channel of zeros: each accumulator is its bias and fits 32 bits, each product fits 64, their sum does not.
+    // A channel of zeros: each accumulator is its bias and fits 32 bits, each product fits 64,
+    // their sum does not.
     let sum_of_biases = |c: &mut QConv, m_c: i32| {
         c.fine.index_axis_mut(ndarray::Axis(0), 0).fill(0);
         c.coarse.as_mut().unwrap().weights.index_axis_mut(ndarray::Axis(0), 0).fill(0);

@@ -306,7 +306,8 @@ fn values_out_of_range_are_refused() {
     });
 }
 
-/// Files say which of their sums are differences; older ones do not, there the sign of the multiplier says it.
+/// Files say which of their sums are differences; older ones do not, there the sign of the
+/// multiplier says it.
 #[test]
 fn a_difference_is_written_and_older_files_are_read() {
     let graph = model(SplitMode::None);

@@ -29,8 +29,9 @@ fn parts_are_those_of_pytorch() {
     assert_eq!(layers, 8);
 }
 
-/// The coarse part is equal to the bit: `g` is an f32 there, too. The fine part was a difference of f32 values there
-/// and is exact here, so it differs by the rounding of the coarse weight and of the difference.
+/// The coarse part is equal to the bit: `g` is an f32 there, too. The fine part was a difference of
+/// f32 values there and is exact here, so it differs by the rounding of the coarse weight and of
+/// the difference.
 fn compare(file: &SafeTensors<'_>, name: &str) {
     let weight = tensor(file, &format!("fused.{name}.weight"));
     let coarse = tensor(file, &format!("split.{name}.coarse"));

@@ -29,7 +29,8 @@ fn broadcast(a: (usize, usize, usize), b: (usize, usize, usize)) -> [usize; 3] {
     [a.0.max(b.0), a.1.max(b.1), a.2.max(b.2)]
 }
 
-/// What each output of a convolution sees: the value of each weight's input in its order, `outside` the image.
+/// What each output of a convolution sees: the value of each weight's input in its order, `outside`
+/// the image.
 fn field<T: Copy>(
     x: &Array3<T>,
     outside: T,
@@ -145,8 +146,8 @@ pub(crate) fn run_float(graph: &Graph, image: &Array3<f64>) -> Vec<Array3<f64>> 
     values
 }
 
-/// The real function that a quantized node stands for, of its inputs as they are stored. `float` is the node that it was
-/// made from, for the bias.
+/// The real function that a quantized node stands for, of its inputs as they are stored. `float` is
+/// the node that it was made from, for the bias.
 pub(crate) fn meant(graph: &QuantizedGraph, float: &Graph, id: usize, values: &[Value]) -> Array3<f64> {
     let node = &graph.nodes[id];
     let inputs: Vec<&Array3<f64>> = node.inputs.iter().map(|&i| &values[i].real).collect();

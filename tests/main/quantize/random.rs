@@ -1,5 +1,5 @@
-//! Networks put together at random: whatever fits together can be quantized, means what the float network computes, and
-//! is written and read.
+//! Networks put together at random: whatever fits together can be quantized, means what the float
+//! network computes, and is written and read.
 
 use ndarray::Array3;
 use repquant::internals::Random;

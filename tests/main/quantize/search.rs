@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use repquant::internals::quantize::{Aligned, LANES, RATIOS, published, published_scales, qmax, ratio, search};
 
-/// The definition, pair by pair: every r and k, every weight divided and rounded by the standard library.
+/// The definition, pair by pair: every r and k, every weight divided and rounded by the standard
+/// library.
 fn plain_search(weights: &[f32], support: &[bool], bits: u8) -> Aligned {
     let limit = f64::from(qmax(bits));
     let round = |x: f64| x.round_ties_even().clamp(-limit, limit);

@@ -23,7 +23,8 @@ pub(super) struct Crate {
 pub(super) struct Use {
     /// The module that holds both, the root's path being empty.
     pub(super) folder: ModulePath,
-    /// The child of `folder` that uses, and the one that is used; [`OWN_FILE`] for the folder's `mod.rs`.
+    /// The child of `folder` that uses, and the one that is used; [`OWN_FILE`] for the folder's
+    /// `mod.rs`.
     pub(super) from: String,
     pub(super) to: String,
     /// Where, and by what name.
@@ -67,8 +68,8 @@ impl Crate {
 
     /// Every use of one module's item in another.
     ///
-    /// A name counts where it is defined: what a `mod.rs` exports again is its child's. That export itself is no use,
-    /// as long as the `mod.rs` does not speak of the name elsewhere.
+    /// A name counts where it is defined: what a `mod.rs` exports again is its child's. That export
+    /// itself is no use, as long as the `mod.rs` does not speak of the name elsewhere.
     pub(super) fn uses(&self) -> Vec<Use> {
         let mut uses = Vec::new();
         for (module, (file, source)) in &self.files {
@@ -92,8 +93,9 @@ impl Crate {
         uses
     }
 
-    /// The module that defines what `path` means in `module`, and whether it is an item of it rather than the module
-    /// itself; nothing for what other crates define. `open` has the names that are being looked up.
+    /// The module that defines what `path` means in `module`, and whether it is an item of it
+    /// rather than the module itself; nothing for what other crates define. `open` has the names
+    /// that are being looked up.
     fn definition(&self, module: &ModulePath, path: &[String], open: &Names) -> Option<(ModulePath, bool)> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {

@@ -1,6 +1,7 @@
 //! Rust source as its tokens, and what it names: `use` declarations and paths.
 
-/// A word, `::`, or one other character; comments, lifetimes, and what strings and character literals hold are left out.
+/// A word, `::`, or one other character; comments, lifetimes, and what strings and character
+/// literals hold are left out.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Token {
     pub(super) text: String,

@@ -1,7 +1,7 @@
 //! The small network of `repquant demo`, trained on pictures that the program draws.
 //!
-//! The checkpoint is a `RepVGG` in training form, written by `scripts/train_demo.py`: the key names of the original
-//! repository, convolutions and classifier in f16, batch norms in f32.
+//! The checkpoint is a `RepVGG` in training form, written by `scripts/train_demo.py`: the key names
+//! of the original repository, convolutions and classifier in f16, batch norms in f32.
 
 /// The embedded checkpoint, a safetensors file.
 pub(crate) fn checkpoint() -> &'static [u8] {
@@ -34,7 +34,8 @@ mod tests {
         let stem = file.tensor("stage0.rbr_dense.conv.weight").unwrap();
         assert_eq!((stem.dtype(), stem.shape()), (Dtype::F16, &[16, 3, 3, 3][..]));
         assert_eq!(file.tensor("linear.weight").unwrap().shape(), [CLASSES.len(), 64]);
-        // 1 + 2 + 4 + 6 + 1 blocks; the first of a stage has another width or stride, so no identity branch.
+        // 1 + 2 + 4 + 6 + 1 blocks; the first of a stage has another width or stride, so no
+        // identity branch.
         let count = |part: &str| file.names().iter().filter(|name| name.ends_with(part)).count();
         assert_eq!(count("rbr_dense.conv.weight"), 14);
         assert_eq!(count("rbr_1x1.conv.weight"), 14);

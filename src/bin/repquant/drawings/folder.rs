@@ -22,8 +22,9 @@ pub(crate) fn split_of(name: &str) -> Result<Split> {
 /// Writes the first `count` drawings of a split as `DIR/CLASS/INDEX.png`.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](repquant::ErrorKind::Usage) where `dir` already holds anything, so that no older picture is mixed
-/// in or replaced; [`ErrorKind::Output`](repquant::ErrorKind::Output) where a file or folder cannot be written.
+/// [`ErrorKind::Usage`](repquant::ErrorKind::Usage) where `dir` already holds anything, so that no
+/// older picture is mixed in or replaced; [`ErrorKind::Output`](repquant::ErrorKind::Output) where
+/// a file or folder cannot be written.
 pub(crate) fn write_folder(dir: &Path, split: Split, count: usize) -> Result<()> {
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::usage(format!("{}: is not empty", dir.display())).hint("name a new folder"));

@@ -1,7 +1,8 @@
-//! The demo's pictures: one of ten shapes, 32×32 in colour, under random pose, paint, clutter, blur and noise.
+//! The demo's pictures: one of ten shapes, 32×32 in colour, under random pose, paint, clutter, blur
+//! and noise.
 //!
-//! A drawing is a pure function of its split and index. It uses f64 sums, products, quotients and square roots alone,
-//! which IEEE 754 defines to the bit, so every platform draws the same pixels.
+//! A drawing is a pure function of its split and index. It uses f64 sums, products, quotients and
+//! square roots alone, which IEEE 754 defines to the bit, so every platform draws the same pixels.
 
 #[cfg_attr(not(test), allow(dead_code, reason = "an example writes folders"))]
 pub(crate) mod folder;
@@ -92,7 +93,8 @@ fn colour(random: &mut Random) -> Colour {
 
 /// A colour at least `contrast` from both colours of `ground`.
 fn contrasting(ground: &Paint, contrast: f64, random: &mut Random) -> Colour {
-    // Some colour always is that far off: two balls of this radius do not fill the cube. The bound is for safety.
+    // Some colour always is that far off: two balls of this radius do not fill the cube. The bound
+    // is for safety.
     let mut best = colour(random);
     for _ in 0..64 {
         if ground.distance(best) >= contrast {
@@ -148,7 +150,8 @@ fn scene(label: usize, random: &mut Random) -> Scene {
     }
     layers.push(main);
     for _ in 0..random.below(3) {
-        // What lies on top is painted as the ground is, half of the time: it then bites into the shape.
+        // What lies on top is painted as the ground is, half of the time: it then bites into the
+        // shape.
         let base = colour(random);
         let paint = if random.chance(0.5) { ground.clone() } else { Paint::new(base, 0.2, random) };
         layers.push(clutter(paint, random));
@@ -156,7 +159,8 @@ fn scene(label: usize, random: &mut Random) -> Scene {
     Scene { ground, layers }
 }
 
-/// Blends each pixel with the 3×3 binomial mean around it (edges repeated): `weight` 0 leaves it, 1 is that mean.
+/// Blends each pixel with the 3×3 binomial mean around it (edges repeated): `weight` 0 leaves it, 1
+/// is that mean.
 fn blur(pixels: &[Colour], weight: f64) -> Vec<Colour> {
     let at = |x: usize, y: usize| pixels[y * SIZE + x];
     let around = |i: usize| [i.saturating_sub(1), i, (i + 1).min(SIZE - 1)];
@@ -177,7 +181,8 @@ fn blur(pixels: &[Colour], weight: f64) -> Vec<Colour> {
         .collect()
 }
 
-/// Draws picture `index` of a split. Labels go round: picture i shows class i mod 10. Indices wrap around at 2^40.
+/// Draws picture `index` of a split. Labels go round: picture i shows class i mod 10. Indices wrap
+/// around at 2^40.
 pub(crate) fn draw(split: Split, index: u64) -> Drawing {
     let label = (index % CLASSES.len() as u64) as usize;
     let mut random = Random::new(split.stream(), index);
@@ -212,7 +217,8 @@ pub(crate) fn draw(split: Split, index: u64) -> Drawing {
     Drawing { pixels: pixels.into_iter().map(bytes).collect(), label }
 }
 
-/// The first `count` drawings of a split and their classes, drawn on all cores a few hundred at a time.
+/// The first `count` drawings of a split and their classes, drawn on all cores a few hundred at a
+/// time.
 pub(crate) fn images(split: Split, count: usize) -> Drawings {
     Drawings { split, next: 0, count, ahead: 256, ready: VecDeque::new() }
 }
@@ -261,8 +267,8 @@ mod tests {
 
     #[test]
     fn drawings_are_the_same_everywhere() {
-        // Written down on x86-64 Linux. Another value means that a platform, or a change, draws other pictures than
-        // those the embedded network was trained on.
+        // Written down on x86-64 Linux. Another value means that a platform, or a change, draws
+        // other pictures than those the embedded network was trained on.
         let of = |split| checksum((0..200).map(|i| draw(split, i)));
         let found = [of(Split::Train), of(Split::Calibration), of(Split::Evaluation)];
         assert_eq!(found, [0xde19_ffd3_c0ac_cc09, 0x5019_ecf0_a99c_6221, 0x074f_3c22_6236_0a0d], "{found:#018x?}");

@@ -1,8 +1,8 @@
 //! Random numbers that are the same on every platform: positions of one `SplitMix64` sequence.
 //!
-//! Source: G. L. Steele, D. Lea, C. H. Flood, *Fast Splittable Pseudorandom Number Generators*, OOPSLA 2014. The
-//! number at position n is `mix(n·γ)`. Both steps are bijections of 64 bits, so drawings that own disjoint ranges of
-//! positions never share a number.
+//! Source: G. L. Steele, D. Lea, C. H. Flood, *Fast Splittable Pseudorandom Number Generators*,
+//! OOPSLA 2014. The number at position n is `mix(n·γ)`. Both steps are bijections of 64 bits, so
+//! drawings that own disjoint ranges of positions never share a number.
 
 /// The sequence's step γ, odd and near 2^64 divided by the golden ratio.
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -60,8 +60,8 @@ impl Random {
         (((self.bits() >> 32) * u64::from(n)) >> 32) as u32
     }
 
-    /// A unit vector of uniform direction, by rejection from the square: libm's sine and cosine differ between
-    /// platforms, a square root does not.
+    /// A unit vector of uniform direction, by rejection from the square: libm's sine and cosine
+    /// differ between platforms, a square root does not.
     pub(super) fn direction(&mut self) -> [f64; 2] {
         loop {
             let (x, y) = (self.between(-1.0, 1.0), self.between(-1.0, 1.0));
@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn drawings_own_disjoint_positions() {
-        // The last position of one drawing comes right before the first of the next; streams do not meet either.
+        // The last position of one drawing comes right before the first of the next; streams do not
+        // meet either.
         let start = |stream, index| Random::new(stream, index).position;
         assert_eq!(start(1, 7) + (1 << 20), start(1, 8));
         assert_eq!(start(1, (1 << 40) - 1) + (1 << 20), start(2, 0));

@@ -1,4 +1,5 @@
-//! The ten shapes, each in a frame of its own of about radius 1, and how a shape is placed in a picture.
+//! The ten shapes, each in a frame of its own of about radius 1, and how a shape is placed in a
+//! picture.
 
 use super::random::Random;
 
@@ -120,8 +121,8 @@ pub(super) struct Stencil {
 }
 
 impl Stencil {
-    /// Places `shape` at `centre` (pixels), its x axis along the unit vector `axis`, its half width and half height
-    /// `radii` (pixels), sheared by `shear`.
+    /// Places `shape` at `centre` (pixels), its x axis along the unit vector `axis`, its half width
+    /// and half height `radii` (pixels), sheared by `shear`.
     pub(super) fn new(shape: Shape, centre: [f64; 2], axis: [f64; 2], radii: [f64; 2], shear: f64) -> Self {
         let [c, s] = axis;
         let along = [c / radii[0], s / radii[0]];
@@ -134,7 +135,8 @@ impl Stencil {
     pub(super) fn covers(&self, x: f64, y: f64) -> bool {
         let (dx, dy) = (x - self.centre[0], y - self.centre[1]);
         let [u, v] = self.inverse.map(|row| row[0] * dx + row[1] * dy);
-        // Every shape keeps within ±1.3 of its centre; most points of a picture are outside and need no more.
+        // Every shape keeps within ±1.3 of its centre; most points of a picture are outside and
+        // need no more.
         u.abs() <= 1.3 && v.abs() <= 1.3 && self.shape.covers(u, v)
     }
 }
@@ -157,7 +159,8 @@ mod tests {
         // 5/2 · sin 72°.
         assert!((area(&Shape::Polygon(PENTAGON.to_vec())) - 2.377_641).abs() < 0.01);
         assert!((area(&Shape::bar()) - 4.0).abs() < 1e-9);
-        // The area inside the heart curve is 3.661972 (numerical), here scaled by 1/1.2 in both directions.
+        // The area inside the heart curve is 3.661972 (numerical), here scaled by 1/1.2 in both
+        // directions.
         assert!((area(&Shape::Heart) - 3.661_972 / 1.44).abs() < 0.01);
     }
 
