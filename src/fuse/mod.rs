@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// Reads an ONNX file (`.onnx`) or a checkpoint, and fuses its branches.
 ///
 /// # Errors
-/// Those of [`load::load`] or [`load::onnx::read`], and of [`fuse`] or [`merge`].
+/// Those of [`load::load`] or [`load::onnx::read`], and of [`fuse`] or [`merge()`].
 pub fn read(path: &Path, options: &LoadOptions) -> Result<Graph> {
     let graph = if load::onnx::is_onnx(path) {
         merge(load::onnx::read(path, options)?)

@@ -65,7 +65,7 @@ pub struct Note {
     pub text: String,
 }
 
-/// What a [`Note`] is about.
+/// What a note is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoteKind {
     /// Parallel branches or a chain became this convolution.

@@ -27,7 +27,10 @@ fn no_kernel_runs_on_buffers_that_are_too_short() {
         for entry in ALL.iter().filter(|entry| entry.runs_on(&device)) {
             let name = entry.shader.name();
             let mut refused = Vec::new();
-            for label in ["x", "y", "a", "b", "other", "states", "counts", "sums"] {
+            let (checks, seen) = short::labels(|| (entry.verify)(&device));
+            checks.unwrap();
+            let labels = ["x", "y", "a", "b", "other", "states", "counts", "sums"];
+            for label in labels.into_iter().filter(|label| seen.contains(*label)) {
                 let Err(error) = short::uploads(label, || (entry.verify)(&device)) else { continue };
                 assert!(error.to_string().contains(" are needed"), "{name}: {error}");
                 refused.push(label);

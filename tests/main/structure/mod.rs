@@ -13,10 +13,10 @@
 mod graph;
 mod source;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use graph::{Crate, OWN_FILE, Use, circles};
+use graph::{Crate, Use, circles};
 
 /// Modules from first to last; those on one line may not import each other.
 const ORDER: &[&[&str]] = &[
