@@ -5,6 +5,11 @@ struct Params {
     quads: u32,
     channels: u32,
     zero_point: i32,
+    // From one channel's table to the next.
+    step: u32,
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -30,7 +35,9 @@ fn main(
     for (var k = 0u; k < 4u; k++) {
         // A level counted from -128 is its byte with the sign turned.
         let entry = ((levels >> (8u * k)) & 0xffu) ^ 0x80u;
-        let level = (table[entry / 4u] >> (8u * (entry & 3u))) & 0xffu;
+        // A padded channel's level is not used; it reads the first table.
+        let begin = select(0u, (channel + k) * params.step, channel + k < params.channels);
+        let level = (table[begin + entry / 4u] >> (8u * (entry & 3u))) & 0xffu;
         word = push_level(word, select(params.zero_point, i32(level), channel + k < params.channels));
     }
     y[i] = word;

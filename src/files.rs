@@ -2,4 +2,5 @@
 
 pub use crate::export::onnx::OnnxFile;
 pub use crate::export::{FileKind, kind};
+pub use crate::images::class_names;
 pub use crate::output::OutputFile;

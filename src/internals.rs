@@ -83,10 +83,10 @@ pub fn write(device: &Device, buffer: &Buffer, words: &[u32]) -> Result<()> {
 /// Networks as graphs.
 pub mod model {
     pub use crate::model::{
-        Activation, Axis, Binary, Coarse, CoarseScale, Computed, Constants, Conv, Coordinates, Decode, Graph,
-        GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op, Pool, PoolKind, Preprocessing, QBinary,
-        QConv, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind, Resize, Shape, SplitReport, Support, Table,
-        Weights, conv_output,
+        Activation, Axis, Binary, Coarse, CoarseScale, Computed, Constants, Conv, Coordinates, Decode, Function, Graph,
+        GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op, Operand, Operator, Pool, PoolKind,
+        Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind, Resize, Shape,
+        SplitReport, Step, Support, Table, Weights, conv_output,
     };
 }
 
@@ -111,7 +111,8 @@ pub mod fuse {
 /// Reading images.
 pub mod images {
     pub use crate::images::{
-        Batch, BatchOptions, Batches, Content, Dataset, Decoded, Item, RgbImage, decode, preprocess, preprocess_decoded,
+        Batch, BatchOptions, Batches, Content, Dataset, Decoded, Found, Item, RgbImage, decode, preprocess,
+        preprocess_decoded,
     };
 }
 

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::Classes;
 use super::tensors::{self, Tensor};
-use crate::images::{self, BatchOptions, Batches, Dataset, RgbImage, Skipped};
+use crate::error::{Term, text};
+use crate::images::{self, BatchOptions, Batches, Dataset, Found, RgbImage, Skipped};
 use crate::model::Preprocessing;
 use crate::{Error, Result};
 
@@ -77,7 +78,8 @@ impl<'a> Images<'a> {
     }
 
     /// Images in class folders: `path/CLASS/…`, in the order of `classes.names`, or where those are
-    /// not known, in that of the sorted names of the folders.
+    /// not known, as the folders' names say that are numbers, or in the order of the sorted names.
+    /// [`Images::found`] has the class of each folder.
     ///
     /// # Errors
     /// As [`Images::folder`]; a folder that is no class, an image outside the class folders.
@@ -85,14 +87,25 @@ impl<'a> Images<'a> {
         Self::with_classes(path.as_ref(), None, classes)
     }
 
-    /// The images that a labels file lists: lines `file class` or `file,class`, files relative to
-    /// the folder `path`, a class being a name or an index.
+    /// The images that a labels file lists: lines `file class` or `file,class`, CSV with a header or
+    /// quotes, or classes alone in the order of the sorted paths of the images. Files lie below the
+    /// folder `path`; a class is a name, the synset that a name begins with, or an index.
+    /// [`Images::found`] has what was assumed to read it.
     ///
     /// # Errors
     /// As [`Images::folder`]; a line of the labels file that names an unknown file or class, or a
     /// file once more.
     pub fn listed(path: impl AsRef<Path>, labels: impl AsRef<Path>, classes: &Classes) -> Result<Self> {
         Self::with_classes(path.as_ref(), Some(labels.as_ref()), classes)
+    }
+
+    /// Whether a folder has folders with images in it, as [`Images::labelled`] expects them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a folder that is missing or cannot be
+    /// read.
+    pub fn in_class_folders(path: impl AsRef<Path>) -> Result<bool> {
+        Dataset::has_class_folders(path.as_ref())
     }
 
     /// Images that are decoded already, and the class of each where it is known. They are resized,
@@ -205,6 +218,15 @@ impl<'a> Images<'a> {
         }
     }
 
+    /// How files and their classes were found: the class of each folder, what was assumed, what was
+    /// left out; none for images that are no files.
+    pub fn found(&self) -> Option<&Found> {
+        match &self.source {
+            Source::Files(files) => Some(&files.found),
+            Source::Decoded { .. } | Source::Tensors { .. } => None,
+        }
+    }
+
     fn of(source: Source<'a>) -> Self {
         Self { source, options: BatchOptions { batch_size: 1, skip_bad: false, threads: None }, batch_size: None }
     }
@@ -213,19 +235,14 @@ impl<'a> Images<'a> {
         let files = Dataset::labelled(folder, labels, classes.names.as_deref())?;
         // Without names of its own the network's classes are those of the folders: then the numbers
         // must agree.
-        let known = classes.names.is_some() || labels.is_some();
-        let folders = files.classes.as_ref().map_or(classes.count, Vec::len);
-        if !known && folders != classes.count {
+        let folders = files.classes.as_ref().filter(|_| classes.names.is_none()).map(Vec::len);
+        if let Some(folders) = folders.filter(|folders| *folders != classes.count) {
             let what = format!("{folders} class folders for a network with {} outputs", classes.count);
             return Err(
-                Error::input(folder, what).hint("name the classes in the description, in the order of the outputs")
+                Error::input(folder, what).hint(text!["name the classes in the order of the outputs: ", Term::Classes])
             );
         }
-        if let Some(item) = files.items.iter().find(|item| item.label.is_some_and(|label| label >= classes.count)) {
-            let label = item.label.unwrap_or_default();
-            let what = format!("class number {label}; the network has {} outputs", classes.count);
-            return Err(Error::input(&item.path, what));
-        }
+        files.check_labels(classes.count)?;
         Ok(Self::of(Source::Files(files)))
     }
 

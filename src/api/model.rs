@@ -105,6 +105,17 @@ impl Model {
         self
     }
 
+    /// The same network with these names for its classes, in the order of the logits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it is no classifier or has another number
+    /// of classes, or two names are the same.
+    pub fn with_classes(mut self, names: Vec<String>) -> Result<Self> {
+        Classes::check(&self.graph.outputs, &names)?;
+        self.graph.classes = Some(names);
+        Ok(self)
+    }
+
     /// The classes that it tells apart; none where it is no classifier.
     pub fn classes(&self) -> Option<Classes> {
         Classes::of(&self.graph.outputs, self.graph.classes.as_deref())

@@ -40,6 +40,8 @@ pub enum Term {
     SkipBad,
     /// The file with the class of each image.
     Labels,
+    /// The names of the classes.
+    Classes,
     /// Bits of the weights.
     WeightBits,
     /// Bits of the weights of the first and last layers.
@@ -78,6 +80,7 @@ impl Term {
             Self::Decode => "`decode`",
             Self::SkipBad => "`skip_bad`",
             Self::Labels => "a labels file",
+            Self::Classes => "`Model::with_classes`",
             Self::WeightBits => "`weight_bits`",
             Self::FirstLastBits => "`first_last_bits`",
             Self::MaxOverhead => "`max_overhead`",

@@ -12,6 +12,7 @@ use crate::kernels::convert::normalize::{self, Normalize};
 use crate::kernels::convert::quantize_input::{self, QuantizeInput};
 use crate::kernels::core::check_right_shift;
 use crate::kernels::function::activation_f32::ActivationF32;
+use crate::kernels::function::function_f32::{FunctionF32, Program};
 use crate::kernels::function::lookup_i8::{Entries, LookupI8};
 use crate::kernels::function::softmax_f32::SoftmaxF32;
 use crate::kernels::pool::global_pool_f32::{self, GlobalPoolF32};
@@ -62,6 +63,7 @@ enum Work {
         output: OutputLevels,
     },
     ActivationF32(Activation),
+    FunctionF32(Program),
     LookupI8 {
         entries: Entries,
         zero_point: i32,
@@ -123,6 +125,7 @@ impl Layer {
             Op::GlobalMaxPool => Work::GlobalPoolF32(global_pool_f32::Of::Largest),
             Op::Activation(function) => Work::ActivationF32(*function),
             Op::Binary(kind) => Work::BinaryF32 { kind: *kind, relu },
+            Op::Function(function) => Work::FunctionF32(Program::new(device, function)?),
             Op::Pool(pool) => Work::PoolF32(*pool),
             Op::Rearrange(rearrange) => Work::GatherF32(gather_f32::Order::new(device, rearrange, inputs[0])?),
             Op::Concat(axis) => Work::ConcatF32(*axis),
@@ -179,13 +182,17 @@ impl Layer {
                 let of = global_pool_i8::Of::Largest;
                 Work::GlobalPoolI8 { of, zero_point: zero_point(0), output: levels()? }
             }
-            (Op::Activation(_), Constants::Table(table)) => {
+            (Op::Activation(_) | Op::Function(_), Constants::Table(table)) => {
                 let q = stored()?;
                 if is_identity(table, &inputs[0].1, &q) {
                     Work::Same
                 } else {
                     Work::LookupI8 { entries: Entries::new(device, table)?, zero_point: q.zero_point }
                 }
+            }
+            (Op::Function(_), Constants::ChannelTables(tables)) => {
+                let entries = Entries::for_channels(device, tables)?;
+                Work::LookupI8 { entries, zero_point: stored()?.zero_point }
             }
             (Op::Binary(_), Constants::Binary(binary)) => {
                 check_right_shift(match binary {
@@ -281,6 +288,10 @@ impl Layer {
             }),
             Work::ActivationF32(function) => {
                 rec.run(&ActivationF32 { images, shape: shape(0), function: *function, x: x(0), y })
+            }
+            Work::FunctionF32(program) => {
+                let inputs: Vec<(Shape, &Buffer)> = self.inputs.iter().copied().zip(inputs.iter().copied()).collect();
+                rec.run(&FunctionF32 { images, program, inputs: &inputs, y })
             }
             Work::LookupI8 { entries, zero_point } => {
                 rec.run(&LookupI8 { images, shape: shape(0), entries, zero_point: *zero_point, x: x(0), y })

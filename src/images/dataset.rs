@@ -1,18 +1,15 @@
 //! Image sets on disk: which files there are, and the class of each.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
-use std::collections::HashSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
+use super::class_names::{Class, Names, check_numbers, in_words};
+use super::folders::{EXTENSIONS_IN_WORDS, Walk, check_folder, entries, is_image, real_path, walk};
 use super::item::Item;
-use super::labels::{self, in_words};
+use super::labels;
 use crate::error::{Term, text};
 use crate::{Error, Result};
-
-/// What image files are called; the case does not matter.
-const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp"];
-const EXTENSIONS_IN_WORDS: &str = "jpg, jpeg, jpe, png, webp or bmp";
 
 /// Image files in the order of their paths (compared folder by folder, then by name).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +17,23 @@ pub struct Dataset {
     /// The images; never empty when a constructor returns it.
     pub items: Vec<Item>,
     /// The class names in the order of their indices: those given, else the sorted names of the
-    /// class folders. None in a set without labels, and with a labels file that numbers its
+    /// class folders. None in a set without labels, and where folders or a labels file number the
     /// classes.
     pub classes: Option<Vec<String>>,
+    /// How they were found.
+    pub found: Found,
+}
+
+/// How the images of a set were found, for whoever wants to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The class of each class folder, in the order of the classes; empty without class folders.
+    pub folders: Vec<(String, usize)>,
+    /// What was assumed to tell the classes, a sentence each.
+    pub assumed: Vec<String>,
+    /// How many files were left out that are not called as images are, by their ending in small
+    /// letters (empty: those without one); hidden ones are not counted.
+    pub left_out: BTreeMap<String, usize>,
 }
 
 impl Dataset {
@@ -35,17 +46,34 @@ impl Dataset {
     /// A folder that is missing, is a file, cannot be read, or holds no images.
     pub fn unlabelled(root: &Path) -> Result<Self> {
         check_folder(root)?;
-        let paths = images_below(root, HashSet::new())?;
-        Self::new(root, paths.into_iter().map(|path| Item { path, label: None }).collect(), None)
+        let Walk { images, others } = walk(root, HashSet::new())?;
+        let items = images.into_iter().map(|path| Item { path, label: None }).collect();
+        Self::new(root, items, None, Found { left_out: others, ..Found::default() })
+    }
+
+    /// Whether a folder has folders with images in it, whose names can be classes.
+    ///
+    /// # Errors
+    /// A folder that is missing, is a file or cannot be read.
+    pub fn has_class_folders(root: &Path) -> Result<bool> {
+        check_folder(root)?;
+        for path in entries(root)?.into_iter().filter(|path| path.is_dir()) {
+            if !walk(&path, HashSet::from([real_path(root)?]))?.images.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Images with a class each.
     ///
     /// With `labels`, the images and their classes are those that this file lists: lines
-    /// `file class` or `file,class`, files relative to `root`, a class being one of the names
-    /// `classes` or an index. Without it, each folder in `root` is a class and holds (at any depth)
-    /// its images; `classes` says the order of the classes, else it is that of the sorted folder
-    /// names. Classes without a folder are fine.
+    /// `file class` or `file,class`, CSV with a header or quotes, or classes alone in the order of
+    /// the sorted paths; files below `root`, a class being one of the names `classes`, the synset
+    /// that a name begins with, or an index. Without it, each folder in `root` is a class and holds
+    /// (at any depth) its images; `classes` says the order of the classes. Without them folders
+    /// whose names are all numbers are those indices, others are classes in the order of their
+    /// sorted names. Classes without a folder are fine.
     ///
     /// # Errors
     /// As [`Dataset::unlabelled`]; a folder that is not among `classes`; an image beside the class
@@ -54,11 +82,11 @@ impl Dataset {
         check_folder(root)?;
         match labels {
             Some(file) => {
-                let items = labels::read(root, file, classes)?;
+                let labels::Listed { items, assumed } = labels::read(root, file, classes)?;
                 if items.is_empty() {
                     return Err(Error::input(file, "lists no images"));
                 }
-                Self::new(root, items, classes.map(<[String]>::to_vec))
+                Self::new(root, items, classes.map(<[String]>::to_vec), Found { assumed, ..Found::default() })
             }
             None => Self::class_folders(root, classes),
         }
@@ -66,6 +94,7 @@ impl Dataset {
 
     fn class_folders(root: &Path, classes: Option<&[String]>) -> Result<Self> {
         let mut folders = Vec::new();
+        let mut all = Walk::default();
         for path in entries(root)? {
             if path.is_dir() {
                 folders.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path));
@@ -73,36 +102,69 @@ impl Dataset {
                 return Err(Error::input(path, "this image lies in no class folder, so its class is unknown").hint(
                     text!["put it into a folder named after its class, or list the classes with ", Term::Labels],
                 ));
+            } else {
+                all.count_other(&path);
             }
         }
-        let names = classes.map_or_else(
-            || {
-                let mut names: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
-                names.sort();
-                names
-            },
-            <[String]>::to_vec,
-        );
-        let mut items = Vec::new();
-        for (name, folder) in folders {
-            let Some(label) = names.iter().position(|known| *known == name) else {
-                return Err(Error::input(&folder, format!("`{name}` is not a class of the model"))
-                    .hint(format!("its description lists {}", in_words(&names))));
-            };
-            let paths = images_below(&folder, HashSet::from([real_path(root)?]))?;
-            items.extend(paths.into_iter().map(|path| Item { path, label: Some(label) }));
+        let mut found = Found::default();
+        let numbered = !folders.is_empty() && folders.iter().all(|(name, _)| name.parse::<usize>().is_ok());
+        let sorted: Option<Vec<String>> = (classes.is_none() && !numbered).then(|| {
+            let mut names: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
+            names.sort();
+            names
+        });
+        if let Some(names) = &sorted {
+            found.assumed.push(format!(
+                "nothing names the classes: the {} folders of {} are taken for them in the order of their names",
+                names.len(),
+                root.display()
+            ));
         }
-        Self::new(root, items, Some(names))
+        let known = sorted.as_deref().or(classes);
+        let names = Names::new(known);
+        let mut items = Vec::new();
+        let mut numbers = Vec::new();
+        for (name, folder) in folders {
+            let Ok(Class { index, number }) = names.class(&name) else {
+                return Err(Error::input(&folder, format!("`{name}` is not a class of the model"))
+                    .hint(format!("its description lists {}", in_words(known.unwrap_or_default()))));
+            };
+            if number {
+                numbers.push((index, folder.display().to_string()));
+            }
+            if let Some((other, _)) = found.folders.iter().find(|(_, label)| *label == index) {
+                return Err(Error::input(&folder, format!("the folders `{other}` and `{name}` are the same class")));
+            }
+            found.folders.push((name, index));
+            let mut below = walk(&folder, HashSet::from([real_path(root)?]))?;
+            items.extend(below.images.drain(..).map(|path| Item { path, label: Some(index) }));
+            all.add(below);
+        }
+        if let Some(names) = known {
+            check_numbers(names.len(), numbers.into_iter())?;
+        }
+        found.folders.sort_by_key(|(_, index)| *index);
+        found.left_out = all.others;
+        Self::new(root, items, sorted.or_else(|| classes.map(<[String]>::to_vec)), found)
     }
 
-    fn new(root: &Path, mut items: Vec<Item>, classes: Option<Vec<String>>) -> Result<Self> {
+    fn new(root: &Path, mut items: Vec<Item>, classes: Option<Vec<String>>, found: Found) -> Result<Self> {
         if items.is_empty() {
             return Err(
                 Error::input(root, "holds no images").hint(format!("images are files ending in {EXTENSIONS_IN_WORDS}"))
             );
         }
         items.sort();
-        Ok(Self { items, classes })
+        Ok(Self { items, classes, found })
+    }
+
+    /// Whether every label is a class of a network with `count` of them.
+    ///
+    /// # Errors
+    /// The first image whose is not, with a hint where all look as if they were counted from 1.
+    pub(crate) fn check_labels(&self, count: usize) -> Result<()> {
+        let labels = self.items.iter().filter_map(|item| Some((item.label?, item)));
+        check_numbers(count, labels.map(|(label, item)| (label, item.path.display().to_string())))
     }
 
     /// Keeps `n` images spread evenly over the set, so that classes stay mixed: of the sorted
@@ -115,63 +177,4 @@ impl Dataset {
         }
         self
     }
-}
-
-fn is_image(path: &Path) -> bool {
-    path.extension()
-        .and_then(|extension| extension.to_str())
-        .is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)))
-}
-
-fn check_folder(root: &Path) -> Result<()> {
-    match fs::metadata(root) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(Error::input(root, "is a file, not a folder of images")),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::input(root, "no such folder")),
-        Err(e) => Err(Error::input(root, "cannot be read").because(e)),
-    }
-}
-
-fn real_path(folder: &Path) -> Result<PathBuf> {
-    fs::canonicalize(folder).map_err(|e| Error::input(folder, "cannot be read").because(e))
-}
-
-/// What a folder holds, sorted, without hidden files.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let unreadable = |e: std::io::Error| Error::input(folder, "cannot be read").because(e);
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
-    // The order decides by which path a folder is found that several lead to.
-    paths.sort();
-    Ok(paths)
-}
-
-/// The image files in `folder` and below; `visited` are the real folders not to enter (links can
-/// form loops).
-fn images_below(folder: &Path, mut visited: HashSet<PathBuf>) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut pending = vec![folder.to_owned()];
-    while let Some(folder) = pending.pop() {
-        if !visited.insert(real_path(&folder)?) {
-            continue;
-        }
-        // The last one pushed is the next one read: in reverse, folders are entered in the order of
-        // their names.
-        for path in entries(&folder)?.into_iter().rev() {
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => pending.push(path),
-                // Pipes and devices would never end.
-                Ok(metadata) if !metadata.is_file() => {}
-                // A broken link is found unreadable when its turn comes, as any other bad image.
-                _ if is_image(&path) => found.push(path),
-                _ => {}
-            }
-        }
-    }
-    Ok(found)
 }

@@ -5,8 +5,11 @@
 
 mod batch;
 mod batches;
+mod class_names;
 mod dataset;
 pub mod decode;
+mod finder;
+mod folders;
 mod item;
 mod labels;
 mod preprocess;
@@ -16,7 +19,8 @@ mod waited;
 
 pub use batch::{Batch, Content};
 pub use batches::{BatchOptions, Batches, Skipped};
-pub use dataset::Dataset;
+pub use class_names::class_names;
+pub use dataset::{Dataset, Found};
 pub use item::Item;
 pub use preprocess::{preprocess, preprocess_decoded};
 pub(crate) use waited::Waited;

@@ -40,7 +40,7 @@ use self::binary::{binary_f32, binary_i8};
 use self::concat::{concat_f32, concat_i8};
 use self::conv::{Tile, fits, float, int8};
 use self::convert::{dequantize, dequantize_acc, normalize, quantize_activation, quantize_input};
-use self::function::{activation_f32, lookup_i8, softmax_f32};
+use self::function::{activation_f32, function_f32, lookup_i8, softmax_f32};
 use self::peaks::{copy, dot, multiply_add};
 use self::pool::{global_pool_f32, global_pool_i8, pool_f32, pool_i8};
 use self::rearrange::{gather_f32, gather_i8, resize_f32};
@@ -93,6 +93,7 @@ pub(crate) static ALL: &[Entry] = &[
     Entry::of::<binary_f32::Params>(&binary_f32::SHADER, binary_f32::verify),
     Entry::of::<binary_i8::Params>(&binary_i8::SHADER, binary_i8::verify),
     Entry::of::<activation_f32::Params>(&activation_f32::SHADER, activation_f32::verify),
+    Entry::of::<function_f32::Params>(&function_f32::SHADER, function_f32::verify),
     Entry::of::<lookup_i8::Params>(&lookup_i8::SHADER, lookup_i8::verify),
     Entry::of::<softmax_f32::Params>(&softmax_f32::SHADER, softmax_f32::verify),
     Entry::of::<concat_f32::Params>(&concat_f32::SHADER, concat_f32::verify),

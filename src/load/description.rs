@@ -161,8 +161,13 @@ fn bad(key: &str, what: String) -> Result<()> {
     Err(Error::bad(what).at(format!("description, key \"{key}\"")))
 }
 
+/// A text without the byte order mark that some editors put in front.
+pub(super) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Names of classes must differ.
-pub(super) fn check_classes(classes: Option<&[String]>) -> Result<()> {
+pub(crate) fn check_classes(classes: Option<&[String]>) -> Result<()> {
     let mut seen = BTreeSet::new();
     match classes.unwrap_or_default().iter().find(|class| !seen.insert(class.as_str())) {
         Some(twice) => bad(
@@ -180,8 +185,8 @@ impl Description {
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it is not such JSON, has an unknown key,
     /// or makes no sense.
     pub fn from_json(text: &str) -> Result<Self> {
-        let description: Self =
-            serde_json::from_str(text).map_err(|e| Error::bad("the description cannot be read").because(e))?;
+        let description: Self = serde_json::from_str(without_mark(text))
+            .map_err(|e| Error::bad("the description cannot be read").because(e))?;
         description.check()?;
         Ok(description)
     }

@@ -23,8 +23,8 @@ use ndarray::{Array1, Array4};
 use crate::model::{Conv, Preprocessing, Shape};
 
 pub use arch::architecture_names;
-pub(crate) use description::DEFAULT_BN_EPS;
 pub use description::{Crop, Description, Family, InputDescription};
+pub(crate) use description::{DEFAULT_BN_EPS, check_classes};
 pub use overrides::InputOverrides;
 pub(crate) use source::{FLOAT_VERSION, FloatMetadata};
 pub use source::{from_bytes, load};

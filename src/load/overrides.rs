@@ -65,6 +65,17 @@ impl InputOverrides {
         if std.is_some_and(|std| !std.iter().all(|v| v.is_finite() && *v > 0.0)) {
             return Err(Error::usage(format!("the deviation {:?}: positive numbers are expected", made.std)));
         }
+        let high = |values: &Option<[f64; 3]>| values.is_some_and(|values| values.iter().any(|v| *v > 1.0));
+        if high(mean) || high(std) {
+            let of = |values: [f64; 3]| values.map(|v| format!("{:.4}", v / 255.0)).join(",");
+            return Err(Error::usage("mean and deviation are on 0 to 1, and these are greater").hint(text![
+                "for pixels of 0 to 255 divide both by 255: ",
+                Term::Mean,
+                format!(" {} and ", of(mean.unwrap_or_default())),
+                Term::Std,
+                format!(" {}", of(std.unwrap_or([1.0; 3]))),
+            ]));
+        }
         Ok(made)
     }
 }
@@ -99,6 +110,16 @@ mod tests {
             (InputOverrides { resize: Some(Some(MAX_SIDE + 1)), ..Default::default() }, "or none"),
             (InputOverrides { mean: Some([f64::NAN; 3]), ..Default::default() }, "numbers"),
             (InputOverrides { std: Some([1.0, 0.0, 1.0]), ..Default::default() }, "positive"),
+            (
+                InputOverrides {
+                    mean: Some([123.675, 116.28, 103.53]),
+                    std: Some([58.395, 57.12, 57.375]),
+                    ..Default::default()
+                },
+                "`mean` 0.4850,0.4560,0.4060 and `std` 0.2290,0.2240,0.2250",
+            ),
+            // Caffe's: means alone.
+            (InputOverrides { mean: Some([123.0; 3]), ..Default::default() }, "`std` 0.0039,0.0039,0.0039"),
         ] {
             let error = overrides.over(&InputDescription::imagenet()).unwrap_err();
             assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(words), "{error}");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::arch::{self, Architecture};
+use super::description::without_mark;
 use super::tensors::Tensors;
 use super::{Description, LoadOptions, TrainedNet, checkpoint, timm_config};
 use crate::error::{Term, text};
@@ -52,6 +53,7 @@ impl Described {
     fn read(file: &Path) -> Result<Self> {
         let parse = |text: &[u8]| {
             let text = std::str::from_utf8(text).map_err(|e| Error::bad("is not text").because(e))?;
+            let text = without_mark(text);
             let json: Value = serde_json::from_str(text).map_err(|e| Error::bad("is not JSON").because(e))?;
             if !timm_config::is_timm(&json) {
                 // Read from the text once more: its errors then name line and column.

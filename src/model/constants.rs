@@ -21,6 +21,8 @@ pub enum Constants {
     Binary(QBinary),
     /// What becomes of each level.
     Table(Table),
+    /// What becomes of each level of each channel.
+    ChannelTables(Vec<Table>),
     /// What becomes of the levels of each input; none where they are those of the output.
     Tables(Vec<Option<Table>>),
 }
@@ -34,6 +36,7 @@ impl Constants {
             | (Self::Multipliers(_), ConstantsKind::Multipliers)
             | (Self::Binary(QBinary::Product(_)), ConstantsKind::Product)
             | (Self::Table(_), ConstantsKind::Table)
+            | (Self::ChannelTables(_), ConstantsKind::ChannelTables)
             | (Self::Tables(_), ConstantsKind::Tables) => true,
             (Self::Binary(QBinary::Sum { multipliers: [a, b], .. }), ConstantsKind::Sum) => *a >= 0 && *b >= 0,
             (Self::Binary(QBinary::Sum { multipliers: [a, b], .. }), ConstantsKind::Difference) => *a >= 0 && *b <= 0,
@@ -69,6 +72,26 @@ impl Table {
         Self(Box::new(std::array::from_fn(|i| level(i as i32 - 128))))
     }
 
+    /// The same for a function that may not be defined everywhere: an infinite value is the lowest
+    /// or the highest level, and where there is no value, the level is that of the nearest one
+    /// below that has one, else above. Calibration refuses a network in which an image reaches such
+    /// a level.
+    pub fn of_partial(x: &QParams, y: &QParams, f: impl Fn(f64) -> f64) -> Self {
+        let levels: Vec<Option<i8>> = (-128..128)
+            .map(|q| match f(x.dequantize(q)) {
+                value if value.is_nan() => None,
+                value if value == f64::INFINITY => Some(y.qmax as i8),
+                value if value == f64::NEG_INFINITY => Some(y.qmin as i8),
+                value => Some(y.quantize(value) as i8),
+            })
+            .collect();
+        let defined = |place: usize| {
+            let below = levels[..=place].iter().rev().flatten().next();
+            below.or_else(|| levels[place..].iter().flatten().next()).copied().unwrap_or(y.zero_point as i8)
+        };
+        Self(Box::new(std::array::from_fn(defined)))
+    }
+
     /// What becomes of a level.
     pub fn get(&self, level: i8) -> i8 {
         self.0[(i32::from(level) + 128) as usize]
@@ -84,6 +107,21 @@ impl fmt::Debug for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_defined_is_what_is_nearest() {
+        let (x, y) = (QParams::affine(-1.0, 1.0, 8), QParams::affine(-4.0, 1.0, 8));
+        let log = Table::of_partial(&x, &y, f64::ln);
+        let zero = x.zero_point as i8;
+        // ln 0 is infinite, of what is negative there is none; nothing lies below that is defined.
+        assert_eq!((log.get(zero), log.get(zero - 1), log.get(-128)), (y.qmin as i8, y.qmin as i8, y.qmin as i8));
+        assert_eq!(log.get(127), y.quantize(x.dequantize(127).ln()) as i8);
+        let root = Table::of_partial(&x, &y, |x| (0.5 - x).sqrt());
+        let end = (-128..=127).rev().find(|&q| x.dequantize(q.into()) <= 0.5).unwrap();
+        assert_eq!((root.get(127), root.get(end + 1)), (root.get(end), root.get(end)));
+        let nothing = Table::of_partial(&x, &y, |_| f64::NAN);
+        assert_eq!(nothing.get(5), y.zero_point as i8);
+    }
 
     #[test]
     fn a_difference_has_a_second_multiplier_that_is_not_positive() {

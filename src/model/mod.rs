@@ -10,6 +10,7 @@
 
 mod constants;
 mod digest;
+mod function;
 mod graph;
 mod input;
 mod op;
@@ -23,6 +24,8 @@ mod shape;
 mod weights;
 
 pub use constants::{Constants, QBinary, Table};
+pub(crate) use function::{Expression, number};
+pub use function::{Function, Operand, Operator, Step};
 pub use graph::{Graph, GraphOutput, Node, NodeId, NoteKind};
 pub(crate) use graph::{Note, class_count};
 pub use input::{Decode, Interpolation, MAX_SIDE, Preprocessing};

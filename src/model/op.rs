@@ -5,7 +5,8 @@ use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Axis, Binary, Conv, MAX_SIDE, Pool, PoolKind, Rearrange, Resize, Shape, Weights, broadcast, joined,
+    Activation, Axis, Binary, Conv, Function, MAX_SIDE, Pool, PoolKind, Rearrange, Resize, Shape, Weights, broadcast,
+    joined,
 };
 use crate::{Error, Result};
 
@@ -32,6 +33,9 @@ pub enum Op<W = Conv> {
     Activation(Activation),
     /// A function of two activations, value by value.
     Binary(Binary),
+    /// A function of one activation or several as an expression, value by value; the shapes are
+    /// those of [`Binary`].
+    Function(Function),
     /// Pooling over windows.
     Pool(Pool),
     /// The same values in another order or shape.
@@ -65,6 +69,8 @@ pub enum ConstantsKind {
     Product,
     /// What becomes of each level.
     Table,
+    /// What becomes of each level of each channel.
+    ChannelTables,
     /// What becomes of each level of each input.
     Tables,
 }
@@ -82,6 +88,7 @@ impl<W: Weights> Op<W> {
             Self::Binary(Binary::Add) => "add",
             Self::Binary(Binary::Sub) => "subtract",
             Self::Binary(Binary::Mul) => "multiply",
+            Self::Function(_) => "function",
             Self::Pool(Pool { kind: PoolKind::Max, .. }) => "max pool",
             Self::Pool(_) => "average pool",
             Self::Rearrange(rearrange) => rearrange.name(),
@@ -97,6 +104,7 @@ impl<W: Weights> Op<W> {
         match self {
             Self::Input(_) | Self::Constant(_) => Some(0),
             Self::Binary(_) => Some(2),
+            Self::Function(function) => Some(function.inputs()),
             Self::Concat(_) => None,
             _ => Some(1),
         }
@@ -123,6 +131,10 @@ impl<W: Weights> Op<W> {
             Self::GlobalAveragePool | Self::GlobalMaxPool => Shape::new(inputs[0].channels, 1, 1),
             Self::Activation(_) | Self::Softmax(_) => inputs[0],
             Self::Binary(_) => broadcast(inputs[0], inputs[1])?,
+            Self::Function(function) => {
+                let shape = inputs[1..].iter().try_fold(inputs[0], |shape, other| broadcast(shape, *other))?;
+                function.channels().is_none_or(|channels| channels == shape.channels).then_some(shape)?
+            }
             Self::Pool(pool) => pool.output(inputs[0]),
             Self::Rearrange(rearrange) => rearrange.fits(inputs[0]).then_some(rearrange.shape)?,
             Self::Concat(axis) => joined(inputs, *axis)?,
@@ -150,6 +162,7 @@ impl<W: Weights> Op<W> {
             Self::Activation(activation) => {
                 fits(activation.is_in_range(), &|| format!("a parameter of {} is out of range", activation.name()))
             }
+            Self::Function(function) => function.check(),
             Self::Constant(values) => {
                 fits(values.iter().all(|v| v.is_finite()), &|| "a constant is not a finite number".into())
             }
@@ -192,10 +205,12 @@ impl<W: Weights> Op<W> {
             | Self::Pool(Pool { kind: PoolKind::Max, .. }) => Some(ConstantsKind::None),
             Self::Pool(_) => Some(ConstantsKind::Multipliers),
             Self::GlobalAveragePool => Some(ConstantsKind::Multiplier),
-            Self::Activation(_) => Some(ConstantsKind::Table),
             Self::Binary(Binary::Add) => Some(ConstantsKind::Sum),
             Self::Binary(Binary::Sub) => Some(ConstantsKind::Difference),
             Self::Binary(Binary::Mul) => Some(ConstantsKind::Product),
+            Self::Function(function) if function.inputs() != 1 => None,
+            Self::Function(function) if function.channels().is_some() => Some(ConstantsKind::ChannelTables),
+            Self::Activation(_) | Self::Function(_) => Some(ConstantsKind::Table),
             Self::Concat(_) => Some(ConstantsKind::Tables),
             Self::Resize(_) | Self::Softmax(_) | Self::Constant(_) => None,
         }
@@ -218,6 +233,7 @@ impl<W: Weights> Op<W> {
             Self::GlobalMaxPool => Op::GlobalMaxPool,
             Self::Activation(activation) => Op::Activation(*activation),
             Self::Binary(binary) => Op::Binary(*binary),
+            Self::Function(function) => Op::Function(function.clone()),
             Self::Pool(pool) => Op::Pool(*pool),
             Self::Rearrange(rearrange) => Op::Rearrange(rearrange.clone()),
             Self::Concat(axis) => Op::Concat(*axis),

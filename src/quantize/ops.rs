@@ -2,7 +2,7 @@
 //!
 //! | operation | integers |
 //! | --- | --- |
-//! | a function of one value | a table of 256 levels |
+//! | a function of one value | a table of 256 levels, for each channel where they differ |
 //! | sum, difference | two multipliers `s_a/s_y`, `±s_b/s_y` with one shift |
 //! | product | the multiplier `s_a·s_b/s_y` |
 //! | mean over a window | the multiplier `s_x/(s_y·d)` for each divisor d |
@@ -28,6 +28,13 @@ pub(super) fn integer(op: &Op, inputs: &[(Stored, Shape)], y: &QParams) -> Resul
         (Op::Input(_), []) => Constants::None,
         (op, [_]) if op.passes_values() => Constants::None,
         (Op::Activation(f), [(x, _)]) => Constants::Table(Table::of(&x.params, y, |x| f.apply(x))),
+        (Op::Function(f), [(x, _)]) => {
+            let table = |channel: usize| Table::of_partial(&x.params, y, |x| f.apply(&[x], channel));
+            match f.channels() {
+                None => Constants::Table(table(0)),
+                Some(channels) => Constants::ChannelTables((0..channels).map(table).collect()),
+            }
+        }
         (Op::Binary(Binary::Mul), [(a, _), (b, _)]) => {
             Constants::Binary(QBinary::Product(Multiplier::new(scale(a) * scale(b) / s_y)?))
         }

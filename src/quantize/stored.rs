@@ -27,6 +27,10 @@ impl Stored {
         let Computed::Integer(integer) = computed else { return Self::new(params, relu) };
         let range = match (integer.constants(), inputs) {
             (Constants::Table(table), [x]) => Some(x.through(Some(table))),
+            (Constants::ChannelTables(tables), [x]) => {
+                let parts = tables.iter().map(|table| x.through(Some(table)));
+                parts.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+            }
             (Constants::Tables(tables), inputs) => {
                 let parts = inputs.iter().zip(tables).map(|(x, table)| x.through(table.as_ref()));
                 parts.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))

@@ -16,7 +16,7 @@ pub use rows::{ActivationRow, KernelRow, NetworkOutput, Verified};
 pub use table::{columns, layer_table, output_table, result_table, throughput_lines};
 
 pub use crate::device::{AdapterInfo, DeviceInfo, DeviceKind};
-pub use crate::images::Skipped;
+pub use crate::images::{Found, Skipped};
 use crate::profile::Summary;
 
 /// What a run found: the document that the command prints as JSON. Fields may be added, not

@@ -20,10 +20,11 @@ pub fn result_table(report: &Report) -> String {
     columns(&header, &rows)
 }
 
-/// The outputs of networks that are no classifiers, one line each; empty where there are none.
+/// The outputs of networks that are no classifiers, and of those whose images have no classes, one
+/// line each; empty where there are none.
 pub fn output_table(report: &Report) -> String {
     let header = ["", "output", "SQNR", "cosine", "largest difference", "largest value"];
-    let compared = report.results.iter().filter(|row| row.agreement.is_none());
+    let compared = report.results.iter().filter(|row| row.agreement.is_none() || row.top1.is_none());
     let line = |(row, output): (&ResultRow, &OutputRow)| {
         vec![
             row.name.clone(),

@@ -9,6 +9,7 @@ mod bad_output;
 mod commands;
 mod examples;
 mod export;
+mod labels;
 mod onnx_in;
 mod overflow;
 mod preprocessing;

@@ -13,11 +13,12 @@ fn each_flag_takes_the_place_of_one_field() {
     let of = |name: &str| load(&bench.path(name), &LoadOptions::default()).unwrap().input;
     let described = of("as-described.safetensors");
     assert_eq!((described.size, described.resize), ([8, 8], Some(10)));
-    let flags = "--input-size 6x9 --resize 12 --crop center --interpolation bicubic --mean 0.1,-0.2,0.3 --std 1,0.5,2";
+    let flags =
+        "--input-size 6x9 --resize 12 --crop center --interpolation bicubic --mean 0.1,-0.2,0.3 --std 1,0.5,0.2";
     bench.run(&format!("fuse m.safetensors -o all.safetensors {flags}")).ok();
     let all = of("all.safetensors");
     assert_eq!((all.size, all.resize, all.interpolation), ([6, 9], Some(12), Interpolation::Bicubic));
-    assert_eq!((all.mean, all.std), ([0.1, -0.2, 0.3], [1.0, 0.5, 2.0]));
+    assert_eq!((all.mean, all.std), ([0.1, -0.2, 0.3], [1.0, 0.5, 0.2]));
     bench.run("fuse m.safetensors -o one.safetensors --resize none").ok();
     let one = of("one.safetensors");
     assert_eq!((one.size, one.resize, one.mean, one.std), ([8, 8], None, described.mean, described.std));
@@ -56,10 +57,36 @@ fn what_makes_no_sense_is_wrong_use() {
         ("--mean 0.5", ["--mean", "three numbers"]),
         ("--mean 0.5,0.5,nan", ["--mean", "three numbers"]),
         ("--std 1,1,0", ["--std", "positive"]),
+        ("--mean 123.675,116.28,103.53", ["on 0 to 1", "--mean 0.4850,0.4560,0.4060 and --std 0.0039"]),
     ] {
         bench.fails(&format!("inspect m.safetensors {flags}"), 2, &words);
     }
     let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
     bench.write("resnet18.onnx", &std::fs::read(onnx).unwrap());
     bench.fails("inspect resnet18.onnx --input-size 13x17", 2, &["--input-size", "[13, 17]", "the network has"]);
+}
+
+#[test]
+fn what_is_assumed_of_the_input_is_said() {
+    let bench = Bench::new();
+    let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
+    bench.write("r.onnx", &std::fs::read(onnx).unwrap());
+    for command in ["calibrate r.onnx -o s.safetensors", "quantize r.onnx -o q.safetensors"] {
+        let run = bench.run(&format!("{command} --images calib")).ok();
+        assert!(run.stderr.contains("as for ImageNet") && run.stderr.contains("--mean 0,0,0"), "{}", run.stderr);
+    }
+    let run = bench.run("calibrate m.safetensors --images calib -o t.safetensors").ok();
+    assert!(!run.stderr.contains("ImageNet"), "{}", run.stderr);
+}
+
+#[test]
+fn a_network_that_is_quantized_is_recognised() {
+    let bench = Bench::new();
+    bench.run("quantize m.safetensors --images calib -o q.onnx").ok();
+    bench.fails("export q.onnx -o z.onnx", 3, &["q.onnx", "is an ONNX file already", ".safetensors"]);
+    for command in ["evaluate q.onnx --images val", "quantize q.onnx --images calib -o z.onnx", "inspect q.onnx"] {
+        bench.fails(command, 3, &["q.onnx", "is a quantized network", ".safetensors"]);
+    }
+    bench.run("quantize m.safetensors --images calib -o q.safetensors").ok();
+    bench.fails("quantize q.safetensors --images calib -o z.onnx", 3, &["quantized", "float"]);
 }

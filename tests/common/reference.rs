@@ -57,6 +57,12 @@ fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> 
                 Binary::Mul => a * b,
             })
         }
+        Op::Function(function) => {
+            let views: Vec<_> = inputs.iter().map(|x| x.broadcast(dims).unwrap()).collect();
+            Array3::from_shape_fn(dims, |at| {
+                function.apply(&views.iter().map(|view| view[at]).collect::<Vec<_>>(), at.0)
+            })
+        }
         Op::Pool(pool) => Array3::from_shape_fn(dims, |at| pooled(pool, x(), at)),
         Op::Rearrange(rearrange) => listed(rearranged(rearrange, x()).iter().copied().collect()),
         Op::Concat(axis) => {

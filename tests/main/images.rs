@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use repquant::ErrorKind;
-use repquant::internals::images::{Batch, BatchOptions, Batches, Dataset, Item, RgbImage, decode, preprocess};
+use repquant::internals::images::{Batch, BatchOptions, Batches, Dataset, Found, Item, RgbImage, decode, preprocess};
 use repquant::internals::model::{Decode, Interpolation, Preprocessing};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -207,14 +207,16 @@ fn unlabelled_images_are_found_at_any_depth_in_the_order_of_their_paths() {
         ("a/b/c.WebP", "lossy.webp"),
         ("c.bmp", "rgb.bmp"),
         ("d.jpe", "rgb.jpg"),
+        ("e.JFIF", "rgb.jpg"),
         (".hidden.png", "rgb.png"),
         (".cache/x.png", "rgb.png"),
     ]);
     put(&root, "notes.txt", b"not an image");
-    let dataset = Dataset::unlabelled(root.path()).expect("5 images");
-    let expected = ["a/b/c.WebP", "a/z.jpeg", "b.PNG", "c.bmp", "d.jpe"].map(|n| (n.to_owned(), None));
+    let dataset = Dataset::unlabelled(root.path()).expect("6 images");
+    let expected = ["a/b/c.WebP", "a/z.jpeg", "b.PNG", "c.bmp", "d.jpe", "e.JFIF"].map(|n| (n.to_owned(), None));
     assert_eq!(names(&dataset.items, &root), expected);
     assert_eq!(dataset.classes, None);
+    assert_eq!(dataset.found.left_out, [("txt".to_owned(), 1)].into());
 }
 
 #[cfg(unix)]
@@ -315,7 +317,7 @@ fn a_folder_without_images_is_refused() {
 #[test]
 fn a_limit_takes_images_evenly() {
     let item = |i: usize| Item { path: PathBuf::from(format!("{i:02}")), label: None };
-    let dataset = Dataset { items: (0..10).map(item).collect(), classes: None };
+    let dataset = Dataset { items: (0..10).map(item).collect(), classes: None, found: Found::default() };
     let kept = |n| dataset.clone().limit(n).items.iter().map(|i| i.path.display().to_string()).collect::<Vec<_>>();
     assert_eq!(kept(4), ["00", "02", "05", "07"]);
     assert_eq!(kept(3), ["00", "03", "06"]);

@@ -22,7 +22,7 @@ use crate::compare::{assert_same_integers, planes};
 use crate::runtime::Runtime;
 
 /// Name, side of its images, and how many convolutions are left of those in the file.
-const NETWORKS: [(&str, usize, usize); 8] = [
+const NETWORKS: [(&str, usize, usize); 9] = [
     ("repvgg", 32, 5),
     ("repvgg_fused", 32, 5),
     ("mobileone", 32, 7),
@@ -31,6 +31,7 @@ const NETWORKS: [(&str, usize, usize); 8] = [
     ("mobilenet_v2", 32, 15),
     ("yolov6", 64, 36),
     ("yolov6_silu", 64, 36),
+    ("functions", 32, 8),
 ];
 
 fn file(name: &str) -> PathBuf {

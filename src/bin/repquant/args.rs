@@ -91,6 +91,7 @@ pub(super) enum Command {
     /// Calibrate, choose ranges, split and quantize; with --eval also compare float, unsplit and
     /// chosen
     #[command(
+        override_usage = "repquant quantize [OPTIONS] <MODEL> <--images <DIR>|--stats <FILE>> --output <FILE>",
         after_help = "Example:\n  repquant quantize repvgg.safetensors --images calib/ --eval val/ -o repvgg-int8.safetensors"
     )]
     Quantize(QuantizeArgs),
@@ -141,10 +142,10 @@ pub(super) struct ModelArgs {
     /// (.onnx)
     pub model: PathBuf,
     /// Description file (default: MODEL.json beside MODEL.safetensors)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Input and output")]
     pub describe: Option<PathBuf>,
     /// A published architecture, e.g. repvgg-a1, mobileone-s0
-    #[arg(long, value_name = "NAME", conflicts_with = "describe")]
+    #[arg(long, value_name = "NAME", conflicts_with = "describe", help_heading = "Input and output")]
     pub arch: Option<String>,
     /// How an image becomes the input.
     #[command(flatten, next_help_heading = "Preprocessing (default: as described)")]
@@ -166,30 +167,34 @@ impl ModelArgs {
 /// How images are read.
 #[derive(Debug, Args)]
 pub(super) struct DatasetArgs {
-    /// Classes of the evaluation images: lines `file class` or `file,class`
-    #[arg(long, value_name = "FILE")]
+    /// Classes of the evaluation images: lines `file class` or `file,class`, CSV with a header, or
+    /// classes alone in the order of the sorted files; none: images without classes
+    #[arg(long, value_name = "FILE|none")]
     pub labels: Option<PathBuf>,
+    /// Names of the classes, one a line in the order of the outputs
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
     /// Count and list bad images instead of stopping at the first
-    #[arg(long)]
+    #[arg(long, help_heading = "Reading images")]
     pub skip_bad_images: bool,
     /// Images in a batch (default: what suits the device)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Reading images")]
     pub batch_size: Option<u16>,
     /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize:
     /// faster, and pixels move by a level or so) [default: full; a quantized model: as it was
     /// calibrated]
-    #[arg(long, value_name = "HOW", value_parser = parse::<Decode>)]
+    #[arg(long, value_name = "HOW", value_parser = parse::<Decode>, help_heading = "Reading images")]
     pub decode: Option<Decode>,
 }
 
 /// Where an output goes.
 #[derive(Debug, Args)]
 pub(super) struct OutputArgs {
-    /// File to write; a model as .safetensors or .onnx
-    #[arg(short, long, value_name = "FILE")]
+    /// File to write (a model: its ending says the form, .safetensors or .onnx)
+    #[arg(short, long, value_name = "FILE", help_heading = "Input and output")]
     pub output: PathBuf,
     /// Replace it if it exists
-    #[arg(long)]
+    #[arg(long, help_heading = "Input and output")]
     pub force: bool,
 }
 
@@ -299,13 +304,19 @@ pub(super) struct QuantizeArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Folder of images to calibrate on
-    #[arg(long, value_name = "DIR", required_unless_present = "stats")]
+    #[arg(
+        long,
+        visible_alias = "calib",
+        value_name = "DIR",
+        required_unless_present = "stats",
+        help_heading = "Input and output"
+    )]
     pub images: Option<PathBuf>,
     /// Saved histograms instead of images
-    #[arg(long, value_name = "FILE", conflicts_with = "images")]
+    #[arg(long, value_name = "FILE", conflicts_with = "images", help_heading = "Input and output")]
     pub stats: Option<PathBuf>,
-    /// Labelled images: compare float, unsplit and chosen side by side
-    #[arg(long, value_name = "DIR")]
+    /// Images to compare float, unsplit and chosen on, side by side; with classes also top-1
+    #[arg(long, value_name = "DIR", help_heading = "Input and output")]
     pub eval: Option<PathBuf>,
     /// Where the quantized model goes.
     #[command(flatten)]
@@ -320,10 +331,10 @@ pub(super) struct QuantizeArgs {
     #[command(flatten, next_help_heading = "Reading images")]
     pub dataset: DatasetArgs,
     /// Calibrate on at most N images, spread evenly
-    #[arg(long, value_name = "N", conflicts_with = "stats", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "stats", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub limit: Option<u32>,
     /// Evaluate on at most N images, spread evenly
-    #[arg(long, value_name = "N", requires = "eval", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "eval", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub eval_limit: Option<u32>,
     /// Whether time is taken.
     #[command(flatten)]
@@ -337,23 +348,23 @@ pub(super) struct CalibrateArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Folder of images
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "calib", value_name = "DIR", help_heading = "Input and output")]
     pub images: PathBuf,
     /// Where the statistics go.
     #[command(flatten)]
     pub output: OutputArgs,
     /// Count and list bad images instead of stopping at the first
-    #[arg(long)]
+    #[arg(long, help_heading = "Reading images")]
     pub skip_bad_images: bool,
     /// Images in a batch (default: what suits the device)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Reading images")]
     pub batch_size: Option<u16>,
     /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize:
     /// faster, and pixels move by a level or so) [default: full]
-    #[arg(long, value_name = "HOW", value_parser = parse::<Decode>)]
+    #[arg(long, value_name = "HOW", value_parser = parse::<Decode>, help_heading = "Reading images")]
     pub decode: Option<Decode>,
     /// At most N images, spread evenly
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub limit: Option<u32>,
     /// Whether time is taken.
     #[command(flatten)]
@@ -377,17 +388,17 @@ pub(super) struct EvaluateArgs {
     /// The model, float or quantized.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labelled images
-    #[arg(long, value_name = "DIR")]
+    /// Images, in class folders or with --labels where top-1 is to be measured
+    #[arg(long, value_name = "DIR", help_heading = "Input and output")]
     pub images: PathBuf,
     /// The float model that a quantized one was made from: adds agreement and SQNR
-    #[arg(long, value_name = "FLOAT_MODEL")]
+    #[arg(long, value_name = "FLOAT_MODEL", help_heading = "Input and output")]
     pub baseline: Option<PathBuf>,
     /// How images are read.
     #[command(flatten, next_help_heading = "Reading images")]
     pub dataset: DatasetArgs,
     /// At most N images, spread evenly
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub limit: Option<u32>,
     /// Whether time is taken.
     #[command(flatten)]

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use repquant::profile::Summary;
 use repquant::report::{ActivationRow, Run, Throughput, columns, throughput_lines};
-use repquant::{Calibration, Images, Result};
+use repquant::{Calibration, Result};
 use serde::Serialize;
 
 use super::args::CalibrateArgs;
+use super::image_sets::{Reading, plain_images, tell_preprocessing};
 use super::profiling::Files;
-use super::session::{Reading, Session, checked_output, limited, print, print_json};
+use super::session::{Session, checked_output, print, print_json};
 
 #[derive(Serialize)]
 struct Document {
@@ -36,7 +37,8 @@ pub(super) fn run(session: &Session, args: &CalibrateArgs) -> Result<()> {
         Files { inputs: args.model.inputs(), output: Some(output.path().to_owned()), force: Some(args.output.force) };
     session.begin_profile(&args.profile, &files)?;
     let model = session.load(&args.model.model, &args.model.options())?.with_decode(args.decode.unwrap_or_default());
-    let images = limited(Images::folder(&args.images)?, args.limit);
+    tell_preprocessing(session, &model);
+    let images = plain_images(session, &args.images, args.limit)?;
     let device = session.device()?;
     let images = Reading { skip_bad: args.skip_bad_images, batch_size: args.batch_size }.of(images);
     let calibration = Calibration::collect_with(&device, &model, images, session)?;

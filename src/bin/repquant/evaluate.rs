@@ -1,13 +1,15 @@
 //! `repquant evaluate`.
 
-use repquant::files::{self, FileKind};
+use repquant::files::{self, FileKind, class_names};
 use repquant::options::{Classes, Contender, Decode};
 use repquant::{Error, Evaluation, Model, Quantized, Result};
 
 use super::args::EvaluateArgs;
+use super::image_sets::{Reading, evaluation_images, named, tell_preprocessing};
 use super::model_output::has_ending;
 use super::profiling::Files;
-use super::session::{Reading, Session, evaluation_images};
+use super::session::Session;
+use super::warnings::warn;
 
 /// What is measured.
 enum Measured {
@@ -17,12 +19,12 @@ enum Measured {
 
 /// Measures one model.
 pub(super) fn run(session: &Session, args: &EvaluateArgs) -> Result<()> {
-    let read = [&args.baseline, &args.dataset.labels].into_iter().flatten().cloned();
+    let read = [&args.baseline, &args.dataset.labels, &args.dataset.classes].into_iter().flatten().cloned();
     let inputs = args.model.inputs().into_iter().chain(read).collect();
     session.begin_profile(&args.profile, &Files { inputs, output: None, force: None })?;
     let measured = load(session, args)?.for_decode(args.dataset.decode);
     let labels = args.dataset.labels.as_deref();
-    let images = evaluation_images(&args.images, labels, measured.classes().as_ref(), args.limit)?;
+    let images = evaluation_images(session, &args.images, labels, measured.classes().as_ref(), args.limit)?;
     let device = session.device()?;
     let reading = Reading { skip_bad: args.dataset.skip_bad_images, batch_size: args.dataset.batch_size };
     let (model, network) = match &measured {
@@ -41,11 +43,13 @@ pub(super) fn run(session: &Session, args: &EvaluateArgs) -> Result<()> {
         report.model = network.map_or_else(String::new, |network| network.name().to_owned());
     }
     session.finish_report(&mut report, &device)?;
-    session.print_report(&report)
+    session.print_report(&report)?;
+    warn(session, &report);
+    Ok(())
 }
 
 fn load(session: &Session, args: &EvaluateArgs) -> Result<Measured> {
-    let path = &args.model.model;
+    let (path, classes) = (&args.model.model, args.dataset.classes.as_deref());
     if path.is_dir() || has_ending(path, "onnx") || files::kind(path)? != FileKind::Quantized {
         if args.baseline.is_some() {
             return Err(Error::usage(format!(
@@ -54,7 +58,9 @@ fn load(session: &Session, args: &EvaluateArgs) -> Result<Measured> {
             ))
             .hint("--baseline compares a quantized model with the float one it was made from"));
         }
-        return Ok(Measured::Float(Box::new(session.load(path, &args.model.options())?)));
+        let model = session.load(path, &args.model.options())?;
+        tell_preprocessing(session, &model);
+        return Ok(Measured::Float(Box::new(named(model, classes)?)));
     }
     if args.baseline.is_none() && (args.model.describe.is_some() || args.model.arch.is_some()) {
         return Err(Error::usage(format!("{}: a quantized model describes itself", path.display()))
@@ -63,7 +69,11 @@ fn load(session: &Session, args: &EvaluateArgs) -> Result<Measured> {
     if args.baseline.is_none() {
         args.model.input.refuse(path)?;
     }
-    let network = Box::new(session.loading(|| Quantized::load(path))?);
+    let network = session.loading(|| Quantized::load(path))?;
+    let network = Box::new(match classes {
+        Some(file) => network.with_classes(class_names(file)?).map_err(|e| e.at(file.display()))?,
+        None => network,
+    });
     // `--describe`, `--arch` and the flags for its input describe the float model.
     let options = args.model.options();
     let baseline = args.baseline.as_deref().map(|path| session.load(path, &options)).transpose()?.map(Box::new);

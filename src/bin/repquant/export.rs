@@ -25,6 +25,10 @@ pub(super) fn run(session: &Session, args: &ExportArgs) -> Result<()> {
             .hint("end the name after -o in .onnx"));
     }
     let (model, shown) = (&args.model, args.model.display());
+    if has_ending(model, "onnx") && model.is_file() {
+        return Err(Error::input(model, "is an ONNX file already")
+            .hint("export takes the quantized network as .safetensors: repquant quantize -o NAME.safetensors"));
+    }
     if model.is_dir() || files::kind(model)? != FileKind::Quantized {
         return Err(Error::input(model, "is not a quantized model")
             .hint(format!("quantize it first, or write its float network: repquant fuse {shown} -o NAME.onnx")));

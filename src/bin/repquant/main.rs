@@ -10,6 +10,7 @@ mod drawings;
 mod evaluate;
 mod export;
 mod fuse;
+mod image_sets;
 mod input_args;
 mod inspect;
 mod merge;
@@ -20,6 +21,7 @@ mod session;
 mod terms;
 mod values;
 mod verify;
+mod warnings;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -6,14 +6,19 @@ use repquant::options::{Contender, DeviceChoice, DeviceOptions, SplitMode};
 use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Result};
 
 use super::args::QuantizeArgs;
+use super::image_sets::{Reading, evaluation_images, limited, named, plain_images, tell_preprocessing};
 use super::model_output::ModelOutput;
 use super::profiling::Files;
-use super::session::{Reading, Session, evaluation_images, limited};
+use super::session::Session;
+use super::warnings::warn;
 
 /// The network that is written.
 const CHOSEN: &str = "quantized";
 /// The same without a split, for comparison.
 const UNSPLIT: &str = "unsplit";
+
+/// Without images to evaluate on, the networks are compared on so many of the calibration images.
+const MEASURED: usize = 64;
 
 /// Where the statistics come from.
 enum Statistics {
@@ -23,7 +28,7 @@ enum Statistics {
 
 /// Quantizes a model, writes it, and compares it where `--eval` is given.
 pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
-    let read = [&args.stats, &args.dataset.labels].into_iter().flatten().cloned();
+    let read = [&args.stats, &args.dataset.labels, &args.dataset.classes].into_iter().flatten().cloned();
     let inputs: Vec<PathBuf> = args.model.inputs().into_iter().chain(read).collect();
     let output = ModelOutput::quantized(&args.output, &args.onnx, inputs.clone())?;
     let files = Files { inputs, output: Some(output.path().to_owned()), force: Some(args.output.force) };
@@ -34,18 +39,19 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
         );
     }
     let model = session.load(&args.model.model, &args.model.options())?;
-    let model = model.with_decode(args.dataset.decode.unwrap_or_default());
+    let model = named(model, args.dataset.classes.as_deref())?.with_decode(args.dataset.decode.unwrap_or_default());
+    tell_preprocessing(session, &model);
     // Everything that can be found wrong with the inputs is found before the long work begins.
     let quantizer = args.method.quantizer();
     quantizer.check_for(&model)?;
     let statistics = match (&args.images, &args.stats) {
-        (Some(folder), _) => Statistics::Images(limited(Images::folder(folder)?, args.limit)),
+        (Some(folder), _) => Statistics::Images(plain_images(session, folder, args.limit)?),
         (None, Some(path)) => Statistics::Saved(load_statistics(path, &model)?),
         (None, None) => return Err(Error::usage("neither --images nor --stats was given")),
     };
     let labels = args.dataset.labels.as_deref();
     let evaluated = match &args.eval {
-        Some(folder) => Some(evaluation_images(folder, labels, model.classes().as_ref(), args.eval_limit)?),
+        Some(folder) => Some(evaluation_images(session, folder, labels, model.classes().as_ref(), args.eval_limit)?),
         None => None,
     };
     let needed = evaluated.is_some() || matches!(statistics, Statistics::Images(_));
@@ -70,17 +76,33 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     let mut contenders: Vec<Contender<'_>> =
         unsplit.iter().map(|network| Contender { name: UNSPLIT, network, layers: false }).collect();
     contenders.push(Contender { name: CHOSEN, network: &chosen, layers: true });
-    let mut report = match evaluated {
-        Some(images) => {
+    let mut report = match (evaluated, &args.images) {
+        (Some(images), _) => {
             let evaluation = Evaluation::of(&device, Some(&model), &contenders, reading.of(images), session)?;
             session.list_skipped(Some(evaluation.run()));
             evaluation.report()
         }
-        None => repquant::Report::of(&device, Some(&model), &contenders)?,
+        // So that a broken result is not written without a word.
+        (None, Some(folder)) => {
+            let images = limited(Images::folder(folder)?, args.limit).limit(MEASURED);
+            let mut report = Evaluation::of(&device, Some(&model), &contenders, reading.of(images), session)?.report();
+            session.bars.note(&format!(
+                "without --eval: compared with the float network on {} of the calibration images",
+                report.images.evaluation
+            ));
+            // They were counted when they were calibrated on.
+            report.images.skipped = 0;
+            report
+        }
+        (None, None) => {
+            session.bars.note("not measured: statistics alone have no images; --eval DIR compares the networks");
+            repquant::Report::of(&device, Some(&model), &contenders)?
+        }
     };
     report.add_calibration(&calibration);
     session.finish_report(&mut report, &device)?;
     session.print_report(&report)?;
+    warn(session, &report);
     if !session.common.json {
         session.bars.note(&format!("written to {}", output.path().display()));
     }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use repquant::files::OutputFile;
-use repquant::options::{Classes, DeviceOptions, Instructions, LoadOptions};
+use repquant::options::{DeviceOptions, Instructions, LoadOptions};
 use repquant::profile::Summary;
 use repquant::progress::{Event, Progress, Stage};
 use repquant::report::{self, Report, Run, Seconds};
-use repquant::{Device, Error, Images, Model, Result};
+use repquant::{Device, Error, Model, Result};
 use serde::Serialize;
 
 use super::args::{Common, OutputArgs, ProfileArgs};
@@ -46,25 +46,6 @@ pub(super) struct Session {
     stage: Cell<Instant>,
     /// Where the time went that no run over images knows.
     seconds: Cell<Seconds>,
-}
-
-/// How a command reads its images.
-pub(super) struct Reading {
-    /// Count and list bad images instead of stopping.
-    pub skip_bad: bool,
-    /// Images in a batch; none: what suits the device.
-    pub batch_size: Option<u16>,
-}
-
-impl Reading {
-    /// The images, read like this.
-    pub(super) fn of(&self, images: Images<'static>) -> Images<'static> {
-        let images = images.skip_bad(self.skip_bad);
-        match self.batch_size {
-            Some(size) => images.batch_size(size.into()),
-            None => images,
-        }
-    }
 }
 
 impl Progress for Session {
@@ -261,36 +242,6 @@ pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(document)
         .map_err(|e| Error::output("stdout", "the result could not be written as JSON").because(e))?;
     print(&(text + "\n"))
-}
-
-/// The images to evaluate on; for a network that is no classifier they have no classes.
-///
-/// # Errors
-/// If the folder is missing or has no images, or classes do not match.
-pub(super) fn evaluation_images(
-    folder: &Path,
-    labels: Option<&Path>,
-    classes: Option<&Classes>,
-    limit: Option<u32>,
-) -> Result<Images<'static>> {
-    let images = match (classes, labels) {
-        (Some(classes), Some(labels)) => Images::listed(folder, labels, classes)?,
-        (Some(classes), None) => Images::labelled(folder, classes)?,
-        (None, None) => Images::folder(folder)?,
-        (None, Some(labels)) => {
-            return Err(Error::usage(format!("--labels {}: the network is no classifier", labels.display()))
-                .hint("without labels its outputs are compared with the float network's"));
-        }
-    };
-    Ok(limited(images, limit))
-}
-
-/// At most `limit` images.
-pub(super) fn limited(images: Images<'static>, limit: Option<u32>) -> Images<'static> {
-    match limit {
-        Some(n) => images.limit(n as usize),
-        None => images,
-    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ fn flag(term: Term) -> String {
         Term::Decode => "--decode",
         Term::SkipBad => "--skip-bad-images",
         Term::Labels => "--labels FILE",
+        Term::Classes => "--classes FILE",
         Term::WeightBits => "--weight-bits",
         Term::FirstLastBits => "--first-last-bits",
         Term::MaxOverhead => "--max-overhead",

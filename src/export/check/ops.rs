@@ -30,6 +30,10 @@ pub(super) fn check(node: &QNode, inputs: &[Value]) -> Result<Shape> {
 fn check_integers(integer: &Integer, y: &QParams, inputs: &[Stored], shapes: &[Shape]) -> Result<()> {
     match integer.constants() {
         Constants::Table(table) => check_table(table, y),
+        Constants::ChannelTables(tables) if tables.len() != shapes[0].channels => {
+            Err(Error::bad(format!("{} tables for {} channels", tables.len(), shapes[0].channels)))
+        }
+        Constants::ChannelTables(tables) => tables.iter().try_for_each(|table| check_table(table, y)),
         Constants::Tables(tables) if tables.len() != inputs.len() => {
             Err(Error::bad(format!("{} tables for {} inputs", tables.len(), inputs.len())))
         }

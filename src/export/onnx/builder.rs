@@ -205,7 +205,7 @@ impl Builder {
                     "two tensors of the ONNX file would be called `{}`",
                     name.escape_debug()
                 ))
-                .hint("rename the layers of the checkpoint"));
+                .hint("rename the layers, or the nodes of the ONNX file"));
             }
         }
         self.graph.name = Some(name.to_owned());

@@ -16,6 +16,7 @@
 mod builder;
 mod coarse;
 mod float_layers;
+mod functions;
 mod input;
 mod integer;
 mod moves;
@@ -85,6 +86,14 @@ pub struct OnnxFile {
 /// [`ErrorKind::Input`](crate::ErrorKind::Input) where layer names clash or the file would exceed 2
 /// GiB.
 pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
+    let mut own: Graph;
+    let graph = if clashes(graph.nodes.iter().map(|node| &node.name)) {
+        own = graph.clone();
+        make_way(own.nodes.iter_mut().map(|node| &mut node.name).collect());
+        &own
+    } else {
+        graph
+    };
     let mut builder = Builder::default();
     let shapes = graph.shapes();
     let kinds = graph.nodes.iter().map(|node| flat_kind(&node.op, &node.inputs));
@@ -113,6 +122,14 @@ pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
 /// names clash, its sums do not fit what ONNX has, or the file would exceed 2 GiB.
 pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Result<OnnxFile> {
     check(graph)?;
+    let mut own: QuantizedGraph;
+    let graph = if clashes(graph.nodes.iter().map(|node| &node.name)) {
+        own = graph.clone();
+        make_way(own.nodes.iter_mut().map(|node| &mut node.name).collect());
+        &own
+    } else {
+        graph
+    };
     let mut builder = Builder::default();
     let activations = match format {
         Format::Qdq => qdq::network(&mut builder, graph, input)?,
@@ -131,6 +148,27 @@ pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Re
         Format::Integer => "A quantized network in integer arithmetic; levels are uint8, 128 above those of int8.",
     };
     file(builder, &graph.name, description, &metadata)
+}
+
+/// Whether a layer behind the input is called as the file's input is.
+fn clashes<'a>(mut names: impl Iterator<Item = &'a String>) -> bool {
+    names.next();
+    names.any(|name| name == input::NAME)
+}
+
+/// Gives such a layer a name that no other has.
+fn make_way(mut names: Vec<&mut String>) {
+    let free = |names: &[&mut String]| {
+        let mut free = (2..).map(|count: u64| format!("{}_{count}", input::NAME));
+        free.find(|free| !names.iter().any(|name| **name == *free))
+    };
+    for layer in 1..names.len() {
+        if names[layer].as_str() == input::NAME
+            && let Some(free) = free(&names)
+        {
+            *names[layer] = free;
+        }
+    }
 }
 
 /// Declares the outputs, given the float tensor of every node.

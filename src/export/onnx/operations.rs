@@ -2,6 +2,7 @@
 //! apart.
 
 use super::builder::{Builder, Window, integer, integers, number, text};
+use super::functions::function;
 use super::moves::{concat, max_pool, padding, rearrange, sides};
 use super::requantize::{Levels, Requantization};
 use super::tensors::{FloatTensor, LevelTensor, before_relu, byte, levels, rectified};
@@ -38,6 +39,7 @@ pub(super) fn in_float<W: Weights>(
             let y = builder.node(operator, before_relu(name, "both", relu), &tensors, vec![]);
             rectified(builder, name, y, relu)
         }
+        (Op::Function(f), [_, ..], inputs) => function(builder, name, f, inputs)?,
         (Op::Pool(pool), [(_, shape)], [x]) => match pool.kind {
             PoolKind::Max => max_pool(builder, name, x, *shape, pool, name),
             PoolKind::Average | PoolKind::AverageWithPadding => mean(builder, name, x, *shape, pool),
@@ -75,7 +77,10 @@ pub(super) fn on_levels(
             let tensor = global_mean_of_levels(builder, name, x, *multiplier, *x_shape, y, flat);
             return Ok(LevelTensor { tensor, flat, params: *y });
         }
-        (Op::Activation(_), Constants::Table(table), [(x, _)]) => {
+        (Op::Function(_), Constants::ChannelTables(tables), [(x, _)]) => {
+            look_up_channels(builder, name, &x.tensor, tables, &quantized)
+        }
+        (Op::Activation(_) | Op::Function(_), Constants::Table(table), [(x, _)]) => {
             look_up(builder, name, "", &x.tensor, table, &quantized)
         }
         (Op::Binary(_), Constants::Binary(binary), [(a, _), (b, _)]) => {
@@ -248,6 +253,17 @@ fn look_up(builder: &mut Builder, name: &str, suffix: &str, x: &str, table: &Tab
     let table = builder.constant(format!("{name}.table{suffix}"), &[256], entries);
     let index = builder.cast::<i32>(format!("{name}/index{suffix}"), x);
     builder.node_to("Gather", &format!("{name}/looked_up{suffix}"), &[&table, &index], vec![], output)
+}
+
+/// The byte that becomes of each byte of each channel: one table behind the other.
+fn look_up_channels(builder: &mut Builder, name: &str, x: &str, tables: &[Table], output: &str) -> String {
+    let entries: Vec<u8> = tables.iter().flat_map(|table| table.0.iter().map(|&q| byte(i32::from(q)))).collect();
+    let table = builder.constant(format!("{name}.table"), &[entries.len()], entries);
+    let begins = (0..tables.len()).map(|channel| 256 * channel as i32);
+    let begins = builder.constant(format!("{name}.tables"), &[tables.len(), 1, 1], begins);
+    let entry = builder.cast::<i32>(format!("{name}/entry"), x);
+    let index = builder.node("Add", format!("{name}/index"), &[&entry, &begins], vec![]);
+    builder.node_to("Gather", &format!("{name}/looked_up"), &[&table, &index], vec![], output)
 }
 
 /// Sums and products in doubles: `t = (q_a − z_a)·M_a + (q_b − z_b)·M_b` is an integer below

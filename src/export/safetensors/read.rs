@@ -192,11 +192,23 @@ impl LayerTensors<'_, '_> {
         Ok(Table(Box::new(levels)))
     }
 
+    fn channel_tables(&mut self) -> Result<Vec<Table>> {
+        let ([_, entries], levels) = self.take::<_, 1, 2>("table", Dtype::I8, i8::from_le_bytes)?;
+        let (tables, []) = levels.as_chunks::<256>() else {
+            return Err(Error::bad(format!("table has {entries} levels for each channel, not 256")));
+        };
+        if entries != 256 {
+            return Err(Error::bad(format!("table has {entries} levels for each channel, not 256")));
+        }
+        Ok(tables.iter().map(|table| Table(Box::new(*table))).collect())
+    }
+
     /// The constants of an operation in integers, of those that are tensors.
     fn constants(&mut self, op: &Op<QConv>) -> Result<Constants> {
         match op.constants() {
             Some(ConstantsKind::None) => Ok(Constants::None),
             Some(ConstantsKind::Table) => self.table("table").map(Constants::Table),
+            Some(ConstantsKind::ChannelTables) => self.channel_tables().map(Constants::ChannelTables),
             Some(ConstantsKind::Multipliers) => self.multipliers().map(Constants::Multipliers),
             _ => Err(Error::bad(format!("{} lacks its constants, or has no integer form", op.kind()))),
         }

@@ -88,6 +88,10 @@ fn push_integer(add: &mut impl FnMut(&str, Dtype, &[usize], Vec<u8>), integer: &
     }
     match integer.constants() {
         Constants::Table(table) => push_table(add, "table", table),
+        Constants::ChannelTables(tables) => {
+            let levels = le(tables.iter().flat_map(|table| table.0.iter()), i8::to_le_bytes);
+            add("table", Dtype::I8, &[tables.len(), 256], levels);
+        }
         Constants::Tables(tables) => {
             for (i, table) in tables.iter().enumerate().filter_map(|(i, table)| Some((i, table.as_ref()?))) {
                 push_table(add, &format!("table{i}"), table);

@@ -9,44 +9,12 @@ use rayon::prelude::*;
 
 use crate::device::{Bound, Buffer, Device, Dispatch, Kernel, Shader, Tier, shader};
 use crate::kernels::Random;
-use crate::kernels::core::{Check, outcome, random_activation};
+use crate::kernels::core::{Check, Operand, outcome, random_activation};
 use crate::model::{Binary, Shape, broadcast};
 use crate::{Error, Result};
 
 /// `binary_f32.wgsl`.
 pub(crate) static SHADER: Shader = shader!("binary_f32");
-
-/// Where an operand's values lie: fours of channels from one image, row, column and four channels
-/// to the next; 0 where one serves all.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Operand {
-    /// From image to image.
-    image: u32,
-    /// From row to row.
-    row: u32,
-    /// From column to column.
-    column: u32,
-    /// From four channels to the next.
-    quad: u32,
-}
-
-impl Operand {
-    fn new(shape: Shape, y: Shape) -> Self {
-        let quads = shape.padded_channels() / 4;
-        let step = |side: usize, of: usize, step: usize| if side == 1 && of != 1 { 0 } else { step as u32 };
-        Self {
-            image: (shape.pixels() * quads) as u32,
-            row: step(shape.height, y.height, shape.width * quads),
-            column: step(shape.width, y.width, quads),
-            quad: step(shape.channels, y.channels, 1),
-        }
-    }
-
-    fn place(&self, image: usize, row: usize, column: usize) -> usize {
-        4 * (image * self.image as usize + row * self.row as usize + column * self.column as usize)
-    }
-}
 
 /// Parameters of the shader.
 #[repr(C)]

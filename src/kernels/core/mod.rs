@@ -4,6 +4,7 @@
 mod check;
 mod inputs;
 mod levels;
+mod operand;
 mod requantize;
 
 pub(crate) use check::Check;
@@ -11,4 +12,5 @@ pub(crate) use check::{outcome, words_of};
 pub(crate) use inputs::{compare, packed_pixels, random_activation};
 pub use levels::OutputLevels;
 pub(crate) use levels::{check_right_shift, check_zero_point};
+pub(crate) use operand::Operand;
 pub(crate) use requantize::{requantize, requantize_two};

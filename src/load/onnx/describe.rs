@@ -33,7 +33,8 @@ pub(super) struct Described {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    input: InputDescription,
+    #[serde(default)]
+    input: Option<InputDescription>,
     #[serde(default)]
     classes: Option<Vec<String>>,
     // What a checkpoint needs beyond that is in the ONNX file.
@@ -80,11 +81,12 @@ impl Described {
 
     fn file(path: &Path) -> Result<Self> {
         let at = |e: Error| e.at(path.display());
-        let file: File = serde_json::from_slice(&read(path)?)
+        let bytes = read(path)?;
+        let file: File = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes))
             .map_err(|e| at(Error::bad("the description cannot be read").because(e)))?;
-        file.input.check().map_err(at)?;
+        file.input.iter().try_for_each(InputDescription::check).map_err(at)?;
         check_classes(file.classes.as_deref()).map_err(at)?;
-        Ok(Self { input: Some(file.input), classes: file.classes, ..Self::default() })
+        Ok(Self { input: file.input, classes: file.classes, ..Self::default() })
     }
 
     /// What a file of this program says of itself.
@@ -101,7 +103,8 @@ impl Described {
             return Err(Error::bad(format!(
                 "is a quantized network ({}); a float one is needed here",
                 form.escape_debug()
-            )));
+            ))
+            .hint("use the float network, or write the quantized one as .safetensors too: that is read again"));
         }
         let unreadable = |key: &str, e: serde_json::Error| {
             Error::bad(format!("the metadata entry `{key}` cannot be read")).because(e)

@@ -211,6 +211,22 @@ impl Draft {
     }
 }
 
+/// Which nodes the outputs need.
+pub(super) fn live(nodes: &[DraftNode], outputs: &[usize]) -> Vec<bool> {
+    let mut live = vec![false; nodes.len()];
+    for &output in outputs {
+        live[output] = true;
+    }
+    for id in (0..nodes.len()).rev() {
+        if live[id] {
+            for &input in &nodes[id].inputs {
+                live[input] = true;
+            }
+        }
+    }
+    live
+}
+
 /// The same transpose with as few axes as can be: those of side 1 left out, those that stay side by
 /// side taken together.
 fn joined_axes(sides: &[usize], order: &[usize]) -> (Vec<usize>, Vec<usize>) {

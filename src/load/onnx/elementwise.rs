@@ -100,7 +100,7 @@ pub(super) fn binary(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
                 "Add" => Binary::Add,
                 "Sub" => Binary::Sub,
                 "Mul" => Binary::Mul,
-                _ => return Err(Error::bad("by an activation is not supported; a constant divisor is")),
+                other => return Err(Error::bad(format!("{other} of two activations is not supported"))),
             };
             two(op, draft, function, a, b)
         }
@@ -215,6 +215,21 @@ fn with_constant(op: &Operation<'_>, draft: &mut Draft, x: &Active, c: &Rc<Tenso
     let operand = literal(draft, &operand, &format!("{}/constant", op.name))?;
     let (a, b) = if first { (&operand, x) } else { (x, &operand) };
     two(op, draft, function, a, b)
+}
+
+/// The axis of an activation of these sides along which a constant has one number for each, none
+/// where it is another.
+pub(super) fn channel_axis(tensor: &Tensor, dims: &[usize]) -> Option<usize> {
+    let own = aligned(tensor, dims.len()).ok()?;
+    let mut varies = (0..own.len()).filter(|&axis| own[axis] != 1);
+    let axis = varies.next()?;
+    (varies.next().is_none() && own[axis] == dims[axis]).then_some(axis)
+}
+
+/// A constant as an operand of an activation of `rank` axes without the batch.
+pub(super) fn operand(draft: &mut Draft, tensor: &Tensor, rank: usize, name: &str) -> Result<Active> {
+    let dims = aligned(tensor, rank)?;
+    literal(draft, &Tensor { dims, values: tensor.values.clone() }, name)
 }
 
 /// A constant as a node; its sides are those without the batch.

@@ -5,8 +5,7 @@ use std::collections::{HashMap, HashSet};
 use ndarray::{Array1, Array4};
 
 use super::conv::{enlarged, symmetric};
-use super::draft::{Draft, DraftConv, DraftNode, DraftOp};
-use super::simplify::live;
+use super::draft::{Draft, DraftConv, DraftNode, DraftOp, live};
 use super::tensors::{narrowed, product};
 use crate::model::{Conv, Node, NodeId, Note, NoteKind, Op, Shape, Weights};
 use crate::{Error, Result};

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use half::{bf16, f16};
 
 use super::draft::Draft;
+use super::functions;
 use super::operation::{self, Operation};
 use super::range;
 use super::shape_ops::{cuts, permutation, unsqueezed};
-use super::tensors::{MOST_INT, Source, Tensor, Values, product};
-use crate::model::View;
+use super::tensors::{MOST_INT, Source, Tensor, Values, narrowed, product};
+use crate::model::{Expression, Operand, View};
 use crate::{Error, Result};
 
 /// The result of an operation whose inputs are all constants; none where it is not one of those
@@ -72,11 +73,13 @@ pub(super) fn fold(op: &Operation<'_>, draft: &mut Draft, source: &Source) -> Re
             spread(&Tensor { dims: vec![], ..value }, &dims, draft)?
         }
         "Range" => range::range(op, draft)?,
+        "DequantizeLinear" => dequantized(op, draft)?,
         "Add" | "Sub" | "Mul" | "Div" | "Equal" => binary(op, draft)?,
         "Where" => choose(op, draft)?,
         "Floor" => rounded(op, draft, f32::floor)?,
         "Ceil" => rounded(op, draft, f32::ceil)?,
         "Sqrt" => rounded(op, draft, f32::sqrt)?,
+        kind if functions::is_function(kind) => function(op, draft)?,
         _ => return Ok(None),
     };
     Ok(Some(Rc::new(made)))
@@ -182,6 +185,8 @@ fn cast(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
     let x = op.needed(0)?;
     let to = op.int("to")?.unwrap_or(0);
     op.flag("saturate", true)?;
+    // Of opset 24, for a type that is not read.
+    op.word("round_mode", &["up", "down", "nearest"])?;
     draft.allocate(x.values.len())?;
     let whole = |v: f32| {
         #[allow(clippy::cast_possible_truncation, reason = "the bound was checked")]
@@ -198,6 +203,57 @@ fn cast(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
         _ => return Err(Error::bad(format!("to the data type number {to} is not supported"))),
     };
     Ok(Tensor { dims: x.dims.clone(), values })
+}
+
+/// `(q − zero point)·scale`, with one scale for all, for each entry of an axis, or for each so many
+/// of them.
+fn dequantized(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
+    op.at_most(3)?;
+    let (x, scale) = (op.needed(0)?, op.needed(1)?);
+    let (levels, scales) = (x.as_ints()?, scale.as_floats()?);
+    let given = op.int("axis")?.unwrap_or(1);
+    let block = op.int("block_size")?.unwrap_or(0);
+    op.int("output_dtype")?;
+    // Where the scale of each value is found.
+    let mut view = View { sides: x.dims.clone(), strides: vec![0; x.dims.len()], ..View::default() };
+    let wrong = || Error::bad(format!("scales of {:?} do not fit values of {:?}", scale.dims, x.dims));
+    let zeros = match op.constant(2)? {
+        Some(zero) if zero.dims != scale.dims => {
+            return Err(Error::bad(format!("has scales of {:?}, zero points of {:?}", scale.dims, zero.dims)));
+        }
+        zero => zero.map(|zero| zero.as_ints()).transpose()?,
+    };
+    if block > 0 || scale.values.len() != 1 {
+        let axis = operation::axis(given, x.dims.len())?;
+        let strides = row_major(&scale.dims);
+        if block == 0 {
+            if scale.dims != [x.dims[axis]] {
+                return Err(wrong());
+            }
+            view.strides[axis] = 1;
+        } else {
+            let shared = operation::size(block, 1).ok_or_else(wrong)?;
+            let fits = |a: usize| {
+                let side = if a == axis { x.dims[a].div_ceil(shared) } else { x.dims[a] };
+                scale.dims.get(a) == Some(&side)
+            };
+            if scale.dims.len() != x.dims.len() || !(0..x.dims.len()).all(fits) {
+                return Err(wrong());
+            }
+            view.strides = strides;
+            draft.allocate(x.dims[axis])?;
+            let entries = (0..x.dims[axis]).map(|at| at / shared).collect();
+            view.list = Some((axis, entries));
+        }
+    }
+    draft.allocate(levels.len())?;
+    let at = view.positions();
+    #[allow(clippy::cast_precision_loss, reason = "levels are of a few bits")]
+    let values = levels.iter().zip(at).map(|(&q, at)| {
+        let zero = zeros.map_or(0, |zeros| zeros[at]);
+        q.saturating_sub(zero) as f32 * scales[at]
+    });
+    Ok(Tensor { dims: x.dims.clone(), values: Values::Float(values.collect()) })
 }
 
 fn gather(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
@@ -344,6 +400,45 @@ fn choose(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
         _ => return Err(Error::bad("one of its inputs is of integers, the other of floats")),
     };
     Ok(Tensor { dims, values })
+}
+
+/// An element-wise operator, in f64.
+fn function(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
+    let inputs = (0..op.inputs.len()).map(|index| op.needed(index).cloned()).collect::<Result<Vec<_>>>()?;
+    let dims = inputs.iter().try_fold(vec![], |dims, input| together(&dims, &input.dims))?;
+    let read: Vec<Operand> = (0..inputs.len()).map(Operand::Input).collect();
+    let mut expression = Expression::default();
+    let result = functions::built(op, &mut expression, &read)?;
+    let result = expression.finish(&result);
+    let mut values = Vec::with_capacity(inputs.len());
+    for input in &inputs {
+        values.push(spread(input, &dims, draft)?.numbers());
+    }
+    let count = product(&dims).ok_or_else(|| Error::bad("is too large"))?;
+    draft.allocate(count)?;
+    let at = |place: usize| -> f64 {
+        let read: Vec<f64> = values.iter().map(|values| f64::from(values[place])).collect();
+        result.as_ref().map_or(read[0], |function| function.apply(&read, 0))
+    };
+    let truth = matches!(op.kind, "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" | "Not");
+    let whole = matches!(op.kind, "Abs" | "Neg" | "Sign" | "Min" | "Max" | "Sum" | "Pow" | "Where" | "Mod");
+    let ints = inputs.iter().all(|input| matches!(input.values, Values::Int(_)));
+    let values = if truth || (whole && ints) {
+        Values::Int((0..count).map(|place| whole_number(at(place))).collect::<Result<_>>()?)
+    } else {
+        Values::Float((0..count).map(|place| narrowed(at(place))).collect())
+    };
+    Ok(Tensor { dims, values })
+}
+
+/// A value of a function of integers.
+fn whole_number(value: f64) -> Result<i64> {
+    // Above 2^24 an f32 that it came through would not be exact.
+    if value.fract() != 0.0 || value.abs() > 16_777_216.0 {
+        return Err(Error::bad(format!("gives {value} of integers")));
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "it is a whole number below 2^25")]
+    Ok(value as i64)
 }
 
 fn rounded(op: &Operation<'_>, draft: &mut Draft, function: fn(f32) -> f32) -> Result<Tensor> {

@@ -5,8 +5,10 @@
 //! | names, versions, the order of operations, what the outputs need | `program` |
 //! | constants, from the file or beside it | `tensors` |
 //! | operations on constants and shapes are computed | `fold`, `range` |
-//! | every other operation becomes nodes of a draft | `conv`, `dense`, `elementwise`, `pad`, `pool`, `resize`, `shape_ops`, `softmax` |
+//! | every other operation becomes nodes of a draft | `conv`, `dense`, `elementwise`, `functions`, `pad`, `pool`, `resize`, `shape_ops`, `softmax` |
+//! | operators of old opsets, batches that move | `former`, `batch` |
 //! | patterns, folding into convolutions | `simplify` |
+//! | runs of element-wise operations become functions | `compose` |
 //! | weights are rounded, names made unique | `finish` |
 //!
 //! A node has the name of its operation in the file, or of that operation's result where it has
@@ -14,6 +16,8 @@
 //! batch counts as 1.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+mod batch;
+mod compose;
 mod conv;
 mod dense;
 mod describe;
@@ -21,6 +25,8 @@ mod draft;
 mod elementwise;
 mod finish;
 mod fold;
+mod former;
+mod functions;
 mod input;
 mod operation;
 mod operators;
@@ -37,7 +43,7 @@ mod tensors;
 mod tests;
 mod values;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -69,7 +75,7 @@ pub(crate) fn is_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) && !path.is_dir()
 }
 
-/// Reads an ONNX file, of opset 11 to 21.
+/// Reads an ONNX file, of opset 9 to 28.
 ///
 /// The preprocessing and the class names are the first of: those of `options`; what a file of this
 /// program says of itself; `MODEL.json` beside `MODEL.onnx`; `ImageNet`'s mean and deviation, with
@@ -119,10 +125,16 @@ fn network(
 ) -> Result<Graph> {
     operators::refuse_quantized(model)?;
     let program = Program::of(model)?;
+    operators::refuse_unsupported(&program.nodes)?;
     let mut draft = Draft::new(size.saturating_mul(NUMBERS_PER_BYTE).saturating_add(FREE_NUMBERS));
     let input = Input::of(program.input, described.size())?;
-    let mut reader =
-        Reader { program: &program, source: Source { folder }, values: HashMap::new(), batch: input.batch };
+    let mut reader = Reader {
+        program: &program,
+        source: Source { folder },
+        values: HashMap::new(),
+        lifted: HashSet::new(),
+        batch: input.batch,
+    };
     let first = input.add(&mut draft)?;
     reader.values.insert(program.input.name(), Value::Active(first));
     for node in &program.nodes {
@@ -158,6 +170,8 @@ struct Reader<'a> {
     program: &'a Program<'a>,
     source: Source,
     values: HashMap<&'a str, Value>,
+    /// Those whose first axis is not the batch.
+    lifted: HashSet<&'a str>,
     batch: Option<usize>,
 }
 
@@ -187,14 +201,19 @@ impl<'a> Reader<'a> {
         for name in &node.input {
             inputs.push(if name.is_empty() { None } else { Some(self.value(name, draft)?) });
         }
-        let op = Operation::new(node, self.program.opset, inputs)?;
-        let results = operators::run(&op, draft, &self.source, self.batch)?;
+        let lifted: Vec<bool> = node.input.iter().map(|name| self.lifted.contains(name.as_str())).collect();
+        let mut op = Operation::new(node, self.program.opset, inputs)?;
+        former::today(&mut op)?;
+        let results = batch::run(&mut op, &lifted, draft, &self.source, self.batch)?;
         op.check_attributes()?;
-        for (name, result) in node.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
+        for (name, (result, lifted)) in node.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
             if let Value::Active(active) = &result {
                 draft.rename(active.node, op.name);
             }
             self.values.insert(name, result);
+            if lifted {
+                self.lifted.insert(name);
+            }
         }
         Ok(())
     }

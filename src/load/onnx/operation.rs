@@ -25,6 +25,8 @@ pub(super) struct Operation<'a> {
     pub inputs: Vec<Option<Value>>,
     /// How many results it has.
     pub outputs: usize,
+    /// Whether all axes that the file names are behind a batch that it does not have.
+    pub lifted: bool,
     attributes: &'a [AttributeProto],
     asked: RefCell<HashSet<&'a str>>,
 }
@@ -48,6 +50,7 @@ impl<'a> Operation<'a> {
             opset,
             inputs,
             outputs: node.output.len(),
+            lifted: false,
             attributes: &node.attribute,
             asked: RefCell::default(),
         })
@@ -186,6 +189,18 @@ impl<'a> Operation<'a> {
             return Ok(Some(values.to_vec()));
         }
         self.constant(index)?.map(|tensor| tensor.as_ints().map(<[i64]>::to_vec)).transpose()
+    }
+
+    /// An axis that may be counted from the end, of `rank` with the batch.
+    pub(super) fn axis(&self, value: i64, rank: usize) -> Result<usize> {
+        let ours = usize::from(self.lifted);
+        axis(value, rank - ours).map(|axis| axis + ours)
+    }
+
+    /// Axes that may be counted from the end, each once, ascending.
+    pub(super) fn axes(&self, values: &[i64], rank: usize) -> Result<Vec<usize>> {
+        let ours = usize::from(self.lifted);
+        Ok(axes(values, rank - ours)?.into_iter().map(|axis| axis + ours).collect())
     }
 
     /// Refuses more than `most` inputs.

@@ -6,14 +6,14 @@ use super::draft::Draft;
 use super::operation::Operation;
 use super::tensors::Source;
 use super::values::{Active, Value};
-use super::{conv, dense, elementwise, fold, pad, pool, program, resize, shape_ops, softmax};
+use super::{conv, dense, elementwise, fold, functions, pad, pool, program, resize, shape_ops, softmax};
 use crate::onnx_proto::{ModelProto, NodeProto};
 use crate::{Error, Result};
 
 /// Refuses networks that are quantized already.
 pub(super) fn refuse_quantized(model: &ModelProto) -> Result<()> {
     let quantized = |kind: &str| {
-        kind.contains("QuantizeLinear")
+        matches!(kind, "QuantizeLinear" | "DynamicQuantizeLinear")
             || kind.starts_with("QLinear")
             || matches!(kind, "ConvInteger" | "MatMulInteger")
     };
@@ -23,6 +23,92 @@ pub(super) fn refuse_quantized(model: &ModelProto) -> Result<()> {
             .hint("give the float network that it was made from")
             .at(program::place(node))),
         None => Ok(()),
+    }
+}
+
+/// The operators that are read, of constants or of activations, besides functions.
+const SUPPORTED: [&str; 44] = [
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Conv",
+    "ConvTranspose",
+    "DepthToSpace",
+    "DequantizeLinear",
+    "Dropout",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Pad",
+    "Range",
+    "ReduceMax",
+    "ReduceMean",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Shape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+    "Upsample",
+];
+
+/// Refuses a network with operators that are not read, naming all of them at once.
+pub(super) fn refuse_unsupported(nodes: &[&NodeProto]) -> Result<()> {
+    let read = |kind: &str| SUPPORTED.contains(&kind) || functions::is_function(kind);
+    let other = |node: &&&NodeProto| !read(node.op_type()) || check_domain(node).is_err();
+    let mut kinds: Vec<(String, usize, &NodeProto)> = Vec::new();
+    for node in nodes.iter().filter(other) {
+        let kind = match check_domain(node) {
+            Ok(()) => node.op_type().to_owned(),
+            Err(_) => format!("{}.{}", node.domain(), node.op_type()),
+        };
+        match kinds.iter_mut().find(|(known, ..)| *known == kind) {
+            Some((_, count, _)) => *count += 1,
+            None => kinds.push((kind, 1, node)),
+        }
+    }
+    let hint = "docs/onnx.md lists those that are";
+    match kinds.as_slice() {
+        [] => Ok(()),
+        [(_, 1, node)] => {
+            check_domain(node).map_err(|e| e.at(program::place(node)))?;
+            Err(Error::bad("the operator is not supported").hint(hint).at(program::place(node)))
+        }
+        kinds => {
+            let list: Vec<String> = kinds
+                .iter()
+                .map(|(kind, count, node)| {
+                    let name = program::name(node).escape_debug();
+                    match count {
+                        1 => format!("{} (node {name})", kind.escape_debug()),
+                        _ => format!("{} ({count} nodes, {name} the first)", kind.escape_debug()),
+                    }
+                })
+                .collect();
+            Err(Error::bad(format!("has operators that are not supported: {}", list.join(", "))).hint(hint))
+        }
     }
 }
 
@@ -52,7 +138,8 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
     Ok(one(match op.kind {
         "Shape" => {
             // One image at a time: the batch is 1.
-            let dims: Vec<usize> = std::iter::once(1).chain(op.active(0)?.dims()).collect();
+            let batch = if op.lifted { None } else { Some(1) };
+            let dims: Vec<usize> = batch.into_iter().chain(op.active(0)?.dims()).collect();
             return Ok(vec![Value::Constant(Rc::new(fold::shape(op, &dims)?))]);
         }
         "Split" => return shape_ops::split(op, draft),
@@ -65,7 +152,9 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
         "MatMul" => dense::matmul(op, draft)?,
         "BatchNormalization" => elementwise::batch_norm(op, draft)?,
         "Relu" | "Clip" | "LeakyRelu" | "Sigmoid" | "HardSigmoid" | "HardSwish" => elementwise::function(op, draft)?,
-        "Add" | "Sub" | "Mul" | "Div" => elementwise::binary(op, draft)?,
+        "Add" | "Sub" | "Mul" => elementwise::binary(op, draft)?,
+        "Div" if matches!(op.input(1), Some(Value::Constant(_))) => elementwise::binary(op, draft)?,
+        kind if functions::is_function(kind) => functions::function(op, draft)?,
         "Pad" => pad::pad(op, draft)?,
         "MaxPool" | "AveragePool" => pool::pool(op, draft)?,
         "GlobalAveragePool" | "GlobalMaxPool" => pool::global(op, draft)?,
@@ -81,11 +170,6 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
         "DepthToSpace" | "SpaceToDepth" => shape_ops::blocks(op, draft)?,
         "Resize" => resize::resize(op, draft)?,
         "Softmax" => softmax::softmax(op, draft)?,
-        "Upsample" => {
-            return Err(
-                Error::bad("the operator ended with opset 9").hint("export the network again: Resize replaced it")
-            );
-        }
         _ if op.inputs.iter().flatten().all(|input| matches!(input, Value::Constant(_))) => {
             return Err(Error::bad("the operator is not supported on constants"));
         }

@@ -2,7 +2,7 @@
 
 use super::conv::{Windows, before_padding, extent, image};
 use super::draft::{Draft, DraftOp};
-use super::operation::{self, Operation};
+use super::operation::Operation;
 use super::shape_ops::picked;
 use super::values::Active;
 use crate::model::{Activation, Op, Pool, PoolKind};
@@ -131,7 +131,7 @@ pub(super) fn reduce(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
         return Err(Error::bad("is over all axes, the batch too"));
     }
     op.flag("noop_with_empty_axes", false)?;
-    let axes = operation::axes(&given, x.sides.len() + 1)?;
+    let axes = op.axes(&given, x.sides.len() + 1)?;
     let axes: Option<Vec<usize>> = axes.iter().map(|axis| axis.checked_sub(1)).collect();
     let axes = axes.ok_or_else(|| Error::bad("is over the batch"))?;
     over(op, draft, &x, &axes, keep, op.kind == "ReduceMax")

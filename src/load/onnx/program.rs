@@ -7,7 +7,7 @@ use crate::onnx_proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInf
 use crate::{Error, Result};
 
 /// The versions of the standard operators that are read.
-const OPSETS: std::ops::RangeInclusive<i64> = 11..=21;
+const OPSETS: std::ops::RangeInclusive<i64> = 9..=28;
 
 /// A file whose names, versions and order are in order.
 pub(super) struct Program<'a> {
@@ -71,7 +71,14 @@ impl<'a> Program<'a> {
         let (live, inputs) = needed(graph, &outputs, &makers, &constants)?;
         let nodes = sorted(graph, &live, &makers)?;
         let mut candidates = graph.input.iter().filter(|input| inputs.contains(input.name()));
-        let input = candidates.next().ok_or_else(|| Error::bad("the outputs do not depend on an input"))?;
+        // What a branch reads of the tensors around it is not known here.
+        let branches = nodes.iter().find(|node| matches!(node.op_type(), "If" | "Loop" | "Scan"));
+        let input = candidates.next().ok_or_else(|| match branches {
+            Some(node) => {
+                Error::bad("the operator is not supported").hint("docs/onnx.md lists those that are").at(place(node))
+            }
+            None => Error::bad("the outputs do not depend on an input"),
+        })?;
         if let Some(other) = candidates.next() {
             let (a, b) = (input.name().escape_debug(), other.name().escape_debug());
             return Err(Error::bad(format!("the network has the inputs {a} and {b}; one is expected, the image")));

@@ -7,6 +7,8 @@ use crate::{Error, Result};
 
 /// From the first input on, below the second (or above it, where the third, the step, is negative).
 pub(super) fn range(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
+    // What sums are kept in, of opset 27: they are of f64 here.
+    op.int("stash_type")?;
     let inputs = [op.needed(0)?, op.needed(1)?, op.needed(2)?];
     if let Some(index) = inputs.iter().position(|input| input.values.len() != 1) {
         let count = inputs[index].values.len();

@@ -39,7 +39,8 @@ pub(super) fn resize(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     if rank != 4 {
         return Err(Error::bad(format!("reads an activation of {rank} axes; 4 are expected")));
     }
-    let nearest = op.word("mode", &["nearest", "linear"])? == "nearest";
+    // Upsample knew it by another name once.
+    let nearest = op.word("mode", &["nearest", "linear", "bilinear"])? == "nearest";
     let places = places(op)?;
     if op.flag("antialias", false)? {
         return Err(Error::bad("with `antialias` is not supported"));
@@ -89,6 +90,10 @@ fn whole(side: usize) -> f64 {
 }
 
 fn places(op: &Operation<'_>) -> Result<Places> {
+    if op.opset < 11 {
+        // Before it could be said.
+        return Ok(Places { coordinates: Coordinates::Asymmetric, middle: false, whole: false, rounding: "simple" });
+    }
     let words = [
         "half_pixel",
         "pytorch_half_pixel",
@@ -232,6 +237,11 @@ enum Scaling {
 /// Where it depends on how positions are rounded, unless the factor is whole.
 fn scaling(places: Places, side: Side) -> Result<Scaling> {
     let Side { from, to, scale } = side;
+    // As ONNX Runtime has it where nothing is said: an image that becomes smaller is rounded up.
+    let places = match places.rounding {
+        "simple" => Places { rounding: if to < from { "ceil" } else { "floor" }, ..places },
+        _ => places,
+    };
     if from.max(to) > MOST_PIXELS {
         return Err(Error::bad(format!("from {from} to {to} is not supported")));
     }

@@ -43,7 +43,15 @@ pub(super) fn flat(draft: &mut Draft, x: &Active, sides: Vec<usize>, seen_by: &s
 pub(super) fn reshape(op: &Operation<'_>, draft: &mut Draft, batch: Option<usize>) -> Result<Active> {
     op.at_most(2)?;
     let x = op.active(0)?;
-    let sides = reshaped(&x.dims(), op.needed(1)?.as_ints()?, op.flag("allowzero", false)?, batch)?;
+    let target = op.needed(1)?.as_ints()?;
+    let lifted: Vec<i64>;
+    let target = if op.lifted {
+        lifted = [&[1], target].concat();
+        &lifted
+    } else {
+        target
+    };
+    let sides = reshaped(&x.dims(), target, op.flag("allowzero", false)?, batch)?;
     flat(draft, x, sides, op.name)
 }
 
@@ -53,10 +61,15 @@ pub(super) fn flatten(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     let dims = x.dims();
     let given = op.int("axis")?.unwrap_or(1);
     // It may be as large as the rank.
-    let axis = operation::axis(given, dims.len() + 2).and_then(|axis| match given {
-        0.. => Ok(axis),
-        _ => operation::axis(given, dims.len() + 1),
-    })?;
+    let axis = match given {
+        0.. => op.axis(given, dims.len() + 2)?,
+        _ => op.axis(given, dims.len() + 1)?,
+    };
+    if op.lifted {
+        let part = |sides: &[usize]| product(sides).ok_or_else(|| Error::bad("is too large"));
+        let sides = vec![part(&dims[..axis - 1])?, part(&dims[axis - 1..])?];
+        return flat(draft, x, sides, op.name);
+    }
     if axis == 0 || dims.get(..axis - 1).is_none_or(|before| before.iter().any(|&side| side != 1)) {
         return Err(Error::bad(format!("at axis {given} does not keep the batch as the first axis")));
     }
@@ -68,10 +81,16 @@ pub(super) fn flatten(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
 pub(super) fn squeeze(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     let x = op.active(0)?;
     let dims = x.dims();
-    let given = op.list("axes", 1)?.ok_or_else(|| {
-        Error::bad("its axes are missing: whether the batch stays would depend on the number of images")
-    })?;
-    let gone = operation::axes(&given, dims.len() + 1)?;
+    let given = match op.list("axes", 1)? {
+        Some(given) => given,
+        // Of one image every axis of 1, the batch too.
+        None if op.lifted => (0i64..).zip(&dims).filter(|(_, side)| **side == 1).map(|(axis, _)| axis).collect(),
+        None => {
+            let what = "its axes are missing: whether the batch stays would depend on the number of images";
+            return Err(Error::bad(what));
+        }
+    };
+    let gone = op.axes(&given, dims.len() + 1)?;
     if gone.iter().any(|&axis| axis == 0 || dims[axis - 1] != 1) {
         return Err(Error::bad(format!(
             "leaves out the axes {given:?} of 1, {dims:?}; they must be 1 and not the batch"
@@ -100,6 +119,9 @@ pub(super) fn unsqueeze(op: &Operation<'_>, draft: &mut Draft) -> Result<Active>
     let x = op.active(0)?;
     let given = op.list("axes", 1)?.ok_or_else(|| Error::bad("its axes are missing"))?;
     let mut dims = x.dims();
+    if op.lifted {
+        return flat(draft, x, unsqueezed(&dims, &given)?, op.name);
+    }
     dims.insert(0, 1);
     let sides = unsqueezed(&dims, &given)?;
     if operation::axes(&given, sides.len())?.contains(&0) {
@@ -122,6 +144,9 @@ pub(super) fn permutation(op: &Operation<'_>, rank: usize) -> Result<Vec<usize>>
 /// `Transpose`: how the activation is seen changes, nothing is moved yet.
 pub(super) fn transpose(op: &Operation<'_>) -> Result<Active> {
     let x = op.active(0)?;
+    if op.lifted {
+        return Ok(x.permuted(&permutation(op, x.sides.len())?, op.name));
+    }
     let order = permutation(op, x.sides.len() + 1)?;
     if order[0] != 0 {
         return Err(Error::bad(format!("by {order:?} moves the batch; it must stay the first axis")));
@@ -141,9 +166,9 @@ pub(super) fn cuts(op: &Operation<'_>, dims: &[usize]) -> Result<Vec<Cut>> {
     if [ends.len(), given.len(), steps.len()] != [starts.len(); 3] {
         return Err(Error::bad("its starts, ends, axes and steps are not of the same number"));
     }
-    operation::axes(given, dims.len())?;
+    op.axes(given, dims.len())?;
     let cut = |i: usize| {
-        let axis = operation::axis(given[i], dims.len())?;
+        let axis = op.axis(given[i], dims.len())?;
         let side = i64::try_from(dims[axis]).map_err(|e| Error::bad("is too large").because(e))?;
         let backwards = steps[i] < 0;
         let step = usize::try_from(steps[i].unsigned_abs()).ok().filter(|&step| step > 0);
@@ -241,7 +266,7 @@ fn along(
 pub(super) fn split(op: &Operation<'_>, draft: &mut Draft) -> Result<Vec<Value>> {
     let x = op.active(0)?.clone();
     let dims = x.dims();
-    let axis = operation::axis(op.int("axis")?.unwrap_or(0), dims.len() + 1)?;
+    let axis = op.axis(op.int("axis")?.unwrap_or(0), dims.len() + 1)?;
     let axis = axis.checked_sub(1).ok_or_else(|| Error::bad("splits the batch"))?;
     let side = dims[axis];
     let (outputs, said) = (op.outputs, op.int("num_outputs")?);
@@ -273,7 +298,7 @@ pub(super) fn split(op: &Operation<'_>, draft: &mut Draft) -> Result<Vec<Value>>
 pub(super) fn gather(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     let (x, indices) = (op.active(0)?.clone(), op.needed(1)?);
     let dims = x.dims();
-    let axis = operation::axis(op.int("axis")?.unwrap_or(0), dims.len() + 1)?;
+    let axis = op.axis(op.int("axis")?.unwrap_or(0), dims.len() + 1)?;
     let axis = axis.checked_sub(1).ok_or_else(|| Error::bad("picks images out of the batch"))?;
     if dims.len() + indices.dims.len() > super::tensors::MOST_AXES {
         return Err(Error::bad("its result has too many axes"));
@@ -303,7 +328,7 @@ pub(super) fn concat(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     let first = parts.first().ok_or_else(|| Error::bad("has no inputs"))?.clone();
     let rank = first.sides.len();
     let given = op.int("axis")?.ok_or_else(|| Error::bad("its axis is missing"))?;
-    let axis = operation::axis(given, rank + 1)?.checked_sub(1).ok_or_else(|| Error::bad("joins batches"))?;
+    let axis = op.axis(given, rank + 1)?.checked_sub(1).ok_or_else(|| Error::bad("joins batches"))?;
     if parts.len() == 1 {
         return Ok(first);
     }
@@ -363,8 +388,10 @@ pub(super) fn blocks(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
             return Err(indivisible());
         }
         let (rows, columns) = (height / block, width / block);
+        // The mode is of opset 28; what it is without one, it was before.
+        let order = if op.word("mode", &["DCR", "CRD"])? == "DCR" { [2, 4, 0, 1, 3] } else { [0, 2, 4, 1, 3] };
         let x = flat(draft, x, vec![channels, rows, block, columns, block], op.name)?;
-        let moved = x.permuted(&[2, 4, 0, 1, 3], op.name);
+        let moved = x.permuted(&order, op.name);
         return flat(draft, &moved, vec![channels * block * block, rows, columns], op.name);
     }
     let depth_first = op.word("mode", &["DCR", "CRD"])? == "DCR";

@@ -1,7 +1,8 @@
 //! What is done to the draft before it becomes a graph: patterns that exporters spell out, what
 //! folds into a convolution, and what a node can hold itself.
 
-use super::draft::{DraftNode, DraftOp};
+use super::compose;
+use super::draft::{DraftNode, DraftOp, live};
 use crate::model::{Activation, Binary, Op, RearrangeKind};
 
 /// How far a factor may be from what a pattern asks for, relative: constants are f32, some of them
@@ -11,25 +12,11 @@ const CLOSE: f64 = 1e-6;
 /// Runs every pass; `outputs` are the nodes that the network gives.
 pub(super) fn simplify(nodes: &mut [DraftNode], outputs: &mut [usize]) {
     pass(nodes, outputs, pattern);
+    pass(nodes, outputs, join_clips);
     pass(nodes, outputs, fold_affine);
     pass(nodes, outputs, fuse_relu);
+    compose::compose(nodes, outputs);
     pass(nodes, outputs, join_reshapes);
-}
-
-/// Which nodes the outputs need.
-pub(super) fn live(nodes: &[DraftNode], outputs: &[usize]) -> Vec<bool> {
-    let mut live = vec![false; nodes.len()];
-    for &output in outputs {
-        live[output] = true;
-    }
-    for id in (0..nodes.len()).rev() {
-        if live[id] {
-            for &input in &nodes[id].inputs {
-                live[input] = true;
-            }
-        }
-    }
-    live
 }
 
 /// How often each node is read by nodes that the outputs need, or is an output.
@@ -223,6 +210,23 @@ fn fuse_relu(nodes: &mut [DraftNode], id: usize, readers: &[usize]) -> Option<us
             (DraftOp::Op(Op::Rearrange(_)), &[before]) => at = before,
             _ => return None,
         }
+    }
+    None
+}
+
+/// A clip of a clip that nothing else reads is one clip, where it leaves something.
+fn join_clips(nodes: &mut [DraftNode], id: usize, readers: &[usize]) -> Option<usize> {
+    let &[input] = nodes[id].inputs.as_slice() else { return None };
+    let (Some(Activation::Clip { low, high }), Some(Activation::Clip { low: first_low, high: first_high }), 1) =
+        (activation(&nodes[id]), activation(&nodes[input]), readers[input])
+    else {
+        return None;
+    };
+    let (low, high) = (first_low.clamp(low, high), first_high.clamp(low, high));
+    if low < high {
+        nodes[id].op = DraftOp::Op(Op::Activation(Activation::Clip { low, high }));
+        let inputs = nodes[input].inputs.clone();
+        nodes[id].inputs = inputs;
     }
     None
 }

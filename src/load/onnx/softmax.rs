@@ -1,7 +1,7 @@
 //! `Softmax`.
 
 use super::draft::Draft;
-use super::operation::{self, Operation};
+use super::operation::Operation;
 use super::tensors::product;
 use super::values::{Active, stored};
 use crate::model::{Axis, Op};
@@ -12,7 +12,7 @@ pub(super) fn softmax(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     let x = op.active(0)?.clone();
     let dims = x.dims();
     let given = op.int("axis")?.unwrap_or(if op.opset < 13 { 1 } else { -1 });
-    let axis = operation::axis(given, dims.len() + 1)?;
+    let axis = op.axis(given, dims.len() + 1)?;
     let axis = axis.checked_sub(1).ok_or_else(|| Error::bad("is over the batch"))?;
     let all = op.opset < 13 && dims[axis + 1..].iter().any(|&side| side != 1);
     if !all && stored(&x.sides) == draft.shape(x.node) && x.sides.len() <= 3 {

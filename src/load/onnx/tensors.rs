@@ -63,6 +63,14 @@ impl Tensor {
     }
 
     /// Its values, which must be floats and `len` in number.
+    /// Its numbers, whatever their type.
+    pub(super) fn numbers(&self) -> Vec<f32> {
+        match &self.values {
+            Values::Float(values) => values.clone(),
+            Values::Int(values) => values.iter().map(|&value| value as f32).collect(),
+        }
+    }
+
     pub(super) fn vector(&self, len: usize) -> Result<&[f32]> {
         match self.as_floats()? {
             values if values.len() == len && self.dims.len() <= 1 => Ok(values),

@@ -143,7 +143,11 @@ fn compute(graph: &QuantizedGraph, node: &QNode, shape: Shape, inputs: &[Input<'
             let x = &inputs[0];
             levels(&|[c, ..]| requantized(places(x.shape).filter(|p| p[0] == c).map(|p| x.steps(p)).sum(), *m))
         }
-        (Op::Activation(_), Constants::Table(table)) => {
+        (Op::Function(_), Constants::ChannelTables(tables)) => levels(&|place| {
+            let level = inputs[0].levels()[index(inputs[0].shape, place)];
+            tables[place[0]].0[(level + 128) as usize].into()
+        }),
+        (Op::Activation(_) | Op::Function(_), Constants::Table(table)) => {
             Value::Levels(inputs[0].levels().iter().map(|q| table.0[(q + 128) as usize].into()).collect())
         }
         (Op::Binary(_), Constants::Binary(binary)) => levels(&|place| {

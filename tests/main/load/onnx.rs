@@ -82,11 +82,29 @@ fn trained_networks_read_back() {
     }
 }
 
+/// The file's input keeps its name, the layer gets another.
+#[test]
+fn a_layer_called_input_is_written() {
+    let mut graph = fuse(&super::load_ok(&Checkpoint::repvgg(), &repvgg_description())).unwrap();
+    "input".clone_into(&mut graph.nodes[2].name);
+    "input_2".clone_into(&mut graph.nodes[1].name);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.onnx");
+    for input in [InputForm::Normalized, InputForm::Pixels] {
+        written(&graph, input, &path);
+        let found = read(&path, &LoadOptions::default()).unwrap();
+        let names: Vec<&str> = found.nodes[..3].iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["input", "input_2", "input_3"]);
+        assert!(found.nodes.iter().zip(&graph.nodes).all(|(f, e)| f.op == e.op && f.inputs == e.inputs));
+    }
+}
+
 #[test]
 fn operators_give_what_onnx_runtime_gives() {
     let bytes = include_bytes!("onnx_cases.safetensors");
     let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
     let kinds: BTreeMap<String, String> = serde_json::from_str(&header.metadata().as_ref().unwrap()["kinds"]).unwrap();
+    let fixed: Vec<String> = serde_json::from_str(&header.metadata().as_ref().unwrap()["fixed"]).unwrap();
     let file = SafeTensors::deserialize(bytes).unwrap();
     let floats = |name: &str| -> Vec<f64> {
         let tensor = file.tensor(name).unwrap();
@@ -120,7 +138,8 @@ fn operators_give_what_onnx_runtime_gives() {
         for (index, found) in reference::outputs(&graph, &x).iter().enumerate() {
             let key = format!("{name}.y{index}");
             let expected = floats(&key);
-            assert_eq!(graph.outputs[index].sides, file.tensor(&key).unwrap().shape()[1..], "{key}");
+            let batch = usize::from(!fixed.contains(&key));
+            assert_eq!(graph.outputs[index].sides, file.tensor(&key).unwrap().shape()[batch..], "{key}");
             let most = expected.iter().fold(1e-3_f64, |m, v| m.max(v.abs()));
             let error = found.iter().zip(&expected).fold(0.0_f64, |m, (a, b)| m.max((a - b).abs())) / most;
             if error > 1e-5 {

@@ -3,7 +3,7 @@
     python3 tests/main/load/onnx_cases.py      (needs onnx, onnxruntime, safetensors and numpy)
 
 A file `NAME.model` is an ONNX file of one input x; `NAME.x` an input, `NAME.y0` … the outputs. The metadata has, for each
-name, the kinds of nodes that the network is expected to be read as.
+name, the kinds of nodes that the network is expected to be read as, and the outputs that do not begin with the batch.
 """
 
 import json
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 rng = np.random.default_rng(7)
-tensors, expected = {}, {}
+tensors, expected, fixed_outputs = {}, {}, []
 
 
 def weights(*shape, low=-1.0, high=1.0):
@@ -27,8 +27,11 @@ def ints(*values):
     return np.array(values, np.int64)
 
 
-def case(name, kinds, nodes, constants=None, shape=("n", 3, 6, 8), opset=17, outputs=("y",), kind=TensorProto.FLOAT):
-    """nodes: (operator, inputs, outputs, attributes); a name in inputs is x, a result or one of constants."""
+def case(name, kinds, nodes, constants=None, shape=("n", 3, 6, 8), opset=17, outputs=("y",), kind=TensorProto.FLOAT, fixed=False):
+    """nodes: (operator, inputs, outputs, attributes); a name in inputs is x, a result or one of constants.
+
+    fixed: the outputs do not begin with the batch.
+    """
     made = []
     for index, (operator, inputs, results, attributes) in enumerate(nodes):
         made.append(helper.make_node(operator, inputs.split(), results.split(), name=f"{operator}{index}", **attributes))
@@ -54,7 +57,9 @@ def case(name, kinds, nodes, constants=None, shape=("n", 3, 6, 8), opset=17, out
     tensors[f"{name}.x"] = x.astype(np.float32)
     for index, y in enumerate(session.run(list(outputs), {"x": x})):
         tensors[f"{name}.y{index}"] = y.astype(np.float32)
-        sides = ["n", *y.shape[1:]]
+        if fixed and y.shape[0] != 1:
+            fixed_outputs.append(f"{name}.y{index}")
+        sides = list(y.shape) if fixed else ["n", *y.shape[1:]]
         model.graph.output[index].CopyFrom(helper.make_tensor_value_info(outputs[index], TensorProto.FLOAT, sides))
     onnx.checker.check_model(model)
     tensors[f"{name}.model"] = np.frombuffer(model.SerializeToString(), np.uint8)
@@ -106,7 +111,7 @@ case("norm_folds", "conv", [
 ], {**w, **norm})
 case("norm_stays", "conv conv add", [
     ("Conv", "x w b", "a", {}), ("BatchNormalization", "a s o m v", "c", {}), ("Add", "a c", "y", {}),
-], {**w, **norm})
+], {**w, **norm}, outputs=("c", "y"))
 case("norm_first", "conv conv", [
     ("BatchNormalization", "x s o m v", "a", {}), ("Relu", "a", "c", {}), ("Conv", "c w", "y", {}),
 ], {"w": weights(4, 3, 3, 3), **{key: value[:3] for key, value in norm.items()}})
@@ -126,17 +131,17 @@ case("functions", "conv clip leaky relu sigmoid hard sigmoid hard swish clip", [
     ("Conv", "x w b", "a", {}), ("Relu", "a", "c", {}), ("Clip", "c low high", "d", {}), ("Clip", "d _ _", "d2", {}),
     ("LeakyRelu", "d2", "e", dict(alpha=0.2)), ("Sigmoid", "e", "f", {}), ("HardSigmoid", "f", "g", dict(alpha=0.3)),
     ("HardSwish", "g", "h", {}), ("Clip", "h _ high", "y", {}),
-], {**w, "low": np.float32(0.1), "high": np.float32(0.8)})
+], {**w, "low": np.float32(0.1), "high": np.float32(0.8)}, outputs=("d", "e", "f", "g", "h", "y"))
 case("silu", "silu silu", [
     ("Sigmoid", "x", "a", {}), ("Mul", "x a", "b", {}), ("Sigmoid", "b", "c", {}), ("Mul", "c b", "y", {}),
-])
+], outputs=("b", "y"))
 six = {"three": np.float32(3), "zero": np.float32(0), "six": np.float32(6), "sixth": np.float32(1 / 6)}
 case("hard_swish", "hard swish hard swish hard swish hard swish", [
     ("Add", "x three", "a", {}), ("Clip", "a zero six", "b", {}), ("Mul", "x b", "c", {}), ("Div", "c six", "d", {}),
     ("Add", "three d", "e", {}), ("Clip", "e zero six", "f", {}), ("Mul", "f d", "g", {}), ("Mul", "g sixth", "h", {}),
     ("Add", "h three", "i", {}), ("Clip", "i zero six", "j", {}), ("Div", "j six", "k", {}), ("Mul", "h k", "l", {}),
     ("HardSigmoid", "l", "m", dict(alpha=1 / 6, beta=0.5)), ("Mul", "m l", "y", {}),
-], six)
+], six, outputs=("d", "h", "l", "y"))
 case("relu_fuses", "conv conv add clip add", [
     ("Conv", "x w b", "a", {}), ("Conv", "x v", "c", {}), ("Add", "a c", "d", {}), ("Relu", "d", "e", {}),
     ("Relu", "a", "f", {}), ("Add", "e f", "y", {}),
@@ -344,5 +349,108 @@ case("matmul_sides", "transpose conv transpose conv transpose conv", [
     ("MatMul", "x right", "a", {}), ("MatMul", "left a", "b", {}), ("MatMul", "b vector", "y", {}),
 ], {"right": weights(3, 8, 5), "left": weights(1, 4, 6), "vector": weights(5)})
 
-save_file(tensors, Path(__file__).with_name("onnx_cases.safetensors"), {"kinds": json.dumps(expected)})
+# Functions of one value, whatever they are spelled as.
+CONV = ("Conv", "x w", "c", dict(pads=[1, 1, 1, 1]))
+case("gelu_erf", "conv function", [
+    CONV, ("Div", "c root", "d", {}), ("Erf", "d", "e", {}), ("Add", "e one", "f", {}), ("Mul", "c f", "g", {}),
+    ("Mul", "g half", "y", {}),
+], {"w": weights(5, 3, 3, 3), "root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}, opset=13)
+case("gelus", "conv function function concat", [
+    CONV, ("Gelu", "c", "a", {}), ("Gelu", "c", "b", dict(approximate="tanh")), ("Concat", "a b", "y", dict(axis=1)),
+], {"w": weights(5, 3, 3, 3)}, opset=20)
+case("more_functions", "function function function function function function function function concat", [
+    ("Mish", "x", "a", {}), ("Elu", "x", "b", dict(alpha=0.7)), ("Selu", "x", "c", {}), ("Celu", "x", "d", dict(alpha=0.6)),
+    ("Softplus", "x", "e", {}), ("Softsign", "x", "f", {}), ("ThresholdedRelu", "x", "g", dict(alpha=0.3)),
+    ("Tanh", "x", "h", {}), ("Concat", "a b c d e f g h", "y", dict(axis=1)),
+], opset=18)
+case("slopes", "function function concat", [
+    ("PRelu", "x each", "a", {}), ("PRelu", "x one", "b", {}), ("Concat", "a b", "y", dict(axis=1)),
+], {"each": weights(3, 1, 1), "one": weights(1)})
+case("relu6_as_min_max", "conv clip", [CONV, ("Max", "c zero", "a", {}), ("Min", "a six", "y", {})],
+     {"w": weights(5, 3, 3, 3, low=-6, high=6), "zero": np.float32(0), "six": np.float32(6)})
+case("powers", "function function function concat", [
+    ("Pow", "x two", "a", {}), ("Exp", "x", "b", {}), ("Mul", "b each", "c", {}), ("Abs", "x", "d", {}),
+    ("Pow", "d odd", "e", {}), ("Concat", "a c e", "y", dict(axis=1)),
+], {"two": np.float32(2), "odd": np.float32(1.7), "each": weights(3, 1, 1)})
+case("choices", "function function concat", [
+    ("Greater", "x limit", "a", {}), ("Where", "a x low", "b", {}), ("Less", "x limit", "c", {}), ("Not", "c", "d", {}),
+    ("Cast", "d", "e", dict(to=1)), ("Mul", "e x", "f", {}), ("Concat", "b f", "y", dict(axis=1)),
+], {"limit": np.float32(0.2), "low": np.float32(-3)})
+case("quotients", "conv conv function function function concat", [
+    CONV, ("Conv", "x v", "d", dict(pads=[1, 1, 1, 1])), ("Abs", "d", "e", {}), ("Add", "e one", "f", {}), ("Div", "c f", "g", {}),
+    ("Div", "one f", "h", {}), ("Concat", "g h", "y", dict(axis=1)),
+], {"w": weights(5, 3, 3, 3), "v": weights(5, 3, 3, 3), "one": np.float32(1)})
+case("decode", "conv slice function slice function concat", [
+    CONV, ("Slice", "c zero two axis", "a", {}), ("Sigmoid", "a", "b", {}), ("Mul", "b double", "d", {}), ("Pow", "d double", "e", {}),
+    ("Mul", "e anchors", "f", {}), ("Slice", "c two five axis", "g", {}), ("Exp", "g", "h", {}), ("Mul", "h double", "i", {}),
+    ("Concat", "f i", "y", dict(axis=1)),
+], {"w": weights(5, 3, 3, 3), "zero": ints(0), "two": ints(2), "five": ints(5), "axis": ints(1), "double": np.float32(2),
+    "anchors": weights(2, 1, 1, low=1, high=9)})
+
+# Operators of old opsets, whose attributes are inputs now.
+case("opset_9", "slice clip conv max pool", [
+    ("Slice", "x", "a", dict(starts=[1], ends=[-1], axes=[3])), ("Clip", "a", "b", dict(min=-1.0, max=1.5)),
+    ("Pad", "b", "c", dict(pads=[0, 0, 1, 1, 0, 0, 1, 1])), ("Conv", "c w", "d", {}), ("Dropout", "d", "e", dict(ratio=0.3)),
+    ("BatchNormalization", "e s o m v", "f", {}), ("MaxPool", "f", "y", dict(kernel_shape=[2, 2])),
+], {"w": weights(4, 3, 3, 3), **norm}, opset=9)
+case("upsample_9", "upsample resize", [
+    ("Upsample", "x twice", "a", dict(mode="nearest")), ("Upsample", "a more", "y", dict(mode="linear")),
+], {"twice": np.array([1, 1, 2, 2], np.float32), "more": np.array([1, 1, 2, 3], np.float32)}, opset=9)
+case("resize_10", "upsample pick pick resize", [
+    ("Resize", "x twice", "a", dict(mode="nearest")), ("Resize", "a less", "b", dict(mode="nearest")),
+    ("Resize", "b more", "y", dict(mode="linear")),
+], {"twice": np.array([1, 1, 2, 1], np.float32), "less": np.array([1, 1, 0.75, 0.625], np.float32),
+    "more": np.array([1, 1, 2, 3], np.float32)}, opset=10)
+case("clip_open_9", "clip clip", [("Clip", "x", "a", dict(max=1.0)), ("Clip", "a", "y", dict(min=-0.5))], opset=9, outputs=("a", "y"))
+case("softmax_of_9", "global average pool softmax softmax", [
+    ("GlobalAveragePool", "x", "a", {}), ("Softmax", "a", "b", {}), ("Softmax", "x", "c", dict(axis=3)),
+], opset=9, outputs=("b", "c"))
+case("axes_9", "global average pool global max pool", [
+    ("ReduceMean", "x", "a", dict(axes=[2, 3], keepdims=1)), ("Squeeze", "a", "b", dict(axes=[2, 3])),
+    ("Unsqueeze", "b", "y", dict(axes=[1])), ("ReduceMax", "x", "z", dict(axes=[-2, -1], keepdims=0)),
+], opset=9, outputs=("y", "z"))
+
+# A batch of 1 that does not stay the first axis.
+case("batch_shuffle", "conv transpose slice slice concat", [
+    ("Conv", "x w b", "a", {}), ("Reshape", "a pairs", "c", {}), ("Transpose", "c", "d", dict(perm=[1, 0, 2])),
+    ("Reshape", "d back", "e", {}), ("Gather", "e zero", "f", dict(axis=0)), ("Gather", "e one", "g", dict(axis=0)),
+    ("Concat", "g f", "y", dict(axis=1)),
+], {**w, "pairs": ints(2, 2, 48), "back": ints(2, -1, 2, 6, 8), "zero": np.array(0), "one": np.array(1)},
+    shape=(1, 3, 6, 8))
+case("batch_second", "reshape conv transpose", [
+    ("Reshape", "x flat", "a", {}), ("Transpose", "a", "b", dict(perm=[2, 0, 1])), ("MatMul", "b w", "c", {}),
+    ("Add", "c b_", "d", {}), ("Relu", "d", "y", {}),
+], {"flat": ints(0, 3, -1), "w": weights(3, 5), "b_": weights(5)}, fixed=True)
+case("batch_gone", "sigmoid softmax slice", [
+    ("Squeeze", "x first", "a", {}), ("Sigmoid", "a", "b", {}), ("Softmax", "b", "y", dict(axis=0)),
+    ("Slice", "y from to axes", "z", {}),
+], {"first": ints(0), "from": ints(1), "to": ints(3), "axes": ints(0)}, shape=(1, 3, 6, 8), outputs=("y", "z"), fixed=True)
+case("batch_flat", "reshape softmax global average pool", [
+    ("Flatten", "x", "a", dict(axis=2)), ("Softmax", "a", "b", {}), ("Reshape", "b back", "y", {}),
+    ("ReduceMean", "a", "z", dict(axes=[1], keepdims=0)),
+], {"back": ints(1, 3, 6, 8)}, shape=(1, 3, 6, 8), outputs=("y", "z"), fixed=True)
+case("batch_and_shape", "", [
+    ("Squeeze", "x", "a", {}), ("Shape", "a", "s", {}), ("Slice", "s zero one", "t", {}), ("Concat", "t rest", "u", dict(axis=0)),
+    ("Reshape", "a u", "y", {}),
+], {"zero": ints(0), "one": ints(1), "rest": ints(-1)}, shape=(1, 3, 6, 8), fixed=True)
+
+# Weights that are stored as levels.
+case("dequantized", "conv", [
+    ("DequantizeLinear", "q s z", "w", dict(axis=0)), ("DequantizeLinear", "p t", "b", {}), ("Conv", "x w b", "y", {}),
+], {"q": rng.integers(-128, 128, (4, 3, 3, 3)).astype(np.int8), "s": weights(4, low=0.01, high=0.02),
+    "z": rng.integers(-9, 9, 4).astype(np.int8), "p": rng.integers(-9999, 9999, 4).astype(np.int32), "t": np.float32(1e-4)})
+case("dequantized_blocks", "conv linear", [
+    ("DequantizeLinear", "q s z", "w", dict(axis=1, block_size=36)), ("Flatten", "x", "a", {}),
+    ("Gemm", "a w", "c", dict(transB=1)), ("Gemm", "c v", "y", {}),
+], {"q": rng.integers(0, 256, (5, 144)).astype(np.uint8), "s": weights(5, 4, low=0.01, high=0.02),
+    "z": rng.integers(100, 150, (5, 4)).astype(np.uint8), "v": weights(5, 2)}, opset=21)
+
+# Pads of any value, and below 0.
+case("pad_value", "constant concat constant constant concat conv", [
+    ("Pad", "x pads v", "a", {}), ("Conv", "a w", "y", {}),
+], {"pads": ints(0, 1, 2, 0, 0, 0, 1, 0), "v": np.float32(1.5), "w": weights(2, 4, 3, 3)})
+case("pad_negative", "slice slice conv", [("Pad", "x pads", "a", {}), ("Conv", "a w", "y", {})],
+     {"pads": ints(0, 0, -2, 1, 0, 0, 1, -3), "w": weights(2, 3, 2, 2)})
+
+save_file(tensors, Path(__file__).with_name("onnx_cases.safetensors"), {"kinds": json.dumps(expected), "fixed": json.dumps(fixed_outputs)})
 print(len(expected), "cases")

@@ -87,6 +87,14 @@ pub(crate) fn apply(op: &Op, relu: bool, inputs: &[&Array3<f64>]) -> Array3<f64>
             each([inputs[0].dim().0, 1, 1], |c, _, _| largest(c))
         }
         Op::Activation(f) => inputs[0].mapv(|x| f.apply(x)),
+        Op::Function(f) => {
+            let (first, rest) = inputs.split_first().unwrap();
+            let (c, h, w) = rest.iter().fold(first.dim(), |dim, x| {
+                let [c, h, w] = broadcast(dim, x.dim());
+                (c, h, w)
+            });
+            each([c, h, w], |c, y, x| f.apply(&inputs.iter().map(|input| at(input, [c, y, x])).collect::<Vec<_>>(), c))
+        }
         Op::Binary(f) => {
             let (a, b) = (inputs[0], inputs[1]);
             each(broadcast(a.dim(), b.dim()), |c, y, x| f.apply(at(a, [c, y, x]), at(b, [c, y, x])))
@@ -161,6 +169,7 @@ pub(crate) fn meant(graph: &QuantizedGraph, float: &Graph, id: usize, values: &[
 }
 
 /// One node of the quantized network by its own arithmetic.
+#[allow(clippy::too_many_lines, reason = "an arm for each operation")]
 pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value {
     let node = &graph.nodes[id];
     let inputs: Vec<&Value> = node.inputs.iter().map(|&i| &values[i]).collect();
@@ -208,7 +217,13 @@ pub(crate) fn step(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Value
             }
             Array3::from_shape_fn(shape, |at| i32::from(result(at).1.unwrap()))
         }
-        (Op::Activation(_), Constants::Table(table)) => levels(0).mapv(|q| i32::from(table.get(q as i8))),
+        (Op::Activation(_) | Op::Function(_), Constants::Table(table)) => {
+            levels(0).mapv(|q| i32::from(table.get(q as i8)))
+        }
+        (Op::Function(_), Constants::ChannelTables(tables)) => {
+            let x = levels(0);
+            Array3::from_shape_fn(x.dim(), |at| i32::from(tables[at.0].get(x[at] as i8)))
+        }
         (Op::Binary(_), Constants::Binary(binary)) => {
             let shape = broadcast(levels(0).dim(), levels(1).dim());
             Array3::from_shape_fn(shape, |(c, y, x)| {

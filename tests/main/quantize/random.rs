@@ -5,7 +5,8 @@ use ndarray::Array3;
 use repquant::internals::Random;
 use repquant::internals::export::safetensors::{from_bytes, to_bytes};
 use repquant::internals::model::{
-    Activation, Axis, Binary, Coordinates, Graph, Node, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize, Shape,
+    Activation, Axis, Binary, Coordinates, Function, Graph, Node, Op, Operand, Operator, Pool, PoolKind, Rearrange,
+    RearrangeKind, Resize, Shape, Step,
 };
 use repquant::internals::quantize::{QuantizeOptions, SplitMode};
 use repquant::internals::threshold::ActivationMode;
@@ -31,6 +32,7 @@ fn unary(random: &mut Random, x: Shape) -> Op {
             let others = [Activation::Sigmoid, Activation::Silu, Activation::HardSwish, hard];
             Op::Activation(others[random.below(4)])
         }
+        7 if random.below(2) == 0 => Op::Function(function(random, x.channels)),
         7 => Op::Activation(Activation::LeakyRelu { slope: 0.1 }),
         8 | 9 => {
             let kinds = [PoolKind::Max, PoolKind::Average, PoolKind::AverageWithPadding];
@@ -46,6 +48,23 @@ fn unary(random: &mut Random, x: Shape) -> Op {
         }
         12 => Op::Softmax(AXES[random.below(3)]),
         _ => Op::Rearrange(rearrange(random, x)),
+    }
+}
+
+/// `erf(a·x) + b`, `a` and `b` for all channels or for each.
+fn function(random: &mut Random, channels: usize) -> Function {
+    let constant = |random: &mut Random| {
+        let count = [1, channels][random.below(2)];
+        Operand::Constant((0..count).map(|_| random.between(0.2, 2.0) as f32).collect())
+    };
+    let (a, b) = (constant(random), constant(random));
+    let step = |operator, operands: &[Operand]| Step { operator, operands: operands.to_vec() };
+    Function {
+        steps: vec![
+            step(Operator::Mul, &[Operand::Input(0), a]),
+            step(Operator::Erf, &[Operand::Step(0)]),
+            step(Operator::Add, &[Operand::Step(1), b]),
+        ],
     }
 }
 
