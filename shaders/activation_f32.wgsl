@@ -23,12 +23,6 @@ fn clip(v: vec4<f32>, low: f32, high: f32) -> vec4<f32> {
     return select(raised, vec4<f32>(high), raised > vec4<f32>(high));
 }
 
-// 1 / (1 + e^-v) by e^-|v|, which cannot overflow.
-fn sigmoid(v: vec4<f32>) -> vec4<f32> {
-    let e = exp(-abs(v));
-    return select(vec4<f32>(1.0), e, v < vec4<f32>(0.0)) / (1.0 + e);
-}
-
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

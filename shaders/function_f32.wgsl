@@ -1,12 +1,5 @@
 // Functions of one to three f32 values, step by step: see src/kernels/function/function_f32.rs.
 
-struct Operand {
-    image: u32,
-    row: u32,
-    column: u32,
-    quad: u32,
-}
-
 struct Params {
     a: Operand,
     b: Operand,
@@ -33,10 +26,6 @@ struct Params {
 // The inputs of this invocation, and what its steps gave.
 var<private> inputs: array<vec4<f32>, 3>;
 var<private> results: array<vec4<f32>, 32>;
-
-fn place(operand: Operand, image: u32, row: u32, column: u32, quad: u32) -> u32 {
-    return image * operand.image + row * operand.row + column * operand.column + quad * operand.quad;
-}
 
 fn value(word: u32, quad: u32) -> vec4<f32> {
     let index = word & 0xffffffu;
@@ -72,12 +61,6 @@ fn erf(v: vec4<f32>) -> vec4<f32> {
 fn tanh_of(v: vec4<f32>) -> vec4<f32> {
     let e = exp(-2.0 * abs(v));
     return sign(v) * (1.0 - e) / (1.0 + e);
-}
-
-// 1 / (1 + e^-v) by e^-|v|, which cannot overflow.
-fn sigmoid(v: vec4<f32>) -> vec4<f32> {
-    let e = exp(-abs(v));
-    return select(vec4<f32>(1.0), e, v < vec4<f32>(0.0)) / (1.0 + e);
 }
 
 // Of a negative base only by integers; elsewhere there is no number.
@@ -139,32 +122,17 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = flat_group(group, groups) * 64u + lane;
-    let quads = (params.channels + 3u) / 4u;
-    let quad = i % quads;
-    let pixel = i / quads;
-    let column = pixel % params.width;
-    let row = pixel / params.width % params.height;
-    let image = pixel / params.width / params.height;
-    if image >= params.images {
+    let at = place_of(i, params.height, params.width, (params.channels + 3u) / 4u);
+    if at.image >= params.images {
         return;
     }
-    // An input of one channel holds it in its first lane.
-    inputs[0] = a[place(params.a, image, row, column, quad)];
-    if params.a.quad == 0u {
-        inputs[0] = inputs[0].xxxx;
-    }
-    inputs[1] = b[place(params.b, image, row, column, quad)];
-    if params.b.quad == 0u {
-        inputs[1] = inputs[1].xxxx;
-    }
-    inputs[2] = c[place(params.c, image, row, column, quad)];
-    if params.c.quad == 0u {
-        inputs[2] = inputs[2].xxxx;
-    }
+    inputs[0] = lanes(params.a, a[word_at(params.a, at)]);
+    inputs[1] = lanes(params.b, b[word_at(params.b, at)]);
+    inputs[2] = lanes(params.c, c[word_at(params.c, at)]);
     for (var s = 0u; s < params.steps; s++) {
         let words = steps[s];
-        results[s] = computed(words.x, value(words.y, quad), value(words.z, quad), value(words.w, quad));
+        results[s] = computed(words.x, value(words.y, at.quad), value(words.z, at.quad), value(words.w, at.quad));
     }
-    let channel = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u);
+    let channel = vec4<u32>(4u * at.quad) + vec4<u32>(0u, 1u, 2u, 3u);
     y[i] = select(vec4<f32>(0.0), results[params.steps - 1u], channel < vec4<u32>(params.channels));
 }

@@ -12,6 +12,8 @@ use crate::Error;
 /// Finds files below a folder by what a list calls them.
 pub(super) struct Finder<'a> {
     root: &'a Path,
+    /// Where the folder really lies, found out when first needed; none where it cannot be read.
+    real_root: OnceCell<Option<PathBuf>>,
     /// The images below it by name and by name without ending, made when first needed; none: two
     /// have it.
     by_name: OnceCell<HashMap<String, Option<PathBuf>>>,
@@ -22,7 +24,7 @@ pub(super) struct Finder<'a> {
 impl<'a> Finder<'a> {
     /// For the files below `root`.
     pub(super) fn new(root: &'a Path) -> Self {
-        Self { root, by_name: OnceCell::new(), left_off: RefCell::new(None) }
+        Self { root, real_root: OnceCell::new(), by_name: OnceCell::new(), left_off: RefCell::new(None) }
     }
 
     /// The file of just this path, in the folder or an absolute one.
@@ -55,7 +57,8 @@ impl<'a> Finder<'a> {
             path.is_file().then_some((cut, path))
         })?;
         let folders: PathBuf = parts[..cut].iter().collect();
-        if real_path(self.root).is_ok_and(|root| root.ends_with(&folders)) {
+        let real_root = self.real_root.get_or_init(|| real_path(self.root).ok());
+        if real_root.as_ref().is_some_and(|root| root.ends_with(&folders)) {
             return Some(path);
         }
         // Of several folders only one can be this one.

@@ -26,6 +26,7 @@ mod qdq;
 mod requantize;
 mod tensors;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -86,14 +87,8 @@ pub struct OnnxFile {
 /// [`ErrorKind::Input`](crate::ErrorKind::Input) where layer names clash or the file would exceed 2
 /// GiB.
 pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
-    let mut own: Graph;
-    let graph = if clashes(graph.nodes.iter().map(|node| &node.name)) {
-        own = graph.clone();
-        make_way(own.nodes.iter_mut().map(|node| &mut node.name).collect());
-        &own
-    } else {
-        graph
-    };
+    let clash = clashes(graph.nodes.iter().map(|node| &node.name));
+    let graph = &*renamed(graph, clash, |graph| graph.nodes.iter_mut().map(|node| &mut node.name).collect());
     let mut builder = Builder::default();
     let shapes = graph.shapes();
     let kinds = graph.nodes.iter().map(|node| flat_kind(&node.op, &node.inputs));
@@ -122,14 +117,8 @@ pub fn float(graph: &Graph, input: InputForm) -> Result<OnnxFile> {
 /// names clash, its sums do not fit what ONNX has, or the file would exceed 2 GiB.
 pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Result<OnnxFile> {
     check(graph)?;
-    let mut own: QuantizedGraph;
-    let graph = if clashes(graph.nodes.iter().map(|node| &node.name)) {
-        own = graph.clone();
-        make_way(own.nodes.iter_mut().map(|node| &mut node.name).collect());
-        &own
-    } else {
-        graph
-    };
+    let clash = clashes(graph.nodes.iter().map(|node| &node.name));
+    let graph = &*renamed(graph, clash, |graph| graph.nodes.iter_mut().map(|node| &mut node.name).collect());
     let mut builder = Builder::default();
     let activations = match format {
         Format::Qdq => qdq::network(&mut builder, graph, input)?,
@@ -154,6 +143,17 @@ pub fn quantized(graph: &QuantizedGraph, format: Format, input: InputForm) -> Re
 fn clashes<'a>(mut names: impl Iterator<Item = &'a String>) -> bool {
     names.next();
     names.any(|name| name == input::NAME)
+}
+
+/// The network, where there is a clash as a copy in which such a layer has a name of its own;
+/// `names` are those of its layers.
+fn renamed<G: Clone>(graph: &G, clash: bool, names: impl FnOnce(&mut G) -> Vec<&mut String>) -> Cow<'_, G> {
+    if !clash {
+        return Cow::Borrowed(graph);
+    }
+    let mut own = graph.clone();
+    make_way(names(&mut own));
+    Cow::Owned(own)
 }
 
 /// Gives such a layer a name that no other has.

@@ -14,7 +14,7 @@ use crate::model::{Binary, Shape, broadcast};
 use crate::{Error, Result};
 
 /// `binary_f32.wgsl`.
-pub(crate) static SHADER: Shader = shader!("binary_f32");
+pub(crate) static SHADER: Shader = shader!("binary_f32", "operand");
 
 /// Parameters of the shader.
 #[repr(C)]

@@ -14,7 +14,7 @@ use crate::kernels::cpu::exp::exp;
 use crate::model::{Activation, Shape};
 
 /// `activation_f32.wgsl`.
-pub(crate) static SHADER: Shader = shader!("activation_f32");
+pub(crate) static SHADER: Shader = shader!("activation_f32", "sigmoid");
 
 /// Parameters of the shader.
 #[repr(C)]

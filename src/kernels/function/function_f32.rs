@@ -15,7 +15,7 @@ use crate::model::{Expression, Function, Operand, Operator, Shape, Step, broadca
 use crate::{Error, Result};
 
 /// `function_f32.wgsl`.
-pub(crate) static SHADER: Shader = shader!("function_f32");
+pub(crate) static SHADER: Shader = shader!("function_f32", "operand", "sigmoid");
 
 /// Values that the native function computes at a time, step by step.
 const BLOCK: usize = 1024;
@@ -287,7 +287,6 @@ fn compute(step: &Step, inputs: &[Vec<f32>], before: &[Vec<f32>], padded: usize,
         }
         two => {
             let b = read(1);
-            let truth = |is: bool| f32::from(u8::from(is));
             let mut each = |f: fn(f32, f32) -> f32| {
                 y.iter_mut().enumerate().for_each(|(at, y)| *y = f(a.get(at), b.get(at)));
             };
@@ -300,14 +299,17 @@ fn compute(step: &Step, inputs: &[Vec<f32>], before: &[Vec<f32>], padded: usize,
                 // Comparisons and not `min` and `max`: NaN stays.
                 Operator::Min => each(|a, b| if a < b || a.is_nan() { a } else { b }),
                 Operator::Max => each(|a, b| if a > b || a.is_nan() { a } else { b }),
-                Operator::Less => y.iter_mut().enumerate().for_each(|(at, y)| *y = truth(a.get(at) < b.get(at))),
-                Operator::LessOrEqual => {
-                    y.iter_mut().enumerate().for_each(|(at, y)| *y = truth(a.get(at) <= b.get(at)));
-                }
-                _ => y.iter_mut().enumerate().for_each(|(at, y)| *y = truth(a.get(at) == b.get(at))),
+                Operator::Less => each(|a, b| truth(a < b)),
+                Operator::LessOrEqual => each(|a, b| truth(a <= b)),
+                _ => each(|a, b| truth(a == b)),
             }
         }
     }
+}
+
+/// 1 for what is true, 0 for what is not.
+fn truth(is: bool) -> f32 {
+    f32::from(u8::from(is))
 }
 
 /// The twin, in f64.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{DraftNode, DraftOp, live};
+use super::functions::leaky;
 use super::tensors::narrowed;
 use crate::model::{Activation, Binary, Expression, Function, Op, Operand, Operator, number};
 
@@ -143,11 +144,7 @@ fn of_activation(e: &mut Expression, activation: Activation, x: Operand) -> Oper
     };
     match activation {
         Activation::Clip { low, high } => clip(e, x, low, high),
-        Activation::LeakyRelu { slope } => {
-            let below = e.push(Operator::Mul, &[x.clone(), number(slope)]);
-            let negative = e.push(Operator::Less, &[x.clone(), number(0.0)]);
-            e.push(Operator::Select, &[negative, below, x])
-        }
+        Activation::LeakyRelu { slope } => leaky(e, x, number(slope)),
         Activation::Sigmoid => e.push(Operator::Sigmoid, &[x]),
         Activation::HardSigmoid { slope, offset } => {
             let bent = line(e, x, slope, offset);

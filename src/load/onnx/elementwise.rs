@@ -79,9 +79,17 @@ fn for_each_channel(
     scale: Vec<f64>,
     shift: Vec<f64>,
 ) -> Result<Active> {
-    let lies_there = x.base(0) == 0 && draft.shape(x.node).channels == x.sides[0];
-    let x = if lies_there { x.clone() } else { Active::new(draft.realize(x)?, x.dims(), &x.seen_by) };
-    affine(op, draft, &x, scale, shift)
+    let there = along_channels(draft, x, 0)?.ok_or_else(|| Error::bad("has no channels"))?;
+    affine(op, draft, &there, scale, shift)
+}
+
+/// An activation one of whose axes is the channels of its node, realized for that where it is the
+/// first after the batch; none where it lies otherwise.
+pub(super) fn along_channels(draft: &mut Draft, x: &Active, axis: usize) -> Result<Option<Active>> {
+    if x.base(axis) == 0 && draft.shape(x.node).channels == x.sides[0] {
+        return Ok(Some(x.clone()));
+    }
+    Ok(if axis == 0 { Some(Active::new(draft.realize(x)?, x.dims(), &x.seen_by)) } else { None })
 }
 
 /// `scale·x + shift` for the channels of the node.
@@ -91,7 +99,7 @@ fn affine(op: &Operation<'_>, draft: &mut Draft, x: &Active, scale: Vec<f64>, sh
     Ok(x.with_node(node))
 }
 
-/// `Add`, `Sub`, `Mul`, `Div`.
+/// `Add`, `Sub`, `Mul`, and `Div` by a constant.
 pub(super) fn binary(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     op.at_most(2)?;
     match (op.input(0), op.input(1)) {
@@ -165,16 +173,14 @@ fn with_constant(op: &Operation<'_>, draft: &mut Draft, x: &Active, c: &Rc<Tenso
     let line = |c: f32| {
         let c = f64::from(c);
         match (op.kind, first) {
-            ("Add", _) => Some((1.0, c)),
-            ("Sub", false) => Some((1.0, -c)),
-            ("Sub", true) => Some((-1.0, c)),
-            ("Mul", _) => Some((c, 0.0)),
-            ("Div", false) => Some((1.0 / c, 0.0)),
-            _ => None,
+            ("Add", _) => (1.0, c),
+            ("Sub", false) => (1.0, -c),
+            ("Sub", true) => (-1.0, c),
+            ("Mul", _) => (c, 0.0),
+            _ => (1.0 / c, 0.0),
         }
     };
-    let lines = || values.iter().map(|&c| line(c)).collect::<Option<Vec<_>>>();
-    let refused = || Error::bad("of a constant by an activation is not supported");
+    let lines = || values.iter().map(|&c| line(c)).collect::<Vec<_>>();
     let wider = (0..own.len()).find(|&axis| own[axis] != 1 && own[axis] != dims[axis]);
     if let Some(axis) = wider.filter(|&axis| dims[axis] != 1) {
         let what = format!("a constant of {} does not fit a side of {} (axis {})", own[axis], dims[axis], axis + 1);
@@ -182,27 +188,20 @@ fn with_constant(op: &Operation<'_>, draft: &mut Draft, x: &Active, c: &Rc<Tenso
     }
     let varies: Vec<usize> = (0..own.len()).filter(|&axis| own[axis] != 1).collect();
     if varies.is_empty() {
-        let (scale, shift) = lines().ok_or_else(refused)?.into_iter().unzip();
+        let (scale, shift) = lines().into_iter().unzip();
         return affine(op, draft, x, scale, shift);
     }
     if wider.is_none() && varies.len() == 1 {
         // Along the channels of the node, or of what it will be.
-        let axis = varies[0];
-        let there = x.base(axis) == 0 && draft.shape(x.node).channels == x.sides[0];
-        if there || axis == 0 {
-            let (scale, shift) = lines().ok_or_else(refused)?.into_iter().unzip();
-            return if there {
-                affine(op, draft, x, scale, shift)
-            } else {
-                for_each_channel(op, draft, x, scale, shift)
-            };
+        if let Some(x) = along_channels(draft, x, varies[0])? {
+            let (scale, shift) = lines().into_iter().unzip();
+            return affine(op, draft, &x, scale, shift);
         }
     }
-    let function = match (op.kind, first) {
-        ("Add", _) => Binary::Add,
-        ("Sub", _) => Binary::Sub,
-        ("Mul", _) | ("Div", false) => Binary::Mul,
-        _ => return Err(refused()),
+    let function = match op.kind {
+        "Add" => Binary::Add,
+        "Sub" => Binary::Sub,
+        _ => Binary::Mul,
     };
     let inverse: Vec<f32>;
     let values = if op.kind == "Div" {

@@ -421,7 +421,7 @@ fn function(op: &Operation<'_>, draft: &mut Draft) -> Result<Tensor> {
         result.as_ref().map_or(read[0], |function| function.apply(&read, 0))
     };
     let truth = matches!(op.kind, "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" | "Not");
-    let whole = matches!(op.kind, "Abs" | "Neg" | "Sign" | "Min" | "Max" | "Sum" | "Pow" | "Where" | "Mod");
+    let whole = matches!(op.kind, "Abs" | "Neg" | "Sign" | "Min" | "Max" | "Sum" | "Pow");
     let ints = inputs.iter().all(|input| matches!(input.values, Values::Int(_)));
     let values = if truth || (whole && ints) {
         Values::Int((0..count).map(|place| whole_number(at(place))).collect::<Result<_>>()?)

@@ -1,7 +1,7 @@
 //! ONNX's element-wise operators as expressions.
 
 use super::draft::Draft;
-use super::elementwise::{self, channel_axis};
+use super::elementwise::{self, along_channels, channel_axis};
 use super::operation::Operation;
 use super::tensors::{Tensor, Values};
 use super::values::{Active, Value, stored};
@@ -123,11 +123,7 @@ pub(super) fn built(op: &Operation<'_>, e: &mut Expression, read: &[Operand]) ->
                     let same = e.push(Operator::Equal, &[a, b]);
                     e.push(Operator::Sub, &[number(1.0), same])
                 }
-                _ => {
-                    let below = e.push(Operator::Mul, &[a.clone(), b]);
-                    let negative = e.push(Operator::Less, &[a.clone(), number(0.0)]);
-                    e.push(Operator::Select, &[negative, below, a])
-                }
+                _ => leaky(e, a, b),
             });
         }
         "Where" => {
@@ -227,6 +223,13 @@ fn one(op: &Operation<'_>, e: &mut Expression, x: &Operand) -> Result<Operand> {
     })
 }
 
+/// `x` where it is not negative, else `slope·x`.
+pub(super) fn leaky(e: &mut Expression, x: Operand, slope: Operand) -> Operand {
+    let below = e.push(Operator::Mul, &[x.clone(), slope]);
+    let negative = e.push(Operator::Less, &[x.clone(), number(0.0)]);
+    e.push(Operator::Select, &[negative, below, x])
+}
+
 /// `x · (1 + f) / 2`.
 fn halves(e: &mut Expression, x: Operand, f: Operand) -> Operand {
     let raised = e.push(Operator::Add, &[f, number(1.0)]);
@@ -301,15 +304,7 @@ impl Operands {
             let mut axes = lists.iter().map(|tensor| channel_axis(tensor, &dims));
             only = match axes.next() {
                 None => Some(x.clone()),
-                Some(Some(axis)) if axes.all(|other| other == Some(axis)) => {
-                    if x.base(axis) == 0 && draft.shape(x.node).channels == x.sides[0] {
-                        Some(x.clone())
-                    } else if axis == 0 {
-                        Some(Active::new(draft.realize(x)?, dims, &x.seen_by))
-                    } else {
-                        None
-                    }
-                }
+                Some(Some(axis)) if axes.all(|other| other == Some(axis)) => along_channels(draft, x, axis)?,
                 Some(_) => None,
             };
         }
@@ -392,7 +387,6 @@ fn simplest(function: Function) -> Op {
         match (operator, number) {
             (Operator::Max, Some(low)) => return clip(low, f32::INFINITY),
             (Operator::Min, Some(high)) => return clip(f32::NEG_INFINITY, high),
-            (Operator::Sigmoid, None) => return Op::Activation(Activation::Sigmoid),
             _ => {}
         }
     }
