@@ -1,9 +1,10 @@
 # make demo   build, and run the whole pipeline on an embedded network and drawn images
 # make test   make sure that a Vulkan driver and ONNX Runtime are there, build, run every test
 # make check  formatting, lints, docs
+# make test-networks   fetch and export networks that others made (gigabytes of torch), and try each: docs/networks.md
 # make bench  every bench, and the comparison with ONNX Runtime: see benches/README.md
 
-.PHONY: demo test check bench
+.PHONY: demo test test-networks check bench
 
 demo:
 	cargo run --release -- demo
@@ -14,6 +15,13 @@ test:
 	./scripts/ensure-vulkan.sh
 	python=$$(./scripts/test-python.sh) && REPQUANT_PYTHON=$$python REPQUANT_REQUIRE_ADAPTER=1 cargo test
 	REPQUANT_REQUIRE_ADAPTER=1 REPQUANT_SHADER_CHECKS=1 cargo test --lib kernels_agree_with_their_twins
+
+# Into NETWORKS; what is there already is not made again. REPQUANT_TEST_DATA names a folder with photographs in data/photos.
+NETWORKS ?= target/networks
+test-networks:
+	python=$$(./scripts/test-python.sh tests/networks/requirements.txt networks-python) && $$python tests/networks/networks.py $(NETWORKS)
+	python=$$(./scripts/test-python.sh) && REPQUANT_PYTHON=$$python REPQUANT_NETWORKS=$(abspath $(NETWORKS)) \
+		cargo test --release --test onnx networks_of_others -- --nocapture
 
 check:
 	cargo fmt --check

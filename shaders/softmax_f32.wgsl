@@ -1,22 +1,6 @@
 // Softmax along an axis in f32: see src/kernels/function/softmax_f32.rs.
 
-struct Params {
-    // Lines of the batch that are normalized, and how many there are at each step of the outer
-    // sides.
-    lines: u32,
-    inner: u32,
-    // Values of a line, words between them, and words from one step of the outer sides to the next.
-    count: u32,
-    step: u32,
-    outer_step: u32,
-    // Channels and words of a pixel.
-    channels: u32,
-    padded: u32,
-    // Whether a line is a pixel's channels.
-    along_channels: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(0) var<uniform> params: Lines;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
@@ -31,8 +15,8 @@ fn main(
     if i >= params.lines {
         return;
     }
-    let first = i / params.inner * params.outer_step + i % params.inner;
-    if params.along_channels == 0u && i % params.inner % params.padded >= params.channels {
+    let first = first_word(params, i);
+    if is_padding(params, i) {
         for (var k = 0u; k < params.count; k++) {
             y[first + k * params.step] = 0.0;
         }

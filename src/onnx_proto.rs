@@ -96,9 +96,9 @@ pub(crate) struct AttributeProto {
     pub s: Option<Vec<u8>>,
     #[prost(message, optional, tag = "5")]
     pub t: Option<TensorProto>,
-    /// A network; not looked into.
-    #[prost(bytes = "vec", optional, tag = "6")]
-    pub g: Option<Vec<u8>>,
+    /// A network: a branch.
+    #[prost(message, optional, boxed, tag = "6")]
+    pub g: Option<Box<GraphProto>>,
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
     #[prost(int64, repeated, packed = "false", tag = "8")]

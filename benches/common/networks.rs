@@ -51,7 +51,8 @@ pub(crate) fn repvgg(name: &str) -> Graph {
     let weight = weights(&mut random, &[1000, channels, 1, 1]).into_shape_with_order((1000, channels)).expect("1×1");
     let linear = Conv::linear(weight, Array1::zeros(1000));
     nodes.push(node("linear".into(), Op::Linear(linear), nodes.len(), false));
-    let outputs = vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![1000] }];
+    let outputs =
+        vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![1000], one_image: false }];
     let (name, input) = (format!("repvgg-{name}"), InputDescription::imagenet().preprocessing());
     Graph { name, input, classes: None, nodes, outputs, notes: Vec::new() }
 }

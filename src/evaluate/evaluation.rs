@@ -1,7 +1,8 @@
 //! What was measured of one network.
 
 use super::accuracy::{Accuracy, top1};
-use super::fidelity::{Fidelity, OutputFidelity};
+use super::fidelity::Fidelity;
+use super::output::OutputFidelity;
 use crate::images::Batch;
 use crate::model::{GraphOutput, class_count};
 use crate::{Error, Result};
@@ -69,7 +70,7 @@ impl Evaluation {
         self.images += batch.count as u64;
         if let Some(float) = float {
             if self.outputs.is_empty() {
-                self.outputs = outputs.iter().map(|output| OutputFidelity::new(&output.name)).collect();
+                self.outputs = outputs.iter().map(OutputFidelity::new).collect();
             }
             for ((output, rows), float) in self.outputs.iter_mut().zip(found).zip(float) {
                 rows.iter().zip(float).for_each(|(row, float)| output.add(float, row));

@@ -1,34 +1,5 @@
 //! How close a quantized activation is to the float one.
 
-/// How close one output of a quantized network is to the float network's.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct OutputFidelity {
-    /// Name of the output.
-    pub name: String,
-    /// Over all its values and images.
-    pub fidelity: Fidelity,
-    /// The largest |y − ŷ|.
-    pub largest_difference: f64,
-    /// The largest |y|.
-    pub largest: f64,
-}
-
-impl OutputFidelity {
-    /// Nothing seen yet of the output called `name`.
-    pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), ..Self::default() }
-    }
-
-    /// Adds pairs of values.
-    pub fn add(&mut self, y: &[f64], quantized: &[f64]) {
-        self.fidelity.add(y, quantized);
-        for (y, q) in y.iter().zip(quantized) {
-            self.largest_difference = self.largest_difference.max((y - q).abs());
-            self.largest = self.largest.max(y.abs());
-        }
-    }
-}
-
 /// Sums over pairs of a float value y and its quantized counterpart ŷ.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Fidelity {

@@ -3,11 +3,14 @@
 mod accuracy;
 mod evaluation;
 mod fidelity;
+mod output;
+mod parts;
 mod run;
 
 pub(crate) use evaluation::Evaluation;
 pub use fidelity::Fidelity;
-pub(crate) use fidelity::OutputFidelity;
+pub(crate) use output::OutputFidelity;
+pub(crate) use parts::Part;
 pub use run::Contender;
 
 use std::collections::VecDeque;

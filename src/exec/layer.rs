@@ -5,6 +5,7 @@ use crate::device::{Buffer, Device, Recorder};
 use crate::kernels::OutputLevels;
 use crate::kernels::binary::binary_f32::BinaryF32;
 use crate::kernels::binary::binary_i8::{BinaryI8, Levels};
+use crate::kernels::binary::matmul_f32::MatMulF32;
 use crate::kernels::concat::concat_f32::ConcatF32;
 use crate::kernels::concat::concat_i8::{ConcatI8, Mapping};
 use crate::kernels::conv::{float, int8};
@@ -14,7 +15,9 @@ use crate::kernels::core::check_right_shift;
 use crate::kernels::function::activation_f32::ActivationF32;
 use crate::kernels::function::function_f32::{FunctionF32, Program};
 use crate::kernels::function::lookup_i8::{Entries, LookupI8};
-use crate::kernels::function::softmax_f32::SoftmaxF32;
+use crate::kernels::lines::reduce_f32::ReduceF32;
+use crate::kernels::lines::softmax_f32::SoftmaxF32;
+use crate::kernels::lines::standardize_f32::StandardizeF32;
 use crate::kernels::pool::global_pool_f32::{self, GlobalPoolF32};
 use crate::kernels::pool::global_pool_i8::{self, GlobalPoolI8};
 use crate::kernels::pool::pool_f32::PoolF32;
@@ -25,8 +28,8 @@ use crate::kernels::rearrange::resize_f32::{ResizeF32, Taps};
 use crate::kernels::statistics::range::Range;
 use crate::kernels::statistics::{Extent, Row};
 use crate::model::{
-    Activation, Axis, Binary, CoarseScale, Constants, Integer, Op, Pool, Preprocessing, QBinary, QConv, QParams, Shape,
-    Table,
+    Activation, Axis, Binary, CoarseScale, Constants, Integer, Op, Pool, Preprocessing, QBinary, QConv, QParams,
+    Reduce, Shape, Standardize, Table,
 };
 use crate::{Error, Result};
 
@@ -96,6 +99,9 @@ enum Work {
     },
     ResizeF32(Taps),
     SoftmaxF32(Axis),
+    ReduceF32(Reduce),
+    StandardizeF32(Standardize),
+    MatMulF32,
     ConstantF32 {
         values: Buffer,
         order: gather_f32::Order,
@@ -131,6 +137,9 @@ impl Layer {
             Op::Concat(axis) => Work::ConcatF32(*axis),
             Op::Resize(resize) => Work::ResizeF32(Taps::new(device, resize, inputs[0])?),
             Op::Softmax(axis) => Work::SoftmaxF32(*axis),
+            Op::Reduce(reduce) => Work::ReduceF32(*reduce),
+            Op::Standardize(standardize) => Work::StandardizeF32(*standardize),
+            Op::MatMul => Work::MatMulF32,
             Op::Constant(values) => {
                 let mut words = vec![0; y.padded_len()];
                 for ((c, h, w), value) in values.indexed_iter() {
@@ -332,6 +341,11 @@ impl Layer {
             }
             Work::ResizeF32(taps) => rec.run(&ResizeF32 { images, taps, x: x(0), y }),
             Work::SoftmaxF32(axis) => rec.run(&SoftmaxF32 { images, shape: shape(0), axis: *axis, x: x(0), y }),
+            Work::ReduceF32(reduce) => rec.run(&ReduceF32 { images, x_shape: shape(0), reduce: *reduce, x: x(0), y }),
+            Work::StandardizeF32(standardize) => {
+                rec.run(&StandardizeF32 { images, shape: shape(0), standardize: *standardize, x: x(0), y })
+            }
+            Work::MatMulF32 => rec.run(&MatMulF32 { images, a: (shape(0), x(0)), b: (shape(1), x(1)), y }),
             Work::ConstantF32 { values, order } => rec.run(&GatherF32 { images, order, x: values, y }),
             Work::Same => Ok(()),
         }?;

@@ -11,9 +11,12 @@ use super::step::Step;
 use crate::device::{Buffer, Device, Recorder};
 use crate::images::{Batch, Content};
 use crate::kernels::convert::quantize_activation::QuantizeActivation;
+use crate::kernels::rearrange::gather_f32::{self, GatherF32};
 use crate::kernels::statistics::range::Range;
 use crate::kernels::statistics::{Extent, Row};
-use crate::model::{Computed, Graph, GraphOutput, NodeId, QNode, QParams, QuantizedGraph, Shape};
+use crate::model::{
+    Computed, Graph, GraphOutput, NodeId, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind, Shape,
+};
 use crate::{Error, Result};
 
 /// A float network with its weights and activations on a device.
@@ -35,6 +38,8 @@ pub struct Net<'d, G> {
     /// f32 inputs of a quantized network, where there were any; a float network's lie in its first
     /// activation.
     values: OnceCell<Buffer>,
+    /// How f32 inputs of another network become those of this one, where it computes with them.
+    copied: OnceCell<gather_f32::Order>,
     /// Whether the batch uploaded last holds values and no pixels.
     has_values: Cell<bool>,
     max_images: usize,
@@ -165,6 +170,7 @@ impl<'d, G> Net<'d, G> {
             scratch: scratch.collect::<Result<_>>()?,
             pixels: device.alloc(max_images * nodes[0].step.shape().pixels(), "input images")?,
             values: OnceCell::new(),
+            copied: OnceCell::new(),
             has_values: Cell::new(false),
             max_images,
             nodes,
@@ -202,7 +208,7 @@ impl<'d, G> Net<'d, G> {
         }
     }
 
-    /// Whether the input is stored as levels: the network is a quantized one.
+    /// Whether the input is stored as levels: in a quantized network that reads it in integers.
     fn stores_levels(&self) -> bool {
         matches!(self.nodes[0].encoding, Encoding::Levels(_))
     }
@@ -257,6 +263,14 @@ impl<'d, G> Net<'d, G> {
     ) -> Result<()> {
         let (shape, y) = (self.shape(0), self.activations.of(0));
         match (&self.nodes[0].encoding, range) {
+            _ if !self.stores_levels() && !std::ptr::eq(values, y) => {
+                if self.copied.get().is_none() {
+                    let same = Rearrange { kind: RearrangeKind::Reshape, shape };
+                    let order = gather_f32::Order::new(self.device, &same, shape)?;
+                    self.copied.get_or_init(|| order);
+                }
+                self.copied.get().map_or(Ok(()), |order| rec.run(&GatherF32 { images, order, x: values, y }))
+            }
             (Encoding::Levels(q), _) => {
                 let (pixels, channels) = (images * shape.pixels(), shape.channels);
                 rec.run(&QuantizeActivation { pixels, channels, q, x: values, y })

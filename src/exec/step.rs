@@ -84,8 +84,10 @@ impl Step {
         for (((how, shape), &x), scratch) in inputs.iter().zip(self.layer.inputs()).zip(x).zip(&scratch[1..]) {
             floats.push(how.record(rec, images, *shape, x, scratch)?);
         }
+        // The network's input reads pixels.
+        let floats = if inputs.is_empty() { x } else { &floats };
         let result = if output.is_some() { &scratch[0] } else { y };
-        self.layer.record(rec, images, &floats, result, range)?;
+        self.layer.record(rec, images, floats, result, range)?;
         let Some(q) = output else { return Ok(()) };
         let Shape { channels, .. } = self.shape();
         rec.run(&QuantizeActivation { pixels: images * self.shape().pixels(), channels, q, x: result, y })

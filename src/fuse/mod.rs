@@ -57,8 +57,12 @@ pub fn fuse(net: &TrainedNet) -> Result<Graph> {
     }
     nodes.push(node("pool", Op::GlobalAveragePool, vec![nodes.len() - 1], false));
     nodes.push(node(&net.classifier_name, Op::Linear(net.classifier.clone()), vec![nodes.len() - 1], false));
-    let outputs =
-        vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![net.classifier.bias.len()] }];
+    let outputs = vec![GraphOutput {
+        name: "logits".into(),
+        node: nodes.len() - 1,
+        sides: vec![net.classifier.bias.len()],
+        one_image: false,
+    }];
     let (name, input, classes) = (net.name.clone(), net.input.clone(), net.classes.clone());
     let graph = Graph { name, input, classes, nodes, outputs, notes };
     graph.check()?;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `convert` | pixels, levels, accumulators and f32, from one to the other |
 //! | `conv` | convolutions: dense, tiled, depthwise; in f32 and in integers |
-//! | `pool`, `binary`, `function`, `concat`, `rearrange` | the operations between them |
+//! | `pool`, `binary`, `function`, `lines`, `concat`, `rearrange` | the operations between them |
 //! | `statistics` | ranges, histograms, magnitudes, error sums |
 //! | `peaks` | loads that measure what a device can do |
 //! | `core`, `cpu` | what they share: levels and requantization, vectors of the Cpu device |
@@ -25,6 +25,7 @@ pub(crate) mod convert;
 pub(crate) mod core;
 mod cpu;
 pub(crate) mod function;
+pub(crate) mod lines;
 pub(crate) mod peaks;
 pub(crate) mod pool;
 pub(crate) mod rearrange;
@@ -36,11 +37,12 @@ pub(crate) use self::core::Check;
 pub use self::core::OutputLevels;
 pub(crate) use crate::random::Random;
 
-use self::binary::{binary_f32, binary_i8};
+use self::binary::{binary_f32, binary_i8, matmul_f32};
 use self::concat::{concat_f32, concat_i8};
 use self::conv::{Tile, fits, float, int8};
 use self::convert::{dequantize, dequantize_acc, normalize, quantize_activation, quantize_input};
-use self::function::{activation_f32, function_f32, lookup_i8, softmax_f32};
+use self::function::{activation_f32, function_f32, lookup_i8};
+use self::lines::{reduce_f32, softmax_f32, standardize_f32};
 use self::peaks::{copy, dot, multiply_add};
 use self::pool::{global_pool_f32, global_pool_i8, pool_f32, pool_i8};
 use self::rearrange::{gather_f32, gather_i8, resize_f32};
@@ -96,6 +98,9 @@ pub(crate) static ALL: &[Entry] = &[
     Entry::of::<function_f32::Params>(&function_f32::SHADER, function_f32::verify),
     Entry::of::<lookup_i8::Params>(&lookup_i8::SHADER, lookup_i8::verify),
     Entry::of::<softmax_f32::Params>(&softmax_f32::SHADER, softmax_f32::verify),
+    Entry::of::<reduce_f32::Params>(&reduce_f32::SHADER, reduce_f32::verify),
+    Entry::of::<standardize_f32::Params>(&standardize_f32::SHADER, standardize_f32::verify),
+    Entry::of::<matmul_f32::Params>(&matmul_f32::SHADER, matmul_f32::verify),
     Entry::of::<concat_f32::Params>(&concat_f32::SHADER, concat_f32::verify),
     Entry::of::<concat_i8::Params>(&concat_i8::SHADER, concat_i8::verify),
     Entry::of::<gather_f32::Params>(&gather_f32::SHADER, gather_f32::verify),

@@ -34,8 +34,8 @@ impl Graph {
             }
         }
         if !self.outputs.iter().map(|output| output.node).eq([self.nodes.len().saturating_sub(1)]) {
-            for GraphOutput { node, sides, .. } in &self.outputs {
-                hash.update(format!("output:{node}:{sides:?};"));
+            for GraphOutput { node, sides, one_image, .. } in &self.outputs {
+                hash.update(format!("output:{node}:{sides:?}{};", if *one_image { ":one" } else { "" }));
             }
         }
         let mut text = String::with_capacity(64);

@@ -43,6 +43,10 @@ pub struct GraphOutput {
     /// Its sides without the batch, in row-major order the same values as the activation's
     /// channels, rows, columns.
     pub sides: Vec<usize>,
+    /// Whether these are all sides, those of one image: the network of the file is made for one,
+    /// and its batch is not the first axis here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_image: bool,
 }
 
 /// Number of classes of a network that gives one vector: its values are taken for logits. None for

@@ -3,7 +3,7 @@
 //! | what | file |
 //! | --- | --- |
 //! | what an operation is, in whatever numbers: [`Op`] | `op.rs` |
-//! | the parameters of operations | `ops.rs`, `pool.rs`, `rearrange.rs` |
+//! | the parameters of operations | `ops.rs`, `function.rs`, `lines.rs`, `pool.rs`, `rearrange.rs` |
 //! | weights: [`Weights`], [`Conv`], [`QConv`] | `weights.rs`, `qconv.rs` |
 //! | the integers beside them: [`Constants`] | `constants.rs`, `qparams.rs` |
 //! | networks: [`Graph`], [`QuantizedGraph`] | `graph.rs`, `digest.rs`, `quantized.rs` |
@@ -13,6 +13,7 @@ mod digest;
 mod function;
 mod graph;
 mod input;
+mod lines;
 mod op;
 mod ops;
 mod pool;
@@ -29,10 +30,11 @@ pub use function::{Function, Operand, Operator, Step};
 pub use graph::{Graph, GraphOutput, Node, NodeId, NoteKind};
 pub(crate) use graph::{Note, class_count};
 pub use input::{Decode, Interpolation, MAX_SIDE, Preprocessing};
+pub use lines::{Along, Reduce, ReduceKind, Standardize};
 pub(crate) use op::ConstantsKind;
 pub use op::Op;
 pub use ops::{Activation, Axis, Binary, Coordinates, Resize};
-pub(crate) use ops::{broadcast, joined};
+pub(crate) use ops::{broadcast, joined, matrix_product};
 pub use pool::{Pool, PoolKind};
 pub use qconv::{Coarse, CoarseScale, QConv, Support};
 pub use qparams::{Multiplier, QParams};

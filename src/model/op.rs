@@ -5,8 +5,8 @@ use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Axis, Binary, Conv, Function, MAX_SIDE, Pool, PoolKind, Rearrange, Resize, Shape, Weights, broadcast,
-    joined,
+    Activation, Axis, Binary, Conv, Function, MAX_SIDE, Pool, PoolKind, Rearrange, Reduce, Resize, Shape, Standardize,
+    Weights, broadcast, joined, matrix_product,
 };
 use crate::{Error, Result};
 
@@ -46,6 +46,13 @@ pub enum Op<W = Conv> {
     Resize(Resize),
     /// `e^x / Σ e^x` along an axis.
     Softmax(Axis),
+    /// One value for each line.
+    Reduce(Reduce),
+    /// Lines with mean 0 and variance 1.
+    Standardize(Standardize),
+    /// Matrix products of two activations, channel by channel: channels × rows × depth by channels
+    /// × depth × columns; one channel serves all.
+    MatMul,
     /// The same values for every image, channels × rows × columns; it has no inputs.
     #[serde(skip)]
     Constant(Array3<f32>),
@@ -95,6 +102,9 @@ impl<W: Weights> Op<W> {
             Self::Concat(_) => "concat",
             Self::Resize(_) => "resize",
             Self::Softmax(_) => "softmax",
+            Self::Reduce(reduce) => reduce.kind.name(),
+            Self::Standardize(_) => "standardization",
+            Self::MatMul => "matrix product",
             Self::Constant(_) => "constant",
         }
     }
@@ -103,7 +113,7 @@ impl<W: Weights> Op<W> {
     pub fn arity(&self) -> Option<usize> {
         match self {
             Self::Input(_) | Self::Constant(_) => Some(0),
-            Self::Binary(_) => Some(2),
+            Self::Binary(_) | Self::MatMul => Some(2),
             Self::Function(function) => Some(function.inputs()),
             Self::Concat(_) => None,
             _ => Some(1),
@@ -129,7 +139,9 @@ impl<W: Weights> Op<W> {
             Self::Conv(weights) => weights.output(inputs[0]),
             Self::Linear(weights) => weights.is_matrix().then_some(Shape::new(weights.out_channels(), 1, 1))?,
             Self::GlobalAveragePool | Self::GlobalMaxPool => Shape::new(inputs[0].channels, 1, 1),
-            Self::Activation(_) | Self::Softmax(_) => inputs[0],
+            Self::Activation(_) | Self::Softmax(_) | Self::Standardize(_) => inputs[0],
+            Self::Reduce(reduce) => reduce.along.reduced(inputs[0]),
+            Self::MatMul => matrix_product(inputs[0], inputs[1])?,
             Self::Binary(_) => broadcast(inputs[0], inputs[1])?,
             Self::Function(function) => {
                 let shape = inputs[1..].iter().try_fold(inputs[0], |shape, other| broadcast(shape, *other))?;
@@ -163,6 +175,9 @@ impl<W: Weights> Op<W> {
                 fits(activation.is_in_range(), &|| format!("a parameter of {} is out of range", activation.name()))
             }
             Self::Function(function) => function.check(),
+            Self::Standardize(Standardize { epsilon, .. }) => {
+                fits(epsilon.is_finite() && *epsilon >= 0.0, &|| format!("its epsilon is {epsilon}"))
+            }
             Self::Constant(values) => {
                 fits(values.iter().all(|v| v.is_finite()), &|| "a constant is not a finite number".into())
             }
@@ -173,7 +188,9 @@ impl<W: Weights> Op<W> {
             | Self::GlobalMaxPool
             | Self::Binary(_)
             | Self::Concat(_)
-            | Self::Softmax(_) => Ok(()),
+            | Self::Softmax(_)
+            | Self::Reduce(_)
+            | Self::MatMul => Ok(()),
         }
     }
 
@@ -212,7 +229,12 @@ impl<W: Weights> Op<W> {
             Self::Function(function) if function.channels().is_some() => Some(ConstantsKind::ChannelTables),
             Self::Activation(_) | Self::Function(_) => Some(ConstantsKind::Table),
             Self::Concat(_) => Some(ConstantsKind::Tables),
-            Self::Resize(_) | Self::Softmax(_) | Self::Constant(_) => None,
+            Self::Resize(_)
+            | Self::Softmax(_)
+            | Self::Reduce(_)
+            | Self::Standardize(_)
+            | Self::MatMul
+            | Self::Constant(_) => None,
         }
     }
 
@@ -239,6 +261,9 @@ impl<W: Weights> Op<W> {
             Self::Concat(axis) => Op::Concat(*axis),
             Self::Resize(resize) => Op::Resize(*resize),
             Self::Softmax(axis) => Op::Softmax(*axis),
+            Self::Reduce(reduce) => Op::Reduce(*reduce),
+            Self::Standardize(standardize) => Op::Standardize(*standardize),
+            Self::MatMul => Op::MatMul,
             Self::Constant(values) => Op::Constant(values.clone()),
         })
     }

@@ -127,6 +127,17 @@ pub(crate) fn broadcast(a: Shape, b: Shape) -> Option<Shape> {
     Some(Shape::new(side(a.channels, b.channels)?, side(a.height, b.height)?, side(a.width, b.width)?))
 }
 
+/// The shape of a matrix product, channels × rows × depth by channels × depth × columns: channels ×
+/// rows × columns, none where the operands do not go together. An operand of one channel serves all.
+pub(crate) fn matrix_product(a: Shape, b: Shape) -> Option<Shape> {
+    let channels = match (a.channels, b.channels) {
+        (a, b) if a == b => a,
+        (1, channels) | (channels, 1) => channels,
+        _ => return None,
+    };
+    (a.width == b.height).then(|| Shape::new(channels, a.height, b.width))
+}
+
 /// An axis of an activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -265,6 +276,10 @@ mod tests {
         let (x, scale, mask) = (Shape::new(8, 5, 6), Shape::new(8, 1, 1), Shape::new(1, 5, 6));
         assert_eq!((broadcast(x, scale), broadcast(mask, x), broadcast(scale, mask)), (Some(x), Some(x), Some(x)));
         assert_eq!(broadcast(x, Shape::new(4, 1, 1)), None);
+        let (square, one) = (Shape::new(8, 6, 2), Shape::new(1, 6, 2));
+        assert_eq!(matrix_product(x, square), Some(Shape::new(8, 5, 2)));
+        assert_eq!(matrix_product(x, one), Some(Shape::new(8, 5, 2)));
+        assert_eq!((matrix_product(square, x), matrix_product(x, Shape::new(3, 6, 2))), (None, None));
         assert_eq!(joined(&[x, mask], Axis::Channels), Some(Shape::new(9, 5, 6)));
         assert_eq!(joined(&[x, scale], Axis::Channels), None);
     }

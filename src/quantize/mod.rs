@@ -3,7 +3,8 @@
 //! | step | file |
 //! | --- | --- |
 //! | options, their names and checks | `options.rs` |
-//! | how activations are stored, what stays float | `plan.rs`, `stored.rs` |
+//! | what is computed in float | `in_float.rs` |
+//! | how activations are stored | `plan.rs`, `stored.rs` |
 //! | operations without weights | `ops.rs` |
 //! | whether and how a layer is split; the split as published | `split.rs` |
 //! | the aligned split's search over scale and shift | `search.rs` |
@@ -16,6 +17,7 @@
 
 mod auto;
 mod gain;
+mod in_float;
 mod ops;
 mod options;
 mod plan;
@@ -45,7 +47,8 @@ use plan::{Choice, Made, Plan};
 use weights::quantize_layer;
 
 /// Quantizes `graph`: every convolution and the classifier, but those that `options` keep in float,
-/// and what lies between them. The result has the same nodes; those computed in float say why in
+/// and what lies between them. An activation is stored as levels where an operation in integers
+/// reads it. The result has the same nodes; those computed in float say why in
 /// their report.
 ///
 /// `calibration` and `ranges` must be those of this graph; a function of its arguments alone.

@@ -55,7 +55,7 @@ pub struct QuantizeOptions {
     pub support: Option<Support>,
     /// `auto`: how many multiplications may be added, as a fraction; default 0.12.
     pub max_overhead: f64,
-    /// Layers that stay float.
+    /// Layers that stay float, by name; `*` in a name stands for any characters, none too.
     pub keep_float: Vec<String>,
 }
 
@@ -98,15 +98,20 @@ impl QuantizeOptions {
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the first that is not, and those there
     /// are.
     pub fn check_layers(&self, graph: &Graph) -> Result<()> {
-        let layers = graph.nodes.iter().filter(|node| node.op.weights().is_some());
-        let names: Vec<&str> = layers.map(|node| node.name.as_str()).collect();
-        match self.keep_float.iter().find(|name| !names.contains(&name.as_str())) {
+        let layers = graph.nodes.get(1..).unwrap_or_default();
+        match self.keep_float.iter().find(|name| !layers.iter().any(|node| matches(name, &node.name))) {
             None => Ok(()),
             Some(unknown) => {
+                let names: Vec<&str> = layers.iter().map(|node| node.name.as_str()).collect();
                 Err(Error::usage(text![Term::KeepFloat, format!(" {unknown}: {} has no such layer", graph.name)])
                     .hint(format!("its layers are: {}", names.join(", "))))
             }
         }
+    }
+
+    /// Whether a layer is to be kept in float.
+    pub(super) fn keeps(&self, layer: &str) -> bool {
+        self.keep_float.iter().any(|name| matches(name, layer))
     }
 
     /// These options and those of the activation ranges under the names of their flags, for the
@@ -125,6 +130,19 @@ impl QuantizeOptions {
             "activations": ranges.mode.to_string(),
         })
     }
+}
+
+/// Whether a pattern, in which `*` stands for any characters, is that of a name; a name that holds
+/// a `*` itself is matched by itself, too.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 /// `Display` and `FromStr` of an option whose values are words.
@@ -173,6 +191,26 @@ mod tests {
         let error = "layer".parse::<Granularity>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert_eq!(error.to_string(), "\"layer\" is not a granularity\n  one of: channel, tensor");
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, name, expected) in [
+            ("head", "head", true),
+            ("head", "head.0", false),
+            ("head.*", "head.0", true),
+            ("head.*", "head.", true),
+            ("head.*", "head", false),
+            ("*.conv", "a.b.conv", true),
+            ("a*b*c", "aXbYbc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("*", "", true),
+            ("a*", "ba", false),
+            ("node*1", "node*1", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! What is decided about a network before any weight is looked at: how each activation is stored,
 //! what stays float.
 //!
-//! - Stored as levels is what leads to a convolution or the classifier ([`Graph::stored`]).
+//! - Stored as levels is what leads to a convolution or the classifier ([`Graph::stored`]) and is
+//!   read in integers.
 //! - An operation that moves values is stored as its input is.
 //! - A clip that alone reads a result is left to the saturation of that result's levels, which
 //!   takes the clip's range.
-//! - What has no integer form, reads constants or is kept by request is computed in float between
-//!   levels; what follows the last convolutions stays float.
+//! - What has no integer form, reads constants or is kept by request is computed in float, and so is
+//!   what lies between such (`in_float.rs`); what follows the last convolutions stays float.
 
 use std::collections::HashMap;
 
+use super::in_float::InFloat;
 use super::ops::integer;
 use super::options::{QuantizeOptions, SplitMode};
 use super::split::{self, SplitForm};
@@ -49,12 +51,13 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// Where no convolution reads the input, or the ranges lack an activation.
     pub(super) fn new(graph: &'a Graph, ranges: &ActivationRanges, options: &'a QuantizeOptions) -> Result<Self> {
-        let stored = graph.stored();
-        if stored.first() != Some(&true) {
+        let leads = graph.stored();
+        if leads.first() != Some(&true) {
             return Err(Error::bad(
                 "no convolution or classifier reads the network's input: there is nothing to quantize",
             ));
         }
+        let InFloat { why, stored } = InFloat::new(graph, options);
         let mut params = found(graph, ranges, &stored)?;
         let mut relu: Vec<bool> = graph.nodes.iter().map(|node| node.relu).collect();
         leave_clips_to_saturation(graph, &mut params, &mut relu);
@@ -65,11 +68,11 @@ impl<'a> Plan<'a> {
             stored: Vec::with_capacity(graph.nodes.len()),
             relu,
             made: Vec::with_capacity(graph.nodes.len()),
-            ends: ends(graph, &stored),
+            ends: ends(graph, &leads),
         };
-        for (id, params) in params.into_iter().enumerate() {
-            let params = params.map(|own| plan.passed(id).unwrap_or(own));
-            let made = plan.decide(id, params.as_ref());
+        for (id, (params, why)) in params.into_iter().zip(why).enumerate() {
+            let params = params.map(|own| plan.passed(id, why.is_some()).unwrap_or(own));
+            let made = plan.decide(id, why, params.as_ref());
             let stored = params.map(|params| match &made {
                 None => Stored::new(params, plan.relu[id]),
                 Some(Made { computed, .. }) => {
@@ -84,34 +87,34 @@ impl<'a> Plan<'a> {
     }
 
     /// How the input of an operation that moves values is stored: then the output is stored so,
-    /// too.
-    fn passed(&self, id: NodeId) -> Option<QParams> {
+    /// too, unless it is computed in float.
+    fn passed(&self, id: NodeId, in_float: bool) -> Option<QParams> {
         let node = &self.graph.nodes[id];
-        let moved = node.op.passes_values().then(|| node.inputs.first())?;
+        let moved = (node.op.passes_values() && !in_float).then(|| node.inputs.first())?;
         Some(self.stored[*moved?]?.params)
     }
 
-    /// What becomes of a node whose inputs are decided, `y` being how it is stored.
-    fn decide(&self, id: NodeId, y: Option<&QParams>) -> Option<Made> {
+    /// What becomes of a node whose inputs are decided, `y` being how it is stored; `why` is a
+    /// reason to compute it in float.
+    fn decide(&self, id: NodeId, why: Option<String>, y: Option<&QParams>) -> Option<Made> {
         let node = &self.graph.nodes[id];
-        let has_weights = node.op.weights().is_some();
         let float = |why: String| Some(Made { computed: Computed::Float(node.op.clone()), why: Some(why) });
+        if let Some(why) = why {
+            return float(why);
+        }
         let inputs: Option<Vec<(Stored, Shape)>> =
             node.inputs.iter().map(|&i| Some((self.stored[i]?, self.shapes[i]))).collect();
-        match (&node.op, inputs, y) {
-            (Op::Constant(_), ..) => float("real: the same for every image".into()),
-            _ if has_weights && self.options.keep_float.contains(&node.name) => float("kept in float".into()),
-            (_, Some(_), _) if has_weights => None,
-            (_, _, None) if !has_weights => float("real: no convolution follows".into()),
-            (_, None, _) => float("in float: it reads constants".into()),
-            (op, Some(inputs), Some(y)) => match integer(op, &inputs, y) {
+        match (inputs, y) {
+            (Some(_), _) if node.op.weights().is_some() => None,
+            (Some(inputs), Some(y)) => match integer(&node.op, &inputs, y) {
                 Ok(integer) => Some(Made { computed: Computed::Integer(integer), why: None }),
                 Err(error) => {
                     let why = error.to_string();
                     float(format!("in float: {}", why.lines().next().unwrap_or_default()))
                 }
             },
-            (_, Some(_), None) => unreachable!("what has no weights and is not stored was decided above"),
+            // What reads it is kept, and so is what it reads.
+            _ => float("in float: as what reads it".into()),
         }
     }
 
@@ -200,7 +203,7 @@ fn leave_clips_to_saturation(graph: &Graph, params: &mut [Option<QParams>], relu
 
 /// The convolutions that the input reaches without passing another, and the classifier or, where
 /// there is none, those whose results are the network's.
-fn ends(graph: &Graph, stored: &[bool]) -> Vec<bool> {
+fn ends(graph: &Graph, leads: &[bool]) -> Vec<bool> {
     let is_layer = |id: NodeId| graph.nodes[id].op.weights().is_some();
     let classifier = graph.nodes.iter().any(|node| matches!(node.op, Op::Linear(_)));
     let mut reached = vec![false; graph.nodes.len()];
@@ -209,7 +212,7 @@ fn ends(graph: &Graph, stored: &[bool]) -> Vec<bool> {
     }
     let last = |id: NodeId| match graph.nodes[id].op {
         Op::Linear(_) => true,
-        _ => !classifier && !stored[id],
+        _ => !classifier && !leads[id],
     };
     (0..graph.nodes.len()).map(|id| is_layer(id) && (reached[id] || last(id))).collect()
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 pub use layers::{FloatLayer, LayerRow, NoteRow};
 pub(crate) use layers::{float_layers, layer_rows, note_rows};
 pub use profile::profile_tables;
-pub use results::{OutputRow, ResultRow};
+pub use results::{OutputRow, PartRow, ResultRow};
 pub use rows::{ActivationRow, KernelRow, NetworkOutput, Verified};
 pub use table::{columns, layer_table, output_table, result_table, throughput_lines};
 

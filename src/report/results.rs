@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::evaluate::{Evaluation as Measured, OutputFidelity};
+use crate::evaluate::{Evaluation as Measured, OutputFidelity, Part};
 use crate::model::{Graph, QuantizedGraph};
 
 /// One network.
@@ -49,6 +49,21 @@ pub struct OutputRow {
     pub largest_difference: f64,
     /// The largest magnitude of the float network's values.
     pub largest: f64,
+    /// Where it holds several things along an axis: the entries that are the least close, the worst
+    /// first, ten at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub worst: Vec<PartRow>,
+}
+
+/// An entry of an output along an axis.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartRow {
+    /// The axis; the batch is axis 0.
+    pub axis: usize,
+    /// The entry, counted from 0.
+    pub entry: usize,
+    /// Its SQNR in decibels.
+    pub sqnr_db: f64,
 }
 
 impl ResultRow {
@@ -102,6 +117,15 @@ impl ResultRow {
     }
 }
 
+/// How many entries of an output are listed.
+const MOST_PARTS: usize = 10;
+
+impl PartRow {
+    fn of(part: Part) -> Self {
+        Self { axis: part.axis, entry: part.entry, sqnr_db: part.sqnr_db }
+    }
+}
+
 impl OutputRow {
     fn of(output: &OutputFidelity) -> Self {
         Self {
@@ -110,6 +134,7 @@ impl OutputRow {
             cosine: output.fidelity.cosine(),
             largest_difference: output.largest_difference,
             largest: output.largest,
+            worst: output.parts.worst().into_iter().take(MOST_PARTS).map(PartRow::of).collect(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{LayerRow, OutputRow, Report, ResultRow, Throughput};
+use super::{LayerRow, OutputRow, PartRow, Report, ResultRow, Throughput};
 
 impl fmt::Display for Report {
     /// The table of networks, and that of outputs where there is one.
@@ -21,23 +21,49 @@ pub fn result_table(report: &Report) -> String {
 }
 
 /// The outputs of networks that are no classifiers, and of those whose images have no classes, one
-/// line each; empty where there are none.
+/// line each; empty where there are none. What an output of several things does worst stands beside
+/// the figure for all of it, and the worst of them below the table.
 pub fn output_table(report: &Report) -> String {
-    let header = ["", "output", "SQNR", "cosine", "largest difference", "largest value"];
     let compared = report.results.iter().filter(|row| row.agreement.is_none() || row.top1.is_none());
-    let line = |(row, output): (&ResultRow, &OutputRow)| {
-        vec![
-            row.name.clone(),
+    let outputs: Vec<(&str, &OutputRow)> =
+        compared.flat_map(|row| row.outputs.iter().map(|output| (row.name.as_str(), output))).collect();
+    if outputs.is_empty() {
+        return String::new();
+    }
+    let in_parts = outputs.iter().any(|(_, output)| !output.worst.is_empty());
+    let chosen = |cells: Vec<String>| -> Vec<String> {
+        cells.into_iter().enumerate().filter(|(column, _)| *column != 3 || in_parts).map(|(_, cell)| cell).collect()
+    };
+    let header = ["", "output", "SQNR", "worst part", "cosine", "largest difference", "largest value"];
+    let header = chosen(header.map(String::from).to_vec());
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let line = |(name, output): &(&str, &OutputRow)| {
+        chosen(vec![
+            (*name).to_owned(),
             output.name.clone(),
-            output.sqnr_db.map_or_else(|| "-".into(), |db| format!("{db:.1} dB")),
-            output.cosine.map_or_else(|| "-".into(), |c| format!("{c:.5}")),
+            or_dash(output.sqnr_db.map(|db| format!("{db:.1} dB"))),
+            or_dash(output.worst.first().map(|part| format!("{:.1} dB ({})", part.sqnr_db, place(part)))),
+            or_dash(output.cosine.map(|c| format!("{c:.5}"))),
             format!("{:.4}", output.largest_difference),
             format!("{:.4}", output.largest),
-        ]
+        ])
     };
-    let rows: Vec<Vec<String>> =
-        compared.flat_map(|row| row.outputs.iter().map(move |output| (row, output))).map(line).collect();
-    if rows.is_empty() { String::new() } else { columns(&header, &rows) }
+    let rows: Vec<Vec<String>> = outputs.iter().map(line).collect();
+    columns(&header, &rows) + &outputs.iter().map(|(name, output)| worst_parts(name, output)).collect::<String>()
+}
+
+/// Where an entry lies.
+fn place(part: &PartRow) -> String {
+    format!("{} of axis {}", part.entry, part.axis)
+}
+
+/// The entries of an output that are the least close, in one line; nothing where it holds one thing.
+fn worst_parts(name: &str, output: &OutputRow) -> String {
+    let [first, _, ..] = output.worst.as_slice() else { return String::new() };
+    let parts: Vec<String> =
+        output.worst.iter().map(|part| format!("{} ({:.1} dB)", part.entry, part.sqnr_db)).collect();
+    format!("{name}: the worst of {} along axis {}: {}\n", output.name, first.axis, parts.join(", "))
 }
 
 /// The table of layers, one line each.

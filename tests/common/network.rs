@@ -59,7 +59,7 @@ pub(crate) fn network() -> Graph {
             decode: Decode::Full,
         },
         classes: Some((0..5).map(|i| format!("class {i}")).collect()),
-        outputs: vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![5] }],
+        outputs: vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![5], one_image: false }],
         nodes,
         notes: Vec::new(),
     }

@@ -3,7 +3,8 @@
 use ndarray::{Array1, Array3, ArrayD, Axis, Slice, Zip, concatenate};
 use rayon::prelude::*;
 use repquant::internals::model::{
-    Activation, Binary, Conv, Coordinates, Graph, Node, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize, Shape,
+    Activation, Along, Binary, Conv, Coordinates, Graph, Node, Op, Pool, PoolKind, Rearrange, RearrangeKind, Resize,
+    Shape,
 };
 
 /// The logits of one image of 8-bit values, colour by row by column.
@@ -80,7 +81,43 @@ fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> 
             }
             y
         }
+        Op::Reduce(reduce) => over_lines(x(), reduce.along, |line| vec![reduce.kind.apply(line)]),
+        Op::Standardize(standardize) => over_lines(x(), standardize.along, |line| {
+            let mean = line.iter().sum::<f64>() / line.len() as f64;
+            let variance = line.iter().map(|v| v * v).sum::<f64>() / line.len() as f64 - mean * mean;
+            line.iter().map(|v| (v - mean) / (variance + f64::from(standardize.epsilon)).sqrt()).collect()
+        }),
+        Op::MatMul => {
+            let channel = |x: &Array3<f64>, c: usize| x.index_axis(Axis(0), c.min(x.dim().0 - 1)).into_owned();
+            let mut y = Array3::zeros(dims);
+            for (c, mut plane) in y.outer_iter_mut().enumerate() {
+                plane.assign(&channel(inputs[0], c).dot(&channel(inputs[1], c)));
+            }
+            y
+        }
     }
+}
+
+/// Each line's values replaced by what `of` makes of them.
+fn over_lines(x: &Array3<f64>, along: Along, of: impl Fn(&[f64]) -> Vec<f64>) -> Array3<f64> {
+    // The axes of a line last, all others flat.
+    let order = match along {
+        Along::Channels => [1, 2, 0],
+        Along::Height => [0, 2, 1],
+        Along::Width | Along::Pixels => [0, 1, 2],
+    };
+    let moved = x.view().permuted_axes(order);
+    let dims = moved.dim();
+    let length = if along == Along::Pixels { dims.1 * dims.2 } else { dims.2 };
+    let values: Vec<f64> = moved.iter().copied().collect();
+    let made: Vec<f64> = values.chunks_exact(length).flat_map(of).collect();
+    let sides = match (made.len() == values.len(), along) {
+        (true, _) => dims,
+        (false, Along::Pixels) => (dims.0, 1, 1),
+        (false, _) => (dims.0, dims.1, 1),
+    };
+    let back = [0, 1, 2].map(|axis| order.iter().position(|&moved| moved == axis).unwrap());
+    Array3::from_shape_vec(sides, made).unwrap().permuted_axes(back)
 }
 
 fn activation(function: Activation, x: f64) -> f64 {

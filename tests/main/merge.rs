@@ -84,7 +84,7 @@ impl Builder {
         let last = self.graph.nodes.len() - 1;
         let shape = self.graph.shapes()[last];
         let sides = vec![shape.channels, shape.height, shape.width];
-        self.graph.outputs = vec![GraphOutput { name: "y".into(), node: last, sides }];
+        self.graph.outputs = vec![GraphOutput { name: "y".into(), node: last, sides, one_image: false }];
         let merged = merge(self.graph.clone()).unwrap();
         let device = Device::cpu();
         let pixels = (0..SIDE * SIDE).map(|_| self.random.next_u64() as u32 & 0x00FF_FFFF).collect();

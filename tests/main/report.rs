@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use repquant::report::{DeviceInfo, DeviceKind};
 use repquant::report::{
-    Images, LayerRow, OutputRow, Pace, Report, ResultRow, SecondDevice, Seconds, Throughput, layer_table, output_table,
-    result_table, throughput_lines,
+    Images, LayerRow, OutputRow, Pace, PartRow, Report, ResultRow, SecondDevice, Seconds, Throughput, layer_table,
+    output_table, result_table, throughput_lines,
 };
 
 fn row(name: &str, bits: (u8, u8), top1: Option<f64>, sqnr: Option<f64>, overhead: Option<f64>) -> ResultRow {
@@ -94,12 +94,23 @@ fn outputs_as_a_table() {
             cosine: None,
             largest_difference: 0.5,
             largest: 25.069,
+            worst: vec![],
         }];
     }
     let expected = "\
 \x20             output     SQNR  cosine  largest difference  largest value
 unsplit        boxes  23.2 dB       -              0.5000        25.0690
 quantized-w4   boxes  23.2 dB       -              0.5000        25.0690
+";
+    assert_eq!(output_table(&detector), expected);
+    // Boxes and scores in one tensor.
+    let part = |entry, sqnr_db| PartRow { axis: 1, entry, sqnr_db };
+    detector.results[1].outputs[0].worst = vec![part(7, 5.75), part(4, 12.0)];
+    let expected = "\
+\x20             output     SQNR            worst part  cosine  largest difference  largest value
+unsplit        boxes  23.2 dB  5.8 dB (7 of axis 1)       -              0.5000        25.0690
+quantized-w4   boxes  23.2 dB                     -       -              0.5000        25.0690
+unsplit: the worst of boxes along axis 1: 7 (5.8 dB), 4 (12.0 dB)
 ";
     assert_eq!(output_table(&detector), expected);
 }

@@ -210,7 +210,7 @@ fn statistics_of_another_graph_are_refused() {
             node("pool", Op::GlobalAveragePool, vec![0]),
             node("fc", Op::Linear(Conv::linear(Array2::zeros((2, channels)), Array1::zeros(2))), vec![1]),
         ],
-        outputs: vec![GraphOutput { name: "logits".into(), node: 2, sides: vec![2] }],
+        outputs: vec![GraphOutput { name: "logits".into(), node: 2, sides: vec![2], one_image: false }],
         notes: Vec::new(),
     };
     let calibration = Calibration::new(&graph(3));

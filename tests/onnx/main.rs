@@ -7,6 +7,7 @@ mod common;
 mod compare;
 mod networks;
 mod nodes;
+mod others;
 mod reference_models;
 mod runtime;
 mod small;

@@ -120,6 +120,14 @@ impl Answer {
         self.tensors[name].as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 
+    /// The values of a tensor of any type that a network gives.
+    pub(crate) fn numbers(&self, name: &str) -> Vec<f64> {
+        match self.types[name].as_str() {
+            "int64" => self.tensors[name].as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+            _ => self.floats(name).into_iter().map(f64::from).collect(),
+        }
+    }
+
     /// The values of a tensor of whole numbers, int32 or float64.
     pub(crate) fn integers(&self, name: &str) -> Vec<i64> {
         let bytes = &self.tensors[name];

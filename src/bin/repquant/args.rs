@@ -261,7 +261,7 @@ pub(super) struct MethodArgs {
     /// convolutions'; default: those of the others)
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
     pub first_last_bits: Option<u8>,
-    /// Keep this layer in float (repeatable)
+    /// Keep this layer in float; * stands for any characters, as in 'head.*' (repeatable)
     #[arg(long, value_name = "LAYER")]
     pub keep_float: Vec<String>,
 }

@@ -26,7 +26,14 @@ fn doubt(row: &ResultRow) -> Option<String> {
     if let Some(agreement) = row.agreement.filter(|agreement| *agreement < LEAST_AGREEMENT) {
         found.push(format!("it agrees with the float network on {:.1} % of the images only", 100.0 * agreement));
     }
-    let low = |output: &OutputRow| Some((output.sqnr_db.filter(|db| *db < LEAST_SQNR)?, output.name.clone()));
+    // Of several things in one output the worst counts.
+    let low = |output: &OutputRow| {
+        let part =
+            output.worst.first().map(|part| (part.sqnr_db, format!("entry {} of axis {} of ", part.entry, part.axis)));
+        let whole = output.sqnr_db.map(|db| (db, String::new()));
+        let (db, place) = part.into_iter().chain(whole).min_by(|a, b| a.0.total_cmp(&b.0))?;
+        (db < LEAST_SQNR).then(|| (db, place + &output.name))
+    };
     if let Some((db, name)) = row.outputs.iter().filter_map(low).min_by(|a, b| a.0.total_cmp(&b.0)) {
         found.push(format!("the SQNR of {name} is {db:.1} dB only"));
     }

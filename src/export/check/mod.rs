@@ -79,12 +79,10 @@ fn check_node(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Result<Val
     Ok(Value {
         shape: check_size(shape)?,
         stored: node.output.map(|params| Stored::of(&node.computed, node.relu, params, &levels)),
-        constant: matches!(node.computed, Computed::Float(Op::Constant(_))),
     })
 }
 
-/// Levels or not: what has weights or is stored reads levels (in float constants, too); the rest
-/// follows the last convolution.
+/// Levels or not: what is computed in integers reads levels.
 fn check_storage(node: &QNode, inputs: &[Value]) -> Result<()> {
     let is_float = matches!(node.computed, Computed::Float(_));
     let has_weights = on_op!(&node.computed, op => op.weights().is_some());
@@ -95,9 +93,8 @@ fn check_storage(node: &QNode, inputs: &[Value]) -> Result<()> {
         None if !is_float && !has_weights => return Err(Error::bad("its output has no scale")),
         None => {}
     }
-    let readable = |input: &Value| input.stored.is_some() || (is_float && input.constant);
-    if (has_weights || node.output.is_some()) && !inputs.iter().all(readable) {
-        return Err(Error::bad("it reads real values or accumulators, and only what follows the last convolution may"));
+    if !is_float && inputs.iter().any(|input| input.stored.is_none()) {
+        return Err(Error::bad("it reads real values or accumulators, and only what is computed in float may"));
     }
     Ok(())
 }
@@ -114,8 +111,8 @@ fn check_params(p: &QParams) -> Result<()> {
 }
 
 fn check_input(shape: Shape, node: &QNode, preprocessing: &Preprocessing) -> Result<Shape> {
-    if !node.inputs.is_empty() || matches!(node.computed, Computed::Float(_)) {
-        return Err(Error::bad("an input reads no other layer, and is no operation in float"));
+    if !node.inputs.is_empty() {
+        return Err(Error::bad("an input reads no other layer"));
     }
     if shape.channels == 3 && [shape.height, shape.width] == preprocessing.size {
         return Ok(shape);
@@ -136,7 +133,7 @@ fn check_outputs(outputs: &[GraphOutput], values: &[Value]) -> Result<()> {
         return Err(Error::bad("the model has no output"));
     }
     let mut names = HashSet::new();
-    for GraphOutput { name, node, sides } in outputs {
+    for GraphOutput { name, node, sides, .. } in outputs {
         let wrong = |what: String| Err(Error::bad(what).at(format!("output {}", name.escape_debug())));
         if !names.insert(name.as_str()) {
             return wrong("two outputs have this name".into());

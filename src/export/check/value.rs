@@ -10,8 +10,6 @@ pub(super) struct Value {
     pub shape: Shape,
     /// None where it is not levels.
     pub stored: Option<Stored>,
-    /// Whether it is the same for every image.
-    pub constant: bool,
 }
 
 /// Whether it can be the scale of anything.

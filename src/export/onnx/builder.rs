@@ -28,6 +28,8 @@ const BATCH: &str = "batch";
 #[derive(Default)]
 pub(super) struct Builder {
     graph: GraphProto,
+    /// Whether there is one image: a result has no axis that counts them.
+    one_image: bool,
 }
 
 /// Settings of a convolution.
@@ -175,6 +177,12 @@ impl Builder {
         self.graph.output.push(value::<T>(name, sides));
     }
 
+    /// Declares a result of one image, of these sides alone: then there is one image.
+    pub(super) fn output_of_one<T: Element>(&mut self, name: &str, sides: &[usize]) {
+        self.one_image = true;
+        self.graph.output.push(declared::<T>(name, sides.iter().map(|&side| dimension(side)).collect()));
+    }
+
     /// Whether an operation gives a tensor of this name.
     pub(super) fn gives(&self, name: &str) -> bool {
         self.graph.node.iter().any(|node| node.output.iter().any(|output| output == name))
@@ -208,6 +216,13 @@ impl Builder {
                 .hint("rename the layers, or the nodes of the ONNX file"));
             }
         }
+        if self.one_image {
+            let declared = self.graph.input.iter_mut().chain(&mut self.graph.output);
+            let shapes = declared.filter_map(|value| value.r#type.as_mut()?.tensor_type.as_mut()?.shape.as_mut());
+            for side in shapes.flat_map(|shape| &mut shape.dim).filter(|side| side.dim_param.is_some()) {
+                *side = dimension(1);
+            }
+        }
         self.graph.name = Some(name.to_owned());
         let entry = |(key, value): &(&str, String)| StringStringEntryProto {
             key: Some((*key).to_owned()),
@@ -234,8 +249,11 @@ impl Builder {
 /// A tensor of images or results: the batch, then `sides`.
 fn value<T: Element>(name: &str, sides: &[usize]) -> ValueInfoProto {
     let batch = DimensionProto { dim_value: None, dim_param: Some(BATCH.into()) };
-    let shape = TensorShapeProto { dim: std::iter::once(batch).chain(sides.iter().map(|&s| dimension(s))).collect() };
-    let tensor = TensorTypeProto { elem_type: Some(T::DATA_TYPE), shape: Some(shape) };
+    declared::<T>(name, std::iter::once(batch).chain(sides.iter().map(|&s| dimension(s))).collect())
+}
+
+fn declared<T: Element>(name: &str, dim: Vec<DimensionProto>) -> ValueInfoProto {
+    let tensor = TensorTypeProto { elem_type: Some(T::DATA_TYPE), shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
 }
 

@@ -40,6 +40,9 @@ pub(super) fn network(builder: &mut Builder, graph: &QuantizedGraph, input: Inpu
     for (id, node) in graph.nodes.iter().enumerate() {
         let inputs: Vec<(&Value, Shape)> = node.inputs.iter().map(|&x| (&values[x], shapes[x])).collect();
         let made = match &node.computed {
+            Computed::Float(Op::Input(shape)) => {
+                Ok(Value::Float(FloatTensor::image(input.normalized(&mut *builder, &graph.input, *shape))))
+            }
             Computed::Float(op) => float(builder, graph, node, op, &inputs, flat[id]),
             Computed::Integer(integer) => match integer.op() {
                 Op::Input(shape) => self::input(builder, graph, node, *shape, input),

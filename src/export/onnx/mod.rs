@@ -19,6 +19,7 @@ mod float_layers;
 mod functions;
 mod input;
 mod integer;
+mod lines;
 mod moves;
 mod operations;
 mod outputs;

@@ -10,6 +10,12 @@ pub(super) fn reshape(builder: &mut Builder, name: &str, x: &str, sides: &[usize
     builder.node_to("Reshape", name, &[x, &shape], vec![], output)
 }
 
+/// `sides` and no batch: the values of one image.
+pub(super) fn reshape_one(builder: &mut Builder, name: &str, x: &str, sides: &[usize], output: &str) -> String {
+    let shape = builder.constant(format!("{name}.shape"), &[sides.len()], sides.iter().map(|&side| side as i64));
+    builder.node_to("Reshape", name, &[x, &shape], vec![], output)
+}
+
 /// A rearranged activation of shape `shape`; the tensor is called `output`.
 pub(super) fn rearrange(
     builder: &mut Builder,

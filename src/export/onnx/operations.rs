@@ -3,6 +3,7 @@
 
 use super::builder::{Builder, Window, integer, integers, number, text};
 use super::functions::function;
+use super::lines::{reduce, standardize};
 use super::moves::{concat, max_pool, padding, rearrange, sides};
 use super::requantize::{Levels, Requantization};
 use super::tensors::{FloatTensor, LevelTensor, before_relu, byte, levels, rectified};
@@ -48,6 +49,9 @@ pub(super) fn in_float<W: Weights>(
         (Op::Concat(axis), _, [_, _, ..]) => concat(builder, name, &tensors, axis.index(), name),
         (Op::Resize(resize), [(_, shape)], [x]) => bilinear(builder, name, x, *shape, resize)?,
         (Op::Softmax(axis), _, [x]) => builder.node("Softmax", name, &[x], vec![axis_of(*axis)]),
+        (Op::Reduce(how), [(_, shape)], [x]) => reduce(builder, name, x, *shape, *how),
+        (Op::Standardize(how), _, [x]) => standardize(builder, name, x, *how),
+        (Op::MatMul, _, [_, _]) => builder.node("MatMul", name, &tensors, vec![]),
         (Op::Constant(values), [], []) => {
             let (channels, height, width) = values.dim();
             builder.constant(name, &[1, channels, height, width], values.iter().copied())

@@ -1,7 +1,7 @@
 //! The network's outputs: their names and sides.
 
 use super::builder::Builder;
-use super::moves::reshape;
+use super::moves::{reshape, reshape_one};
 use super::tensors::FloatTensor;
 use crate::model::{GraphOutput, Shape};
 use crate::{Error, Result};
@@ -23,7 +23,7 @@ pub(super) fn declare(
         // A tensor that took the name of an output before goes on under it.
         let tensor = named.iter().find(|(from, _)| *from == made.tensor).map_or(&made.tensor, |(_, to)| to).clone();
         let is_output = named.iter().any(|(_, to)| *to == tensor);
-        let (same_sides, same_name) = (has == output.sides, tensor == output.name);
+        let (same_sides, same_name) = (has == output.sides && !output.one_image, tensor == output.name);
         if same_sides && builder.gives(&tensor) && !is_output {
             if !same_name {
                 make_room(builder, &output.name)?;
@@ -36,10 +36,15 @@ pub(super) fn declare(
             } else {
                 make_room(builder, &output.name)?;
             }
-            reshape(builder, &format!("{}/output", output.name), &from, &output.sides, &output.name);
+            let shaped = if output.one_image { reshape_one } else { reshape };
+            shaped(builder, &format!("{}/output", output.name), &from, &output.sides, &output.name);
         }
         named.push((made.tensor.clone(), output.name.clone()));
-        builder.output::<f32>(&output.name, &output.sides);
+        if output.one_image {
+            builder.output_of_one::<f32>(&output.name, &output.sides);
+        } else {
+            builder.output::<f32>(&output.name, &output.sides);
+        }
     }
     Ok(())
 }

@@ -53,6 +53,9 @@ fn layer(
     let node = &graph.nodes[id];
     let name = &node.name;
     let (y, negative) = match &node.computed {
+        Computed::Float(Op::Input(shape)) => {
+            (FloatTensor::image(input.normalized(builder, &graph.input, *shape)), true)
+        }
         Computed::Float(op) => {
             let floats = inputs.iter().enumerate().map(|(index, (x, shape))| match &x.params {
                 Some(params) => (guarded(builder, name, index, &x.float, params), *shape),

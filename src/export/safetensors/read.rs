@@ -102,7 +102,12 @@ fn version_1_outputs(nodes: &[QNode]) -> Result<Vec<GraphOutput>> {
         on_op!(&node.computed, op => if let Op::Linear(weights) = op { Some(weights.out_channels()) } else { None })
     });
     match last {
-        Some(classes) => Ok(vec![GraphOutput { name: "logits".into(), node: nodes.len() - 1, sides: vec![classes] }]),
+        Some(classes) => Ok(vec![GraphOutput {
+            name: "logits".into(),
+            node: nodes.len() - 1,
+            sides: vec![classes],
+            one_image: false,
+        }]),
         None => Err(Error::bad("a model of version 1 ends with its classifier").hint(hint())),
     }
 }

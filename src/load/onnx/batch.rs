@@ -9,12 +9,13 @@ use super::draft::Draft;
 use super::functions;
 use super::operation::Operation;
 use super::operators;
+use super::reduce;
 use super::tensors::Source;
 use super::values::{Active, Value};
 use crate::{Error, Result};
 
-/// Operators that take values whose first axis is not the batch, besides functions.
-const ANY_AXIS: [&str; 26] = [
+/// Operators that take values whose first axis is not the batch, besides functions and reductions.
+const ANY_AXIS: [&str; 24] = [
     "Add",
     "Cast",
     "Clip",
@@ -28,8 +29,6 @@ const ANY_AXIS: [&str; 26] = [
     "LeakyRelu",
     "MatMul",
     "Mul",
-    "ReduceMax",
-    "ReduceMean",
     "Relu",
     "Reshape",
     "Shape",
@@ -43,21 +42,13 @@ const ANY_AXIS: [&str; 26] = [
     "Unsqueeze",
 ];
 
-/// Operators that may move the batch, or leave it out.
-const MOVES: [&str; 12] = [
-    "Concat",
-    "Flatten",
-    "Gather",
-    "ReduceMax",
-    "ReduceMean",
-    "Reshape",
-    "Slice",
-    "Softmax",
-    "Split",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-];
+/// Operators that may move the batch, or leave it out, besides reductions.
+const MOVES: [&str; 10] =
+    ["Concat", "Flatten", "Gather", "Reshape", "Slice", "Softmax", "Split", "Squeeze", "Transpose", "Unsqueeze"];
+
+fn moves(kind: &str) -> bool {
+    MOVES.contains(&kind) || reduce::OPERATORS.contains(&kind)
+}
 
 /// What an operation gives, and for each result whether it is lifted; `lifted` says whether each
 /// input is, and `batch` how many images the file is made for, where it says that.
@@ -73,14 +64,15 @@ pub(super) fn run(
 ) -> Result<Vec<(Value, bool)>> {
     let any = lifted.contains(&true);
     let first = if any {
-        if !ANY_AXIS.contains(&op.kind) && !functions::is_function(op.kind) {
+        let takes = ANY_AXIS.contains(&op.kind) || functions::is_function(op.kind);
+        if !takes && !reduce::OPERATORS.contains(&op.kind) {
             return Err(Error::bad("reads an activation whose first axis is not the batch"));
         }
         None
     } else {
         match operators::run(op, draft, source, batch) {
             Ok(values) => return Ok(values.into_iter().map(|value| (value, false)).collect()),
-            Err(error) if batch.unwrap_or(1) != 1 || !MOVES.contains(&op.kind) => return Err(error),
+            Err(error) if batch.unwrap_or(1) != 1 || !moves(op.kind) => return Err(error),
             Err(error) => Some(error),
         }
     };

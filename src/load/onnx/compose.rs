@@ -58,7 +58,7 @@ fn largest(
     let mut found = None;
     loop {
         if let (Some(&source), 1) = (frontier.first(), frontier.len())
-            && is_worth_it(nodes, &run)
+            && is_worth_it(nodes, &run, source)
         {
             match function(nodes, &run, source, id) {
                 Some(function) => found = Some((function, run.clone(), source)),
@@ -80,10 +80,16 @@ fn largest(
 }
 
 /// One operation that has a form of its own stays as it is, and so do factors and offsets, which
-/// are a convolution's.
-fn is_worth_it(nodes: &[DraftNode], run: &BTreeSet<usize>) -> bool {
+/// are a convolution's, unless what they follow is computed in float.
+fn is_worth_it(nodes: &[DraftNode], run: &BTreeSet<usize>, source: usize) -> bool {
+    let mut from = source;
+    while let (DraftOp::Op(Op::Rearrange(_)), Some(&input)) = (&nodes[from].op, nodes[from].inputs.first()) {
+        from = input;
+    }
+    let in_float = matches!(&nodes[from].op, DraftOp::Op(op) if op.constants().is_none());
     let mut ops = run.iter().map(|&id| &nodes[id].op);
-    run.len() > 1 && ops.any(|op| !matches!(op, DraftOp::Affine { .. }))
+    let lines = ops.all(|op| matches!(op, DraftOp::Affine { .. }));
+    if lines { in_float } else { run.len() > 1 }
 }
 
 /// What a run computes of its source; none where that is the source itself or has too many steps.

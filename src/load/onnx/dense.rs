@@ -3,6 +3,7 @@
 use ndarray::{Array2, Array4, ArrayD, Axis, IxDyn};
 
 use super::draft::{Draft, DraftConv, DraftOp};
+use super::matmul;
 use super::operation::Operation;
 use super::shape_ops::flat;
 use super::tensors::Tensor;
@@ -98,7 +99,7 @@ pub(super) fn gemm(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     product(op, draft, op.active(0)?, weight, alpha, shift)
 }
 
-/// `MatMul` with a constant, on the right or on the left: over the last axis, or the last but one,
+/// `MatMul`: with a constant, on the right or on the left, over the last axis, or the last but one,
 /// wherever the activation lies. A constant of more than two axes has matrices of its own along
 /// those before.
 pub(super) fn matmul(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
@@ -106,7 +107,8 @@ pub(super) fn matmul(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     let (x, constant, right) = match (op.input(0), op.input(1)) {
         (Some(Value::Active(x)), Some(Value::Constant(constant))) => (x, constant, true),
         (Some(Value::Constant(constant)), Some(Value::Active(x))) => (x, constant, false),
-        _ => return Err(Error::bad("of two activations is not supported; one of its inputs must be a constant")),
+        (Some(Value::Active(a)), Some(Value::Active(b))) => return matmul::matmul(op, draft, a, b),
+        _ => return Err(Error::bad("two inputs are expected")),
     };
     let vector = constant.dims.len() == 1;
     let weight = matrices(constant, right)?;

@@ -1,11 +1,10 @@
 //! Functions of each value, and of two values.
 
-use std::rc::Rc;
-
 use ndarray::Array3;
 
 use super::draft::{Draft, DraftOp};
 use super::operation::Operation;
+use super::reduce;
 use super::tensors::{Tensor, product};
 use super::values::{Active, Value, stored};
 use crate::model::{Activation, Binary, Op, broadcast};
@@ -112,8 +111,8 @@ pub(super) fn binary(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
             };
             two(op, draft, function, a, b)
         }
-        (Some(Value::Active(x)), Some(Value::Constant(c))) => with_constant(op, draft, x, c, false),
-        (Some(Value::Constant(c)), Some(Value::Active(x))) => with_constant(op, draft, x, c, true),
+        (Some(Value::Active(x)), Some(Value::Constant(c))) => with_constant(op, op.kind, draft, x, c, false),
+        (Some(Value::Constant(c)), Some(Value::Active(x))) => with_constant(op, op.kind, draft, x, c, true),
         _ => Err(Error::bad("two inputs are expected")),
     }
 }
@@ -165,14 +164,23 @@ fn aligned(tensor: &Tensor, rank: usize) -> Result<Vec<usize>> {
     }
 }
 
-fn with_constant(op: &Operation<'_>, draft: &mut Draft, x: &Active, c: &Rc<Tensor>, first: bool) -> Result<Active> {
+/// An activation with a constant, the first operand where `first` says so; `kind` is the operator,
+/// `Add`, `Sub`, `Mul` or `Div`.
+pub(super) fn with_constant(
+    op: &Operation<'_>,
+    kind: &str,
+    draft: &mut Draft,
+    x: &Active,
+    c: &Tensor,
+    first: bool,
+) -> Result<Active> {
     let dims = x.dims();
     let own = aligned(c, dims.len())?;
     let values = c.as_floats()?;
     // What x becomes: scale·x + shift.
     let line = |c: f32| {
         let c = f64::from(c);
-        match (op.kind, first) {
+        match (kind, first) {
             ("Add", _) => (1.0, c),
             ("Sub", false) => (1.0, -c),
             ("Sub", true) => (-1.0, c),
@@ -198,13 +206,13 @@ fn with_constant(op: &Operation<'_>, draft: &mut Draft, x: &Active, c: &Rc<Tenso
             return affine(op, draft, &x, scale, shift);
         }
     }
-    let function = match op.kind {
+    let function = match kind {
         "Add" => Binary::Add,
         "Sub" => Binary::Sub,
         _ => Binary::Mul,
     };
     let inverse: Vec<f32>;
-    let values = if op.kind == "Div" {
+    let values = if kind == "Div" {
         inverse = values.iter().map(|c| 1.0 / c).collect();
         &inverse
     } else {
@@ -270,10 +278,14 @@ pub(super) fn dropout(op: &Operation<'_>) -> Result<Active> {
     Ok(op.active(0)?.clone())
 }
 
-/// `Cast` of an activation: floats stay f32, the image's levels become it.
-pub(super) fn cast(op: &Operation<'_>) -> Result<Active> {
+/// `Cast` of an activation: floats stay f32, the image's levels become it, and places that are
+/// integers in the file are f32 already.
+pub(super) fn cast(op: &Operation<'_>, draft: &Draft) -> Result<Active> {
     op.flag("saturate", true)?;
+    op.word("round_mode", &["up", "down", "nearest"])?;
+    let is_place = reduce::gives_places(draft, op.active(0)?.node);
     match op.int("to")? {
+        Some(6 | 7 | 12 | 13) if is_place => Ok(op.active(0)?.clone()),
         Some(1 | 10 | 11 | 16) => Ok(op.active(0)?.clone()),
         to => Err(Error::bad(format!(
             "of an activation to the data type number {} is not supported; float types are",

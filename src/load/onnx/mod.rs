@@ -3,10 +3,12 @@
 //! | step | file |
 //! | --- | --- |
 //! | names, versions, the order of operations, what the outputs need | `program` |
+//! | what the names stand for, operation by operation | `reader` |
 //! | constants, from the file or beside it | `tensors` |
 //! | operations on constants and shapes are computed | `fold`, `range` |
-//! | every other operation becomes nodes of a draft | `conv`, `dense`, `elementwise`, `functions`, `pad`, `pool`, `resize`, `shape_ops`, `softmax` |
-//! | operators of old opsets, batches that move | `former`, `batch` |
+//! | every other operation becomes nodes of a draft | `conv`, `dense`, `elementwise`, `functions`, `matmul`, `normalization`, `pad`, `pool`, `reduce`, `resize`, `shape_ops`, `softmax` |
+//! | operators of old opsets, batches that move, branches | `former`, `batch`, `branch` |
+//! | standardization that is spelled out | `spelled` |
 //! | patterns, folding into convolutions | `simplify` |
 //! | runs of element-wise operations become functions | `compose` |
 //! | weights are rounded, names made unique | `finish` |
@@ -17,6 +19,7 @@
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 mod batch;
+mod branch;
 mod compose;
 mod conv;
 mod dense;
@@ -28,24 +31,27 @@ mod fold;
 mod former;
 mod functions;
 mod input;
+mod matmul;
+mod normalization;
 mod operation;
 mod operators;
 mod pad;
 mod pool;
 mod program;
 mod range;
+mod reader;
+mod reduce;
 mod resize;
 mod shape_ops;
 mod simplify;
 mod softmax;
+mod spelled;
 mod tensors;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use prost::Message;
 
@@ -53,22 +59,19 @@ use self::describe::Described;
 use self::draft::Draft;
 use self::finish::Finished;
 use self::input::Input;
-use self::operation::Operation;
 use self::program::Program;
+use self::reader::{NUMBERS_PER_BYTE, Reader};
 use self::tensors::Source;
-use self::values::{Active, Value};
+use self::values::Value;
 use super::LoadOptions;
 use crate::model::{Graph, GraphOutput};
-use crate::onnx_proto::{ModelProto, NodeProto, TensorProto};
+use crate::onnx_proto::ModelProto;
 use crate::tensor_file;
 use crate::{Error, Result};
 
 /// How many numbers of its own a network may have whatever the size of its file: constants that are
 /// computed, zeros in enlarged kernels.
 const FREE_NUMBERS: usize = 1 << 22;
-
-/// And how many more for each byte of the file.
-const NUMBERS_PER_BYTE: usize = 8;
 
 /// Whether a file is taken for an ONNX file: its name ends in `.onnx`, and it is no folder.
 pub(crate) fn is_onnx(path: &Path) -> bool {
@@ -128,15 +131,8 @@ fn network(
     operators::refuse_unsupported(&program.nodes)?;
     let mut draft = Draft::new(size.saturating_mul(NUMBERS_PER_BYTE).saturating_add(FREE_NUMBERS));
     let input = Input::of(program.input, described.size())?;
-    let mut reader = Reader {
-        program: &program,
-        source: Source { folder },
-        values: HashMap::new(),
-        lifted: HashSet::new(),
-        batch: input.batch,
-    };
-    let first = input.add(&mut draft)?;
-    reader.values.insert(program.input.name(), Value::Active(first));
+    let mut reader = Reader::new(&program, Source { folder }, input.batch);
+    reader.values.insert(program.input.name(), Value::Active(input.add(&mut draft)?));
     for node in &program.nodes {
         reader.operation(node, &mut draft).map_err(|e| e.at(program::place(node)))?;
     }
@@ -151,7 +147,10 @@ fn network(
     let outputs: Vec<GraphOutput> = outputs
         .into_iter()
         .zip(&ends)
-        .map(|((name, _, sides), end)| GraphOutput { name: name.to_owned(), node: place[end], sides })
+        .map(|((name, _, sides), end)| {
+            let one_image = reader.lifted.contains(name);
+            GraphOutput { name: name.to_owned(), node: place[end], sides, one_image }
+        })
         .collect();
     let name = described.own_name.clone().unwrap_or_else(|| name.to_owned());
     let graph = Graph { name, input: preprocessing, classes: described.classes.clone(), nodes, outputs, notes };
@@ -163,67 +162,4 @@ fn network(
         return Err(Error::bad(format!("the description names {said} classes, the network has {has} outputs")));
     }
     Ok(graph)
-}
-
-/// What the names of a file stand for, as far as it was read.
-struct Reader<'a> {
-    program: &'a Program<'a>,
-    source: Source,
-    values: HashMap<&'a str, Value>,
-    /// Those whose first axis is not the batch.
-    lifted: HashSet<&'a str>,
-    batch: Option<usize>,
-}
-
-impl<'a> Reader<'a> {
-    /// What a name stands for; a constant is read when it is first asked for.
-    fn value(&mut self, name: &'a str, draft: &mut Draft) -> Result<Value> {
-        if let Some(value) = self.values.get(name) {
-            return Ok(value.clone());
-        }
-        let Some(proto) = self.program.constants.get(name) else {
-            return Err(Error::bad(format!("the result `{}` of an operation is not supported", name.escape_debug())));
-        };
-        let tensor = self.source.tensor(proto).map_err(|e| e.at(format!("constant {}", name.escape_debug())))?;
-        if proto.data_location == Some(TensorProto::EXTERNAL) {
-            // It is a part of the file as much as the rest.
-            draft.grant(tensor.values.len().saturating_mul(NUMBERS_PER_BYTE));
-        }
-        let value = Value::Constant(Rc::new(tensor));
-        self.values.insert(name, value.clone());
-        Ok(value)
-    }
-
-    /// Reads an operation: its results are constants, or nodes of the draft.
-    fn operation(&mut self, node: &'a NodeProto, draft: &mut Draft) -> Result<()> {
-        operators::check_domain(node)?;
-        let mut inputs = Vec::with_capacity(node.input.len());
-        for name in &node.input {
-            inputs.push(if name.is_empty() { None } else { Some(self.value(name, draft)?) });
-        }
-        let lifted: Vec<bool> = node.input.iter().map(|name| self.lifted.contains(name.as_str())).collect();
-        let mut op = Operation::new(node, self.program.opset, inputs)?;
-        former::today(&mut op)?;
-        let results = batch::run(&mut op, &lifted, draft, &self.source, self.batch)?;
-        op.check_attributes()?;
-        for (name, (result, lifted)) in node.output.iter().zip(results).filter(|(name, _)| !name.is_empty()) {
-            if let Value::Active(active) = &result {
-                draft.rename(active.node, op.name);
-            }
-            self.values.insert(name, result);
-            if lifted {
-                self.lifted.insert(name);
-            }
-        }
-        Ok(())
-    }
-
-    /// An output: its name, its node, its sides.
-    fn output(&mut self, name: &'a str, draft: &mut Draft) -> Result<(&'a str, usize, Vec<usize>)> {
-        match self.value(name, draft)? {
-            Value::Constant(_) => Err(Error::bad("is a constant")),
-            Value::Active(Active { order: None, node, sides, .. }) => Ok((name, node, sides)),
-            Value::Active(moved) => Ok((name, draft.realize(&moved)?, moved.dims())),
-        }
-    }
 }

@@ -6,7 +6,9 @@ use super::draft::Draft;
 use super::operation::Operation;
 use super::tensors::Source;
 use super::values::{Active, Value};
-use super::{conv, dense, elementwise, fold, functions, pad, pool, program, resize, shape_ops, softmax};
+use super::{
+    conv, dense, elementwise, fold, functions, normalization, pad, pool, program, reduce, resize, shape_ops, softmax,
+};
 use crate::onnx_proto::{ModelProto, NodeProto};
 use crate::{Error, Result};
 
@@ -26,8 +28,9 @@ pub(super) fn refuse_quantized(model: &ModelProto) -> Result<()> {
     }
 }
 
-/// The operators that are read, of constants or of activations, besides functions.
-const SUPPORTED: [&str; 44] = [
+/// The operators that are read, of constants or of activations, besides functions, reductions and
+/// normalizations.
+const SUPPORTED: [&str; 43] = [
     "Add",
     "AveragePool",
     "BatchNormalization",
@@ -50,14 +53,13 @@ const SUPPORTED: [&str; 44] = [
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "If",
     "LeakyRelu",
     "MatMul",
     "MaxPool",
     "Mul",
     "Pad",
     "Range",
-    "ReduceMax",
-    "ReduceMean",
     "Relu",
     "Reshape",
     "Resize",
@@ -76,7 +78,12 @@ const SUPPORTED: [&str; 44] = [
 
 /// Refuses a network with operators that are not read, naming all of them at once.
 pub(super) fn refuse_unsupported(nodes: &[&NodeProto]) -> Result<()> {
-    let read = |kind: &str| SUPPORTED.contains(&kind) || functions::is_function(kind);
+    let read = |kind: &str| {
+        SUPPORTED.contains(&kind)
+            || reduce::OPERATORS.contains(&kind)
+            || normalization::OPERATORS.contains(&kind)
+            || functions::is_function(kind)
+    };
     let other = |node: &&&NodeProto| !read(node.op_type()) || check_domain(node).is_err();
     let mut kinds: Vec<(String, usize, &NodeProto)> = Vec::new();
     for node in nodes.iter().filter(other) {
@@ -145,7 +152,7 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
         "Split" => return shape_ops::split(op, draft),
         "Identity" => op.active(0)?.clone(),
         "Dropout" => elementwise::dropout(op)?,
-        "Cast" => elementwise::cast(op)?,
+        "Cast" => elementwise::cast(op, draft)?,
         "Conv" => conv::conv(op, draft)?,
         "ConvTranspose" => conv::conv_transpose(op, draft)?,
         "Gemm" => dense::gemm(op, draft)?,
@@ -158,7 +165,8 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
         "Pad" => pad::pad(op, draft)?,
         "MaxPool" | "AveragePool" => pool::pool(op, draft)?,
         "GlobalAveragePool" | "GlobalMaxPool" => pool::global(op, draft)?,
-        "ReduceMean" | "ReduceMax" => pool::reduce(op, draft)?,
+        kind if reduce::OPERATORS.contains(&kind) => reduce::reduce(op, draft)?,
+        kind if normalization::OPERATORS.contains(&kind) => normalization::normalization(op, draft)?,
         "Reshape" => shape_ops::reshape(op, draft, batch)?,
         "Flatten" => shape_ops::flatten(op, draft)?,
         "Squeeze" => shape_ops::squeeze(op, draft)?,

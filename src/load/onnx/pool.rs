@@ -1,8 +1,9 @@
-//! Pooling, and means over axes.
+//! Pooling.
 
 use super::conv::{Windows, before_padding, extent, image};
 use super::draft::{Draft, DraftOp};
 use super::operation::Operation;
+use super::reduce::{over, whole_image};
 use super::shape_ops::picked;
 use super::values::Active;
 use crate::model::{Activation, Op, Pool, PoolKind};
@@ -115,49 +116,5 @@ pub(super) fn global(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     let x = op.active(0)?;
     let x = draft.image(x)?;
     let axes: Vec<usize> = (1..x.sides.len()).collect();
-    over(op, draft, &x, &axes, true, op.kind == "GlobalMaxPool")
-}
-
-/// `ReduceMean` and `ReduceMax`.
-pub(super) fn reduce(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
-    op.at_most(2)?;
-    let x = op.active(0)?.clone();
-    let given = op.list("axes", 1)?.unwrap_or_default();
-    let keep = op.flag("keepdims", true)?;
-    if given.is_empty() {
-        if op.flag("noop_with_empty_axes", false)? {
-            return Ok(x);
-        }
-        return Err(Error::bad("is over all axes, the batch too"));
-    }
-    op.flag("noop_with_empty_axes", false)?;
-    let axes = op.axes(&given, x.sides.len() + 1)?;
-    let axes: Option<Vec<usize>> = axes.iter().map(|axis| axis.checked_sub(1)).collect();
-    let axes = axes.ok_or_else(|| Error::bad("is over the batch"))?;
-    over(op, draft, &x, &axes, keep, op.kind == "ReduceMax")
-}
-
-/// The pooling of which an image is the one window.
-fn whole_image(max: bool) -> Op {
-    if max { Op::GlobalMaxPool } else { Op::GlobalAveragePool }
-}
-
-/// The mean or the maximum over axes: those become rows and columns, the others channels.
-fn over(op: &Operation<'_>, draft: &mut Draft, x: &Active, axes: &[usize], keep: bool, max: bool) -> Result<Active> {
-    let dims = x.dims();
-    let others: Vec<usize> = (0..dims.len()).filter(|axis| !axes.contains(axis)).collect();
-    let order: Vec<usize> = others.iter().chain(axes).copied().collect();
-    let moved = x.permuted(&order, &x.seen_by);
-    let channels: usize = others.iter().map(|&axis| dims[axis]).product();
-    let reduced: Vec<usize> = axes.iter().map(|&axis| dims[axis]).collect();
-    let sides = match reduced.as_slice() {
-        &[height, width] => vec![channels, height, width],
-        reduced => vec![channels, reduced.iter().product(), 1],
-    };
-    let node = if moved.order.is_some() { draft.realize(&moved)? } else { moved.node };
-    let node = draft.realize(&Active::new(node, sides, &x.seen_by))?;
-    let node = draft.operation(op.name, whole_image(max), vec![node])?;
-    let kept = (0..dims.len()).filter(|axis| keep || !axes.contains(axis));
-    let sides = kept.map(|axis| if axes.contains(&axis) { 1 } else { dims[axis] }).collect();
-    Ok(Active::new(node, sides, op.name))
+    over(op, draft, &x, &axes, true, whole_image(op.kind == "GlobalMaxPool"))
 }

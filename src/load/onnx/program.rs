@@ -17,6 +17,8 @@ pub(super) struct Program<'a> {
     pub input: &'a ValueInfoProto,
     /// The operations that the outputs need, each after those that it reads.
     pub nodes: Vec<&'a NodeProto>,
+    /// Which of them makes each tensor.
+    pub makers: HashMap<&'a str, &'a NodeProto>,
     /// The constants, by name.
     pub constants: HashMap<&'a str, &'a TensorProto>,
     /// The outputs' names.
@@ -71,20 +73,35 @@ impl<'a> Program<'a> {
         let (live, inputs) = needed(graph, &outputs, &makers, &constants)?;
         let nodes = sorted(graph, &live, &makers)?;
         let mut candidates = graph.input.iter().filter(|input| inputs.contains(input.name()));
-        // What a branch reads of the tensors around it is not known here.
-        let branches = nodes.iter().find(|node| matches!(node.op_type(), "If" | "Loop" | "Scan"));
-        let input = candidates.next().ok_or_else(|| match branches {
-            Some(node) => {
-                Error::bad("the operator is not supported").hint("docs/onnx.md lists those that are").at(place(node))
-            }
-            None => Error::bad("the outputs do not depend on an input"),
-        })?;
+        let input = candidates.next().ok_or_else(|| Error::bad("the outputs do not depend on an input"))?;
         if let Some(other) = candidates.next() {
             let (a, b) = (input.name().escape_debug(), other.name().escape_debug());
             return Err(Error::bad(format!("the network has the inputs {a} and {b}; one is expected, the image")));
         }
-        Ok(Self { opset, input, nodes, constants, outputs })
+        let made = |(&name, &index): (&&'a str, &usize)| (name, &graph.node[index]);
+        let makers = makers.iter().map(made).collect();
+        Ok(Self { opset, input, nodes, makers, constants, outputs })
     }
+}
+
+/// The networks that an operation holds.
+fn branches(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().filter_map(|attribute| attribute.g.as_deref())
+}
+
+/// The tensors of the network around it that an operation reads, those of its branches too.
+fn reads(node: &NodeProto) -> Vec<&str> {
+    let mut names: Vec<&str> = node.input.iter().filter(|name| !name.is_empty()).map(String::as_str).collect();
+    for graph in branches(node) {
+        let mut own: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+        own.extend(graph.input.iter().map(|input| input.name()));
+        for inner in &graph.node {
+            names.extend(reads(inner).into_iter().filter(|name| !own.contains(name)));
+            own.extend(inner.output.iter().map(String::as_str));
+        }
+        names.extend(graph.output.iter().map(|output| output.name()).filter(|name| !own.contains(name)));
+    }
+    names
 }
 
 /// The version of the standard operators.
@@ -100,7 +117,7 @@ fn opset(model: &ModelProto) -> Result<i64> {
     }
 }
 
-fn twice(name: &str) -> Error {
+pub(super) fn twice(name: &str) -> Error {
     Error::bad(format!("two tensors are called `{}`", name.escape_debug()))
 }
 
@@ -136,8 +153,7 @@ fn needed<'a>(
     while let Some((name, reader)) = wanted.pop() {
         if let Some(&maker) = makers.get(name) {
             if !std::mem::replace(&mut live[maker], true) {
-                let read = graph.node[maker].input.iter().filter(|name| !name.is_empty());
-                wanted.extend(read.map(|name| (name.as_str(), Some(maker))));
+                wanted.extend(reads(&graph.node[maker]).into_iter().map(|name| (name, Some(maker))));
             }
         } else if constants.contains_key(name) {
         } else if declared.contains(name) {
@@ -158,7 +174,7 @@ fn sorted<'a>(graph: &'a GraphProto, live: &[bool], makers: &HashMap<&str, usize
     let mut readers: Vec<Vec<usize>> = vec![vec![]; graph.node.len()];
     let mut missing = vec![0usize; graph.node.len()];
     for (index, node) in graph.node.iter().enumerate().filter(|(index, _)| live[*index]) {
-        for maker in node.input.iter().filter_map(|name| makers.get(name.as_str())) {
+        for maker in reads(node).into_iter().filter_map(|name| makers.get(name)) {
             readers[*maker].push(index);
             missing[index] += 1;
         }

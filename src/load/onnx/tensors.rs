@@ -62,7 +62,6 @@ impl Tensor {
         }
     }
 
-    /// Its values, which must be floats and `len` in number.
     /// Its numbers, whatever their type.
     pub(super) fn numbers(&self) -> Vec<f32> {
         match &self.values {
@@ -71,6 +70,7 @@ impl Tensor {
         }
     }
 
+    /// Its values, which must be floats and `len` in number.
     pub(super) fn vector(&self, len: usize) -> Result<&[f32]> {
         match self.as_floats()? {
             values if values.len() == len && self.dims.len() <= 1 => Ok(values),

@@ -181,7 +181,7 @@ impl Build {
         for &node in nodes {
             let Shape { channels, height, width } = self.shape(node);
             let name = format!("output {node}");
-            self.graph.outputs.push(GraphOutput { name, node, sides: vec![channels, height, width] });
+            self.graph.outputs.push(GraphOutput { name, node, sides: vec![channels, height, width], one_image: false });
         }
         self.graph
     }

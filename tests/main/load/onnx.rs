@@ -123,6 +123,18 @@ fn operators_give_what_onnx_runtime_gives() {
         if found.join(" ") != *kinds {
             wrong.push(format!("{name}: expected the nodes {kinds}, got {}", found.join(" ")));
         }
+        // What is written is read back the same.
+        let written = onnx::float(&graph, InputForm::Normalized).unwrap().bytes;
+        match read_bytes(name, &written) {
+            Ok(back)
+                if back
+                    .outputs
+                    .iter()
+                    .map(|o| (&o.name, &o.sides, o.one_image))
+                    .eq(graph.outputs.iter().map(|o| (&o.name, &o.sides, o.one_image))) => {}
+            Ok(back) => wrong.push(format!("{name}: the outputs {:?} become {:?}", graph.outputs, back.outputs)),
+            Err(error) => wrong.push(format!("{name}, written: {error}")),
+        }
         // Images come as channels first, normalized; the file's input may have its colours last,
         // and be pixels.
         let image = file.tensor(&format!("{name}.x")).unwrap();

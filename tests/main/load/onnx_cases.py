@@ -452,5 +452,68 @@ case("pad_value", "constant concat constant constant concat conv", [
 case("pad_negative", "slice slice conv", [("Pad", "x pads", "a", {}), ("Conv", "a w", "y", {})],
      {"pads": ints(0, 0, -2, 1, 0, 0, 1, -3), "w": weights(2, 3, 2, 2)})
 
+# Reductions, over any axes, as they lie or moved.
+case("reductions", "sum sum of magnitudes norm log of sum of exponentials", [
+    ("ReduceSum", "x rows", "a", {}), ("ReduceL1", "x", "b", dict(axes=[1], keepdims=0)),
+    ("ReduceL2", "x", "c", dict(axes=[3])), ("ReduceLogSumExp", "x", "d", dict(axes=[2, 3], keepdims=0)),
+], {"rows": ints(2)}, outputs=("a", "b", "c", "d"))
+case("reductions_18", "reshape sum of squares product minimum function log of sum transpose sum", [
+    ("ReduceSumSquare", "x all", "a", dict(keepdims=0)), ("ReduceProd", "x one", "b", {}), ("ReduceMin", "x two", "c", {}),
+    ("Abs", "x", "m", {}), ("ReduceLogSum", "m one", "d", {}), ("ReduceSum", "x ends", "e", {}),
+], {"all": ints(1, 2, 3), "one": ints(1), "two": ints(-1, -2), "ends": ints(1, 3)}, opset=18, outputs=("a", "b", "c", "d", "e"))
+case("places", "argmax argmin argmax", [
+    ("ArgMax", "x", "i", dict(axis=1)), ("Cast", "i", "a", dict(to=1)), ("ArgMin", "x", "j", dict(axis=-1, keepdims=0)),
+    ("Cast", "j", "b", dict(to=1)), ("ArgMax", "x", "k", dict(axis=2, select_last_index=1)), ("Cast", "k", "c", dict(to=1)),
+], outputs=("a", "b", "c"))
+case("reductions_of_all", "reshape sum function", [
+    ("ReduceSum", "x", "a", dict(keepdims=0)), ("Mul", "a two", "b", {}), ("Reshape", "b back", "y", {}),
+], {"two": np.float32(2), "back": ints(1, 1)}, shape=(1, 3, 6, 8))
+
+# Normalizations.
+ln = {"g": weights(3, low=0.5, high=1.5), "o": weights(3)}
+case("layer_norm_last", "standardization function conv", [
+    ("Transpose", "x", "a", dict(perm=[0, 2, 3, 1])), ("LayerNormalization", "a g o", "b", dict(epsilon=1e-6)),
+    ("Transpose", "b", "c", dict(perm=[0, 3, 1, 2])), ("Relu", "c", "d", {}), ("Conv", "d w b_", "y", {}),
+], {**ln, "w": w["w"], "b_": w["b"]})
+case("layer_norm_spelled", "standardization function transpose", [
+    ("Transpose", "x", "a", dict(perm=[0, 2, 3, 1])), ("ReduceMean", "a", "m", dict(axes=[-1])), ("Sub", "a m", "d", {}),
+    ("Pow", "d two", "s", {}), ("ReduceMean", "s", "v", dict(axes=[-1])), ("Add", "v eps", "e", {}), ("Sqrt", "e", "r", {}),
+    ("Div", "d r", "n", {}), ("Mul", "n g", "p", {}), ("Add", "p o", "y", {}),
+], {**ln, "two": np.float32(2), "eps": np.float32(1e-5)})
+case("layer_norm_many", "reshape standardization constant reshape multiply", [
+    ("LayerNormalization", "x g", "y", dict(axis=1)),
+], {"g": weights(3, 6, 8)})
+case("instance_norm", "standardization function", [("InstanceNormalization", "x g o", "y", {})], ln)
+case("group_norm", "conv reshape standardization reshape function", [
+    ("Conv", "x w b", "a", {}), ("GroupNormalization", "a g o", "y", dict(num_groups=2)),
+], {**w, "g": weights(4), "o": weights(4)}, opset=21)
+case("lp_norm", "norm function norm function", [
+    ("LpNormalization", "x", "y", dict(axis=1)), ("LpNormalization", "y", "z", dict(axis=-1, p=2)),
+], outputs=("y", "z"), opset=22)
+
+# Products of two activations: attention, with two heads of rows.
+case("attention", "conv transpose reshape matrix product softmax matrix product", [
+    ("Conv", "x w b", "c", {}), ("Reshape", "c heads", "q", {}), ("Transpose", "q", "k", dict(perm=[0, 1, 3, 2])),
+    ("MatMul", "k q", "s", {}), ("Softmax", "s", "p", dict(axis=-1)), ("MatMul", "q p", "y", {}),
+], {**w, "heads": ints(0, 2, 2, -1)})
+
+# Branches with a constant condition; they read what is around them, and have constants of their own.
+def branch(name, nodes, result, constants=None):
+    return helper.make_graph(
+        [helper.make_node(operator, inputs.split(), [output], name=output) for operator, inputs, output in nodes],
+        name, [], [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, key) for key, value in (constants or {}).items()],
+    )
+
+
+case("if", "conv constant add", [
+    ("Conv", "x w b", "a", {}), ("Shape", "a", "s", {}), ("Gather", "s one", "c", {}), ("Equal", "c four", "is", {}),
+    ("If", "is", "r", dict(then_branch=branch("then", [("Relu", "a", "t")], "t"),
+                           else_branch=branch("else", [("Sigmoid", "a", "e")], "e"))),
+    ("Not", "is", "isnt", {}),
+    ("If", "isnt", "y", dict(then_branch=branch("then2", [("Identity", "r", "t2")], "t2"),
+                             else_branch=branch("else2", [("Add", "r shift", "e2")], "e2", {"shift": weights(1, 4, 6, 8)}))),
+], {**w, "one": np.array(1), "four": np.array(4)})
+
 save_file(tensors, Path(__file__).with_name("onnx_cases.safetensors"), {"kinds": json.dumps(expected), "fixed": json.dumps(fixed_outputs)})
 print(len(expected), "cases")

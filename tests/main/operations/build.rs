@@ -81,7 +81,7 @@ impl Builder {
         let shapes = self.graph.shapes();
         let output = |&node: &NodeId| {
             let Shape { channels, height, width } = shapes[node];
-            GraphOutput { name: format!("y{node}"), node, sides: vec![channels, height, width] }
+            GraphOutput { name: format!("y{node}"), node, sides: vec![channels, height, width], one_image: false }
         };
         self.graph.outputs = outputs.iter().map(output).collect();
         self.graph.check().unwrap();

@@ -9,8 +9,8 @@ use repquant::Device;
 use repquant::internals::Random;
 use repquant::internals::exec::{FloatNet, Keep};
 use repquant::internals::model::{
-    Activation, Axis, Binary, Conv, Coordinates, GraphOutput, NodeId, Op, Pool, PoolKind, Rearrange, RearrangeKind,
-    Resize, Shape,
+    Activation, Along, Axis, Binary, Conv, Coordinates, GraphOutput, NodeId, Op, Pool, PoolKind, Rearrange,
+    RearrangeKind, Reduce, ReduceKind, Resize, Shape, Standardize,
 };
 
 use crate::common::devices;
@@ -59,7 +59,7 @@ fn a_classifier() {
     let weight = Array2::from_shape_simple_fn((10, 7), || b.random.float());
     let last = b.push(Op::Linear(Conv::linear(weight, Array1::linspace(-1.0, 1.0, 10))), &[x]);
     let mut graph = b.graph(&[last]);
-    graph.outputs = vec![GraphOutput { name: "logits".into(), node: last, sides: vec![10] }];
+    graph.outputs = vec![GraphOutput { name: "logits".into(), node: last, sides: vec![10], one_image: false }];
     compare(devices(), &graph, &mut Random::new(1));
 }
 
@@ -224,6 +224,41 @@ fn resizing_and_softmax() {
 }
 
 #[test]
+fn lines_and_matrix_products() {
+    let mut b = Builder::new(11, [4, 7]);
+    let x = b.conv(0, 6, 3, 1, 1);
+    // Away from 0, for the logarithm of a sum.
+    let positive = b.push(Op::Activation(Activation::Clip { low: 0.125, high: 2.0 }), &[x]);
+    for along in [Along::Channels, Along::Height, Along::Width, Along::Pixels] {
+        for kind in KINDS {
+            b.push(Op::Reduce(Reduce { kind, along }), &[positive]);
+        }
+        b.push(Op::Standardize(Standardize { along, epsilon: 0.01 }), &[x]);
+    }
+    // 6×4×7 by 6×7×4, and by one matrix for all channels.
+    let kind = RearrangeKind::Transpose { sides: vec![6, 4, 7], order: vec![0, 2, 1] };
+    let turned = rearrange(&mut b, x, kind, [6, 7, 4]);
+    let one = b.push(Op::Reduce(Reduce { kind: ReduceKind::Mean, along: Along::Channels }), &[turned]);
+    b.push(Op::MatMul, &[x, turned]);
+    b.push(Op::MatMul, &[x, one]);
+    b.push(Op::MatMul, &[one, x]);
+    check(b, &[]);
+}
+
+const KINDS: [ReduceKind; 10] = [
+    ReduceKind::Sum,
+    ReduceKind::Mean,
+    ReduceKind::SumOfMagnitudes,
+    ReduceKind::SumOfSquares,
+    ReduceKind::Norm,
+    ReduceKind::LogOfSum,
+    ReduceKind::LogOfSumOfExponentials,
+    ReduceKind::Product,
+    ReduceKind::Min,
+    ReduceKind::Max,
+];
+
+#[test]
 fn random_graphs() {
     let devices = devices();
     for seed in 0..60 {
@@ -271,6 +306,9 @@ fn nan_is_not_swallowed() {
         (Op::Softmax(Axis::Channels), false, 3),
         (Op::Softmax(Axis::Height), false, height),
         (Op::Softmax(Axis::Width), false, width),
+        (Op::Reduce(Reduce { kind: ReduceKind::Max, along: Along::Pixels }), false, 1),
+        (Op::Reduce(Reduce { kind: ReduceKind::Norm, along: Along::Width }), false, 1),
+        (Op::Standardize(Standardize { along: Along::Pixels, epsilon: 0.0 }), false, height * width),
         (Op::Resize(Resize { size: [1, 1], coordinates: Coordinates::HalfPixel, scale: None }), false, 1),
     ];
     for (op, relu, count) in cases {

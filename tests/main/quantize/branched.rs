@@ -26,7 +26,7 @@ pub(crate) fn add(graph: &mut Graph, name: &str, op: Op, inputs: &[&str], relu: 
 
 pub(crate) fn output(graph: &mut Graph, name: &str, node: &str, sides: &[usize]) {
     let node = id(graph, node);
-    graph.outputs.push(GraphOutput { name: name.into(), node, sides: sides.to_vec() });
+    graph.outputs.push(GraphOutput { name: name.into(), node, sides: sides.to_vec(), one_image: false });
 }
 
 /// An input of 3×8×8 and nothing else.

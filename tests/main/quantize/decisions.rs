@@ -62,7 +62,7 @@ fn what_stays_float_says_why() {
         assert_eq!(
             kinds(&graph),
             [
-                ("resized", "float, stored"),
+                ("resized", "float"),
                 ("mask", "float"),
                 ("masked", "float, stored"),
                 ("boxes", "sums"),

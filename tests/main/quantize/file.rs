@@ -13,7 +13,7 @@ use super::graph::variants;
 use crate::common::network::quantized;
 
 fn model(split: SplitMode) -> QuantizedGraph {
-    let options = QuantizeOptions { split, keep_float: vec!["stage1.0".into()], ..Default::default() };
+    let options = QuantizeOptions { split, keep_float: vec!["stage1.1.pointwise".into()], ..Default::default() };
     quantized(&options, ActivationMode::Affine)
 }
 
@@ -258,7 +258,7 @@ fn values_out_of_range_are_refused() {
     pool.nodes[6].computed = Computed::integer(Op::GlobalAveragePool, small).unwrap();
     assert!(to_bytes(&pool).is_err());
     let mut float = model(Aligned);
-    let Computed::Float(Op::Conv(conv)) = &mut float.nodes[2].computed else { panic!("not float") };
+    let Computed::Float(Op::Conv(conv)) = &mut float.nodes[4].computed else { panic!("not float") };
     conv.weight[[0, 0, 0, 0]] = f32::INFINITY;
     assert!(to_bytes(&float).is_err());
 }

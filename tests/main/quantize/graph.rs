@@ -199,8 +199,14 @@ fn float_layers_are_kept_and_unknown_ones_refused() {
     assert_eq!(graph.nodes[2].split.notes, ["kept in float"]);
     let (float, calibration) = (network(), statistics(&network()));
     let ranges = ranges(&calibration, ActivationMode::Symmetric);
-    // Pooling has no weights to keep.
-    for name in ["stage9", "pool"] {
+    // The pooling is read by the classifier alone: kept with it, it gives what it computes.
+    let graph = quantized(&keep(&["linear", "po*"]), ActivationMode::Symmetric);
+    assert!(matches!(&graph.nodes[6].computed, Computed::Float(Op::GlobalAveragePool)));
+    assert_eq!((graph.nodes[6].output, graph.nodes[5].output), (None, None));
+    // All of them: nothing is quantized at all.
+    let graph = quantized(&keep(&["*"]), ActivationMode::Symmetric);
+    assert!(graph.nodes.iter().all(|node| matches!(node.computed, Computed::Float(_)) && node.output.is_none()));
+    for name in ["stage9", "input"] {
         let error = quantize(&float, &ranges, &calibration, &keep(&[name])).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("stage0, stage1.0, stage1.1.depthwise"), "{error}");

@@ -1,7 +1,9 @@
 //! Every operation from its definition alone: real values in f64, and levels in integers.
 
 use ndarray::{Array1, Array3, Array4, Axis as Dimension, concatenate};
-use repquant::internals::model::{Computed, Constants, Graph, Op, PoolKind, QBinary, QuantizedGraph, Shape, Table};
+use repquant::internals::model::{
+    Along, Computed, Constants, Graph, Op, PoolKind, QBinary, QuantizedGraph, Shape, Table,
+};
 use repquant::internals::quantize::dequantize;
 
 use super::graph::integer_output;
@@ -139,8 +141,46 @@ pub(crate) fn apply(op: &Op, relu: bool, inputs: &[&Array3<f64>]) -> Array3<f64>
             }
             y
         }
+        Op::Reduce(_) | Op::Standardize(_) | Op::MatMul => lines(op, inputs),
     };
     if relu { y.mapv(|v| v.max(0.0)) } else { y }
+}
+
+/// An operation over lines, or a matrix product.
+fn lines(op: &Op, inputs: &[&Array3<f64>]) -> Array3<f64> {
+    let x = inputs[0];
+    let (channels, height, width) = x.dim();
+    let line = |along: Along, [c, h, w]: [usize; 3]| -> Vec<f64> {
+        match along {
+            Along::Channels => (0..channels).map(|c| x[[c, h, w]]).collect(),
+            Along::Height => (0..height).map(|h| x[[c, h, w]]).collect(),
+            Along::Width => (0..width).map(|w| x[[c, h, w]]).collect(),
+            Along::Pixels => x.index_axis(Dimension(0), c).iter().copied().collect(),
+        }
+    };
+    match op {
+        Op::Reduce(reduce) => {
+            let y = reduce.along.reduced(Shape::new(channels, height, width));
+            each([y.channels, y.height, y.width], |c, h, w| reduce.kind.apply(&line(reduce.along, [c, h, w])))
+        }
+        Op::Standardize(standardize) => each([channels, height, width], |c, h, w| {
+            let place = match standardize.along {
+                Along::Channels => c,
+                Along::Height => h,
+                Along::Width => w,
+                Along::Pixels => h * width + w,
+            };
+            standardize.apply(&line(standardize.along, [c, h, w]))[place]
+        }),
+        _ => {
+            let b = inputs[1];
+            let y = [channels.max(b.dim().0), height, b.dim().2];
+            each(y, |c, h, w| {
+                let of = |x: &Array3<f64>| c.min(x.dim().0 - 1);
+                (0..width).map(|k| x[[of(x), h, k]] * b[[of(b), k, w]]).sum()
+            })
+        }
+    }
 }
 
 /// Every activation of the float network for one image.

@@ -5,8 +5,8 @@ use ndarray::Array3;
 use repquant::internals::Random;
 use repquant::internals::export::safetensors::{from_bytes, to_bytes};
 use repquant::internals::model::{
-    Activation, Axis, Binary, Coordinates, Function, Graph, Node, Op, Operand, Operator, Pool, PoolKind, Rearrange,
-    RearrangeKind, Resize, Shape, Step,
+    Activation, Along, Axis, Binary, Coordinates, Function, Graph, Node, Op, Operand, Operator, Pool, PoolKind,
+    Rearrange, RearrangeKind, Reduce, ReduceKind, Resize, Shape, Standardize, Step,
 };
 use repquant::internals::quantize::{QuantizeOptions, SplitMode};
 use repquant::internals::threshold::ActivationMode;
@@ -20,7 +20,7 @@ const AXES: [Axis; 3] = [Axis::Channels, Axis::Height, Axis::Width];
 /// An operation that reads an activation of shape `x`.
 fn unary(random: &mut Random, x: Shape) -> Op {
     let kernel = [1 + random.below(x.height.min(3)), 1 + random.below(x.width.min(3))];
-    match random.below(14) {
+    match random.below(15) {
         0..4 => {
             let (out, kernel, stride) = (1 + random.below(9), [1, 3][random.below(2)], 1 + random.below(2));
             Op::Conv(conv(random, out, x.channels, kernel, stride, 1))
@@ -47,6 +47,12 @@ fn unary(random: &mut Random, x: Shape) -> Op {
             Op::Resize(Resize { size, coordinates: coordinates[random.below(3)], scale: None })
         }
         12 => Op::Softmax(AXES[random.below(3)]),
+        13 => {
+            let along = [Along::Channels, Along::Height, Along::Width, Along::Pixels][random.below(4)];
+            let kinds = [ReduceKind::Norm, ReduceKind::Sum, ReduceKind::Min, ReduceKind::LogOfSumOfExponentials];
+            let reduce = Reduce { kind: kinds[random.below(4)], along };
+            [Op::Reduce(reduce), Op::Standardize(Standardize { along, epsilon: 0.01 })][random.below(2)].clone()
+        }
         _ => Op::Rearrange(rearrange(random, x)),
     }
 }
@@ -124,7 +130,7 @@ fn network(random: &mut Random, count: usize) -> Graph {
     for id in 1..graph.nodes.len() {
         if !graph.nodes.iter().any(|node| node.inputs.contains(&id)) || random.below(10) == 0 {
             let (name, sides) = (graph.nodes[id].name.clone(), vec![graph.shapes()[id].len()]);
-            graph.outputs.push(repquant::internals::model::GraphOutput { name, node: id, sides });
+            graph.outputs.push(repquant::internals::model::GraphOutput { name, node: id, sides, one_image: false });
         }
     }
     graph

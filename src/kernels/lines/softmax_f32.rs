@@ -8,57 +8,15 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::device::{Bound, Buffer, Device, Dispatch, Kernel, Shader, Tier, shader};
 use crate::kernels::Random;
-use crate::kernels::core::{Check, outcome, random_activation};
+use crate::kernels::core::{Check, Lines, lines_of, outcome, random_activation};
 use crate::kernels::cpu::exp::exp;
 use crate::model::{Axis, Shape};
 
 /// `softmax_f32.wgsl`.
-pub(crate) static SHADER: Shader = shader!("softmax_f32");
+pub(crate) static SHADER: Shader = shader!("softmax_f32", "lines");
 
-/// Parameters of the shader: line i begins at word `i / inner · outer_step + i % inner` (along
-/// channels `inner` is 1).
-#[repr(C)]
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-pub(crate) struct Params {
-    /// Lines of the batch, those of padded channels included.
-    lines: u32,
-    /// Lines that begin side by side.
-    inner: u32,
-    /// Values of a line.
-    count: u32,
-    /// Words between them.
-    step: u32,
-    /// Words from one group of lines to the next.
-    outer_step: u32,
-    /// Channels without padding.
-    channels: u32,
-    /// Channels with padding.
-    padded: u32,
-    /// Whether a line is a pixel's channels.
-    along_channels: u32,
-}
-
-impl Params {
-    fn new(images: usize, shape: Shape, axis: Axis) -> Self {
-        let padded = shape.padded_channels();
-        let row = shape.width * padded;
-        let (groups, inner, step, outer_step) = match axis {
-            Axis::Channels => (images * shape.pixels(), 1, 1, padded),
-            Axis::Height => (images, row, row, shape.height * row),
-            Axis::Width => (images * shape.height, padded, padded, row),
-        };
-        Self {
-            lines: (groups * inner) as u32,
-            inner: inner as u32,
-            count: axis.of(shape) as u32,
-            step: step as u32,
-            outer_step: outer_step as u32,
-            channels: shape.channels as u32,
-            padded: padded as u32,
-            along_channels: (axis == Axis::Channels).into(),
-        }
-    }
-}
+/// Parameters of the shader.
+pub(crate) type Params = Lines;
 
 /// Softmax along an axis.
 pub(crate) struct SoftmaxF32<'a> {
@@ -80,7 +38,7 @@ impl SoftmaxF32<'_> {
     }
 
     fn params(&self) -> Params {
-        Params::new(self.images, self.shape, self.axis)
+        Lines::new(self.images, self.shape, self.axis)
     }
 }
 
@@ -108,51 +66,31 @@ impl Kernel for SoftmaxF32<'_> {
 }
 
 /// Group by group of lines, in parallel.
-fn native(p: &Params, x: &[f32], y: &mut [f32]) {
-    let (inner, count, step) = (p.inner as usize, p.count as usize, p.step as usize);
-    let group = p.outer_step as usize;
-    x.par_chunks_exact(group).zip(y.par_chunks_exact_mut(group)).for_each(|(x, y)| {
+fn native(p: &Lines, x: &[f32], y: &mut [f32]) {
+    x.par_chunks_exact(p.group()).zip(y.par_chunks_exact_mut(p.group())).for_each(|(x, y)| {
         y.fill(0.0);
-        for first in 0..inner {
-            if p.along_channels == 0 && first % p.padded as usize >= p.channels as usize {
-                continue;
-            }
-            let line = || (0..count).map(|k| first + k * step);
+        for first in p.begins() {
+            let line = p.places(first);
             // Comparisons and not `max`: NaN stays, through the sum.
-            let largest = line().fold(f32::NEG_INFINITY, |m, at| if x[at] > m { x[at] } else { m });
+            let largest = line.clone().fold(f32::NEG_INFINITY, |m, at| if x[at] > m { x[at] } else { m });
             let mut sum = 0.0;
-            for at in line() {
+            for at in line.clone() {
                 y[at] = exp(x[at] - largest);
                 sum += y[at];
             }
-            line().for_each(|at| y[at] /= sum);
+            line.for_each(|at| y[at] /= sum);
         }
     });
 }
 
 /// The twin, in f64.
 pub(crate) fn reference(images: usize, shape: Shape, axis: Axis, x: &[f32]) -> Vec<f64> {
-    let padded = shape.padded_channels();
-    let place = |image: usize, [c, h, w]: [usize; 3]| ((image * shape.height + h) * shape.width + w) * padded + c;
     let mut y = vec![0.0; x.len()];
-    let across = axis.with(shape, 1);
-    for image in 0..images {
-        for c in 0..across.channels {
-            for h in 0..across.height {
-                for w in 0..across.width {
-                    let at = |k: usize| {
-                        let mut to = [c, h, w];
-                        to[axis.index() - 1] = k;
-                        place(image, to)
-                    };
-                    let line: Vec<usize> = (0..axis.of(shape)).map(at).collect();
-                    let largest = line.iter().map(|&at| f64::from(x[at])).fold(f64::NEG_INFINITY, f64::max);
-                    let sum: f64 = line.iter().map(|&at| (f64::from(x[at]) - largest).exp()).sum();
-                    for at in line {
-                        y[at] = (f64::from(x[at]) - largest).exp() / sum;
-                    }
-                }
-            }
+    for (places, line) in lines_of(images, shape, axis.into(), x) {
+        let largest = line.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = line.iter().map(|v| (v - largest).exp()).sum();
+        for (at, v) in places.into_iter().zip(line) {
+            y[at] = (v - largest).exp() / sum;
         }
     }
     y

@@ -1,0 +1,119 @@
+//! Networks that others made (`tests/networks/networks.py`), from the folder that
+//! `REPQUANT_NETWORKS` names: each is read, compared with ONNX Runtime, quantized, and written in
+//! both forms. What is found is printed as the rows of docs/networks.md.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use repquant::Device;
+use repquant::internals::calibrate::calibrate;
+use repquant::internals::evaluate::{Contender, Fidelity, evaluate};
+use repquant::internals::exec::{FloatNet, Keep};
+use repquant::internals::export::onnx::{Format, InputForm, quantized};
+use repquant::internals::fuse;
+use repquant::internals::images::{Batch, BatchOptions, Batches, Dataset};
+use repquant::internals::load::LoadOptions;
+use repquant::internals::model::Graph;
+use repquant::internals::quantize::{QuantizeOptions, quantize};
+use repquant::internals::threshold::{RangeOptions, choose};
+use repquant::progress::Silent;
+
+use crate::common::{skipped, test_data};
+use crate::compare::{assert_same_integers, planes};
+use crate::runtime::Runtime;
+
+/// How far a value may be from ONNX Runtime's, as a part of the largest.
+const TOLERANCE: f64 = 1e-4;
+
+/// Photographs, preprocessed as the network wants them.
+fn photographs(graph: &Graph, folder: &Path, skip: usize, count: usize) -> Batch {
+    let items = Dataset::unlabelled(folder).unwrap().items.into_iter().skip(skip).take(count).collect();
+    let options = BatchOptions { batch_size: count, skip_bad: false, threads: None };
+    Batches::new(items, &graph.input, options).next().unwrap().unwrap()
+}
+
+/// What the network is fed, image by image: channels × height × width, less the mean, divided by
+/// the deviation.
+fn normalized(graph: &Graph, batch: &Batch) -> Vec<f32> {
+    let levels = graph.input.levels();
+    let pixels = batch.size[0] * batch.size[1];
+    let planes = planes(batch);
+    let channels = planes.len() / pixels / batch.count;
+    let value = |(at, level): (usize, &u8)| levels[at / pixels % channels][usize::from(*level)] as f32;
+    planes.iter().enumerate().map(value).collect()
+}
+
+/// One network: what the table says of it, or what went wrong.
+fn tried(path: &Path, photos: &Path, runtime: &mut Runtime) -> Result<String, String> {
+    let graph = fuse::read(path, &LoadOptions::default()).map_err(|e| format!("not read: {e}"))?;
+    let (device, names): (_, Vec<String>) = (Device::cpu(), graph.outputs.iter().map(|o| o.name.clone()).collect());
+    let test = photographs(&graph, photos, 24, 2);
+    let answer = runtime.run_floats(path, &normalized(&graph, &test), test.count, &names);
+    let net = FloatNet::new(&device, &graph, test.count, Keep::Last).map_err(|e| e.to_string())?;
+    net.run(&test).map_err(|e| e.to_string())?;
+    let own = net.outputs(test.count).map_err(|e| e.to_string())?;
+    let mut apart: f64 = 0.0;
+    for (output, own) in names.iter().zip(&own) {
+        // Places are int64 in the file.
+        let (own, theirs) = (own.concat(), answer.numbers(output));
+        if own.len() != theirs.len() {
+            return Err(format!("{output} has {} values, {} in ONNX Runtime", own.len(), theirs.len()));
+        }
+        let largest = theirs.iter().fold(1e-30, |m: f64, v| m.max(v.abs()));
+        let worst = own.iter().zip(&theirs).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
+        apart = apart.max(worst / largest);
+    }
+    // Sixteen photographs at a time at most, so that large networks fit.
+    let calibration: Vec<Batch> = photographs(&graph, photos, 0, 24).split(8).collect();
+    let mut batches = calibration.into_iter().map(Ok);
+    let calibration = calibrate(&device, &graph, &mut batches, 8, None, &Silent).map_err(|e| e.to_string())?;
+    let ranges = choose(&calibration, &RangeOptions::default()).map_err(|e| e.to_string())?;
+    let made = quantize(&graph, &ranges, &calibration, &QuantizeOptions::default()).map_err(|e| e.to_string())?;
+    let contender = Contender { name: "quantized", graph: &made, layers: false };
+    let mut batches = photographs(&graph, photos, 24, 16).split(8).map(Ok).collect::<Vec<_>>().into_iter();
+    let found = evaluate(&device, Some(&graph), &[contender], &mut batches, 8, None, &Silent);
+    let found = found.map_err(|e| e.to_string())?;
+    let decibels = |fidelity: &Fidelity| fidelity.sqnr_db().map_or_else(|| "-".into(), |db| format!("{db:.1}"));
+    let outputs: Vec<String> = found[1].outputs.iter().map(|output| decibels(&output.fidelity)).collect();
+    // The QDQ form loads and gives outputs of the same sizes; the integer form gives the same bits.
+    let qdq = quantized(&made, Format::Qdq, InputForm::Pixels).map_err(|e| format!("QDQ: {e}"))?;
+    runtime.run(&qdq, InputForm::Pixels, &planes(&test), test.count, &names);
+    assert_same_integers(&graph.name, &made, &test, runtime);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let row = format!("| {name} | {} | {apart:.0e} | {} | yes |", graph.nodes.len(), outputs.join(", "));
+    if apart <= TOLERANCE { Ok(row) } else { Err(format!("{row} off by {apart:e}")) }
+}
+
+#[test]
+fn networks_of_others() {
+    let Some(folder) = std::env::var_os("REPQUANT_NETWORKS").map(PathBuf::from) else {
+        return skipped("REPQUANT_NETWORKS is not set; `make test-networks` makes the networks");
+    };
+    let (Some(data), Some(mut runtime)) = (test_data(), Runtime::start()) else { return };
+    let photos = data.join("data/photos");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "onnx"));
+    files.sort();
+    assert!(!files.is_empty(), "{} holds no networks", folder.display());
+    println!("| network | nodes | float, off by | W8A8, dB | the same integers |\n| --- | --- | --- | --- | --- |");
+    let mut wrong = Vec::new();
+    for path in &files {
+        let run = catch_unwind(AssertUnwindSafe(|| tried(path, &photos, &mut runtime)));
+        match run.unwrap_or_else(|panic| Err(said(&*panic))) {
+            Ok(row) => println!("{row}"),
+            Err(error) => {
+                println!("{}: {error}", path.display());
+                wrong.push(format!("{}: {error}", path.display()));
+                // A process that stopped in the middle of an answer has no more to give.
+                runtime = Runtime::start().unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), files.len());
+}
+
+/// What a panic said.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic").to_owned()
+}
