@@ -61,13 +61,11 @@ impl LabelNames {
         let mut names = vec![None; count];
         for (index, name) in map {
             let place = index.parse().ok().and_then(|index: usize| names.get_mut(index));
-            match place {
-                Some(place @ None) => *place = Some(name),
-                _ => {
-                    let what = format!("timm's config.json: label_names names the class {index:?} of {count}");
-                    return Err(Error::bad(what).hint("each class from 0 on needs one name"));
-                }
-            }
+            let Some(place @ None) = place else {
+                let what = format!("timm's config.json: label_names names the class {index:?} of {count}");
+                return Err(Error::bad(what).hint("each class from 0 on needs one name"));
+            };
+            *place = Some(name);
         }
         Ok(names.into_iter().flatten().collect())
     }
