@@ -1,5 +1,6 @@
 //! Opening safetensors files, whoever wrote them.
 
+use std::io::Read;
 use std::path::Path;
 
 use safetensors::SafeTensors;
@@ -35,11 +36,24 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(Metadata, SafeTensors<'_>), String> 
 /// # Errors
 /// Where it is none or cannot be read.
 pub(crate) fn read(file: &Path) -> crate::Result<Vec<u8>> {
+    head(file, usize::MAX)
+}
+
+/// As [`read`], the first bytes alone, at most so many.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn head(file: &Path, most: usize) -> crate::Result<Vec<u8>> {
     let failed = |e: std::io::Error| Error::input(file, "cannot be read").because(e);
     if !std::fs::metadata(file).map_err(failed)?.is_file() {
         return Err(Error::input(file, "is not a file"));
     }
-    std::fs::read(file).map_err(failed)
+    if most == usize::MAX {
+        return std::fs::read(file).map_err(failed);
+    }
+    let mut head = Vec::new();
+    std::fs::File::open(file).and_then(|file| file.take(most as u64).read_to_end(&mut head)).map_err(failed)?;
+    Ok(head)
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use crate::{Result, fuse};
 
 /// A float network, its branches fused: plain convolutions and what lies between them.
 ///
-/// It is read from a checkpoint (safetensors with the keys of the original repositories, timm or
-/// mmpretrain, in training form or fused) or from an ONNX file. A checkpoint does not say
+/// It is read from a checkpoint (safetensors, or what `torch.save` writes, with the keys of the
+/// original repositories, timm or mmpretrain, in training form or fused) or from an ONNX file. A checkpoint does not say
 /// everything; what it leaves open is in a description file beside it, in timm's `config.json`, or
 /// follows from the name of a published architecture ([`LoadOptions`]).
 ///
@@ -38,8 +38,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads an ONNX file (`.onnx`), a checkpoint (`.safetensors`) or a folder with
-    /// `model.safetensors` and timm's `config.json`.
+    /// Reads an ONNX file (`.onnx`), a checkpoint (`.safetensors`, one of `torch.save`, or the index
+    /// of shards) or a folder with `model.safetensors` and timm's `config.json`.
     ///
     /// # Errors
     /// As [`Model::load_with`].
@@ -66,10 +66,12 @@ impl Model {
     /// As [`Model::load_with`], with `name` as the place.
     pub fn from_checkpoint(name: &str, bytes: &[u8], description: Option<&str>) -> Result<Self> {
         let net = match description {
-            Some(json) => load::from_bytes(name, bytes, &Description::from_json(json).map_err(|e| e.at(name))?)?,
+            Some(json) => {
+                load::read_checkpoint_bytes(name, bytes, &Description::from_json(json).map_err(|e| e.at(name))?)?
+            }
             None => load::from_own_bytes(name, bytes)?,
         };
-        fuse::fuse(&net).map(|graph| Self { graph }).map_err(|e| e.at(name))
+        fuse::loaded(net).map(|graph| Self { graph }).map_err(|e| e.at(name))
     }
 
     /// From the bytes of an ONNX file; all its constants must be in it.

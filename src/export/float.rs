@@ -23,11 +23,10 @@ use crate::{Error, Result};
 /// followed by pooling and a classifier.
 pub fn fused_bytes(graph: &Graph) -> Result<Vec<u8>> {
     let Parts { blocks, classifier: (classifier_name, classifier) } = Parts::of(graph)?;
-    let family =
-        if blocks.iter().all(|(_, conv)| conv.kernel() == [3, 3]) { Family::RepVgg } else { Family::MobileOne };
-    let module = match family {
-        Family::RepVgg => "rbr_reparam",
-        Family::MobileOne => "reparam_conv",
+    let (family, module) = if blocks.iter().all(|(_, conv)| conv.kernel() == [3, 3]) {
+        (Family::RepVgg, "rbr_reparam")
+    } else {
+        (Family::MobileOne, "reparam_conv")
     };
     let metadata = FloatMetadata {
         kind: "float".into(),

@@ -4,18 +4,19 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::load;
 use crate::tensor_file::METADATA_KEY;
 use crate::{Error, Result};
 
 /// The largest header that is read; that of the safetensors crate.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// What a safetensors file holds.
+/// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A quantized model of `quantize`.
@@ -24,7 +25,7 @@ pub enum FileKind {
     Float,
     /// Histograms of `calibrate` or `merge`.
     Statistics,
-    /// None of these: a checkpoint of another program.
+    /// None of these: a checkpoint of another program, safetensors or not.
     Checkpoint,
 }
 
@@ -45,25 +46,29 @@ pub(super) struct Kind {
 /// Tells what `path` holds; reads its header and nothing else.
 ///
 /// # Errors
-/// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is not a safetensors
-/// file, or was written by a program that knows more kinds.
+/// [`ErrorKind::Input`](crate::ErrorKind::Input) where it cannot be read, is neither a safetensors
+/// file nor another checkpoint, or was written by a program that knows more kinds.
 pub fn kind(path: &Path) -> Result<FileKind> {
     let unreadable = |e| Error::input(path, "could not be read").because(e);
     let file = File::open(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     let mut start = Vec::new();
-    (&file).take(8).read_to_end(&mut start).map_err(unreadable)?;
+    (&file).take(load::HEAD as u64).read_to_end(&mut start).map_err(unreadable)?;
+    if load::is_other_checkpoint(path, &start) {
+        return Ok(FileKind::Checkpoint);
+    }
     let broken = |what: String| {
         Error::input(path, "not a safetensors file")
             .because(what)
-            .hint("repquant reads safetensors; the README shows how to turn a .pth file into one")
+            .hint("repquant reads safetensors, and what torch.save writes; the README shows how to convert others")
     };
-    let start: [u8; 8] = start.try_into().map_err(|_| broken("shorter than its header".into()))?;
-    let length = u64::from_le_bytes(start);
+    let start: &[u8; 8] = start.first_chunk().ok_or_else(|| broken("shorter than its header".into()))?;
+    let length = u64::from_le_bytes(*start);
     if length > MAX_HEADER.min(size.saturating_sub(8)) {
         return Err(broken(format!("a header of {length} bytes in a file of {size}")));
     }
     let mut header = Vec::new();
+    (&file).seek(SeekFrom::Start(8)).map_err(unreadable)?;
     (&file).take(length).read_to_end(&mut header).map_err(unreadable)?;
     let header: Header =
         serde_json::from_slice(&header).map_err(|e| broken(format!("the header is malformed: {e}")))?;

@@ -9,6 +9,13 @@ pub(super) struct Affine {
     pub(super) shift: Vec<f64>,
 }
 
+impl Affine {
+    /// What changes nothing.
+    pub(super) fn identity(channels: usize) -> Self {
+        Self { scale: vec![1.0; channels], shift: vec![0.0; channels] }
+    }
+}
+
 /// `scale = γ / sqrt(σ² + ε)`, `shift = β − scale·μ`, for `channels` channels, in f64.
 pub(super) fn affine(norm: &BatchNorm, channels: usize) -> Result<Affine> {
     let BatchNorm { weight, bias, mean, variance, epsilon } = norm;

@@ -13,7 +13,7 @@ pub(super) fn names(branches: &[Branch]) -> Option<String> {
     }
     let names = branches.iter().map(|branch| match branch {
         Branch::Conv { weight, .. } => format!("{}×{}", weight.dim().2, weight.dim().3),
-        Branch::Identity(_) => "identity".into(),
+        Branch::Identity(_) | Branch::Input => "identity".into(),
     });
     Some(names.collect::<Vec<_>>().join(" + "))
 }
@@ -23,7 +23,8 @@ pub(super) fn names(branches: &[Branch]) -> Option<String> {
 ///
 /// With `a` the scale of a branch's batch norm: `W = Σ a·W_branch`, each kernel zero-padded around
 /// its centre, an identity being a 1×1 convolution with the identity matrix (within each group);
-/// `b = Σ β − a·μ + a·b_branch`. In f64, rounded once.
+/// `b = Σ β − a·μ + a·b_branch`; a batch norm of the sum scales both in the end. In f64, rounded
+/// once.
 pub(super) fn fuse_block(block: &Block) -> Result<(Array4<f32>, Array1<f32>)> {
     let &Block { in_channels, out_channels, kernel, groups, .. } = block;
     if groups == 0 || !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) || kernel % 2 == 0 {
@@ -49,7 +50,7 @@ pub(super) fn fuse_block(block: &Block) -> Result<(Array4<f32>, Array1<f32>)> {
                 }
                 let Affine { scale, shift } = match norm {
                     Some(norm) => affine(norm, out_channels)?,
-                    None => Affine { scale: vec![1.0; out_channels], shift: vec![0.0; out_channels] },
+                    None => Affine::identity(out_channels),
                 };
                 let edge = (kernel - k) / 2;
                 let mut centre = weight.slice_mut(s![.., .., edge..edge + k, edge..edge + k]);
@@ -60,16 +61,26 @@ pub(super) fn fuse_block(block: &Block) -> Result<(Array4<f32>, Array1<f32>)> {
                     filter.zip_mut_with(&w.slice(s![o, .., .., ..]), |sum, &v| *sum += a * f64::from(v));
                 }
             }
-            Branch::Identity(norm) => {
+            Branch::Identity(_) | Branch::Input => {
                 if in_channels != out_channels || block.stride != 1 {
                     return Err(Error::bad("an identity branch needs stride 1 and as many channels out as in"));
                 }
-                let Affine { scale, shift } = affine(norm, out_channels)?;
+                let Affine { scale, shift } = match branch {
+                    Branch::Identity(norm) => affine(norm, out_channels)?,
+                    _ => Affine::identity(out_channels),
+                };
                 for (o, (a, b)) in scale.iter().zip(shift).enumerate() {
                     weight[[o, o % inputs, kernel / 2, kernel / 2]] += a;
                     bias[o] += b;
                 }
             }
+        }
+    }
+    if let Some(norm) = &block.norm {
+        let Affine { scale, shift } = affine(norm, out_channels)?;
+        for (o, (a, b)) in scale.iter().zip(shift).enumerate() {
+            weight.slice_mut(s![o, .., .., ..]).mapv_inplace(|v| a * v);
+            bias[o] = a * bias[o] + b;
         }
     }
     let (weight, bias) = (weight.mapv(|v| v as f32), bias.mapv(|v| v as f32));

@@ -89,7 +89,13 @@ fn random_block(seed: u64, groups: usize, inputs: usize, outputs: usize, kernel:
         branches.push(Branch::Identity(norm(&mut random, in_channels)));
     }
     let name = "stage1.0".into();
-    Block { name, in_channels, out_channels, kernel, stride, padding: kernel / 2, groups, branches }
+    // Every third block is one of a QARepVGG: the input as it is, and a batch norm of the sum.
+    let sum = seed.is_multiple_of(3).then(|| norm(&mut random, out_channels));
+    if sum.is_some() && in_channels == out_channels && stride == 1 {
+        branches.push(Branch::Input);
+    }
+    let padding = kernel / 2;
+    Block { name, in_channels, out_channels, kernel, stride, padding, groups, branches, norm: sum, squeeze: None }
 }
 
 proptest! {
@@ -115,8 +121,9 @@ proptest! {
                 normalize(&convolve(&x, weight, stride, groups), norm.as_ref(), bias.as_ref())
             }
             Branch::Identity(norm) => normalize(&x, Some(norm), None),
+            Branch::Input => x.clone(),
         });
-        let expected = branches.reduce(|a, b| a + b).unwrap();
+        let expected = normalize(&branches.reduce(|a, b| a + b).unwrap(), block.norm.as_ref(), None);
         let (weight, bias) = fuse_block(&block).unwrap();
         let got = normalize(&convolve(&x, &weight, stride, groups), None, Some(&bias));
         // Each weight is rounded once: 2^-24 of it, added up over the kernel.
@@ -146,6 +153,7 @@ fn net(block: Block) -> TrainedNet {
         blocks: vec![block],
         classifier: Conv::linear(ndarray::Array2::ones((2, channels)), Array1::zeros(2)),
         classifier_name: "head.fc".into(),
+        notes: vec![],
     }
 }
 

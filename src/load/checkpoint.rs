@@ -4,7 +4,7 @@
 use super::layout::{self, BlockKeys, KeyErrors, Layout};
 use super::naming::{Field, Part, Scheme, Slot, layer_name};
 use super::tensors::{Tensors, place};
-use super::{BatchNorm, Block, Branch, Description, Family, TrainedNet};
+use super::{BatchNorm, Block, Branch, Description, Family, Squeeze, TrainedNet};
 use crate::model::{Conv, Shape};
 use crate::{Error, Result};
 
@@ -23,7 +23,7 @@ pub(super) fn build(name: &str, tensors: &Tensors, description: &Description) ->
         let name = layer_name(keys.position);
         blocks.push(reader.block(keys, name, in_channels, stride)?);
     }
-    reader.errors.check(scheme)?;
+    reader.errors.check(&scheme.to_string())?;
     check_family(&blocks, &keys, description)?;
 
     let features = blocks.last().map_or(COLOURS, |block| block.out_channels);
@@ -46,6 +46,7 @@ pub(super) fn build(name: &str, tensors: &Tensors, description: &Description) ->
         blocks,
         classifier,
         classifier_name,
+        notes: tensors.notes.clone(),
     })
 }
 
@@ -93,8 +94,9 @@ impl Reader<'_> {
             for index in 0..keys.mains() {
                 branches.push(self.convolution(keys, Part::Main(index), shape)?);
             }
-            if self.expect(keys, Part::Pointwise, self.scheme.family == Family::RepVgg || kernel > 1) {
-                branches.push(self.convolution(keys, Part::Pointwise, [out_channels, group_inputs, 1, 1])?);
+            let pointwise = if keys.has(Part::PlainPointwise) { Part::PlainPointwise } else { Part::Pointwise };
+            if self.expect(keys, pointwise, self.scheme.family == Family::RepVgg || kernel > 1) {
+                branches.push(self.convolution(keys, pointwise, [out_channels, group_inputs, 1, 1])?);
             }
             let same = in_channels == out_channels && stride == 1;
             if !same && keys.has(Part::Identity) {
@@ -104,11 +106,32 @@ impl Reader<'_> {
                 ))
                 .hint("check \"strides\" in the description"));
             }
-            if self.expect(keys, Part::Identity, same) {
+            // A QARepVGG's has no batch norm of its own, hence no tensors.
+            if keys.has(Part::Sum) && !keys.has(Part::Identity) {
+                branches.extend(same.then_some(Branch::Input));
+            } else if self.expect(keys, Part::Identity, same) {
                 branches.push(Branch::Identity(self.norm(keys, Part::Identity, out_channels)?));
             }
         }
-        Ok(Block { name, in_channels, out_channels, kernel, stride, padding: kernel / 2, groups, branches })
+        let norm = keys.has(Part::Sum).then(|| self.norm(keys, Part::Sum, out_channels)).transpose()?;
+        let squeeze = keys.has(Part::Reduce).then(|| self.squeeze(keys, out_channels)).transpose()?;
+        if norm.is_some() && squeeze.is_some() {
+            return Err(Error::bad("squeeze-and-excitation before a batch norm is not supported").at(name));
+        }
+        let padding = kernel / 2;
+        Ok(Block { name, in_channels, out_channels, kernel, stride, padding, groups, branches, norm, squeeze })
+    }
+
+    /// The two convolutions of squeeze-and-excitation.
+    fn squeeze(&self, keys: &BlockKeys, channels: usize) -> Result<Squeeze> {
+        let reduce = self.key(keys, Part::Reduce, Field::Weight)?;
+        let [fewer, ..]: [usize; 4] = self.tensors.shape(reduce)?;
+        let conv = |part, [out, inputs]: [usize; 2]| {
+            let weight = self.tensors.kernel(self.key(keys, part, Field::Weight)?, [out, inputs, 1, 1])?;
+            let bias = self.tensors.vector(self.key(keys, part, Field::Bias)?, out)?;
+            Ok(Conv { weight, bias, stride: [1, 1], padding: [0, 0], groups: 1 })
+        };
+        Ok(Squeeze { reduce: conv(Part::Reduce, [fewer, channels])?, expand: conv(Part::Expand, [channels, fewer])? })
     }
 
     /// Whether a branch is there to be read. One that should be there and is not is missing, the
@@ -135,7 +158,8 @@ impl Reader<'_> {
     fn convolution(&self, keys: &BlockKeys, part: Part, shape: [usize; 4]) -> Result<Branch> {
         let weight = self.tensors.kernel(self.key(keys, part, Field::Weight)?, shape)?;
         let bias = keys.get(part, Field::Bias).map(|key| self.tensors.vector(key, shape[0])).transpose()?;
-        let norm = (part != Part::Fused).then(|| self.norm(keys, part, shape[0])).transpose()?;
+        let normed = !matches!(part, Part::Fused | Part::PlainPointwise);
+        let norm = normed.then(|| self.norm(keys, part, shape[0])).transpose()?;
         Ok(Branch::Conv { weight, bias, norm })
     }
 
@@ -180,7 +204,8 @@ fn check_family(blocks: &[Block], keys: &[BlockKeys], description: &Description)
                     )));
                 }
             }
-            Family::MobileOne => {}
+            // The others are no chains of blocks.
+            Family::MobileOne | Family::FastVit | Family::RepGhost | Family::RepVit => {}
         }
     }
     match (description.family, description.groups) {

@@ -22,6 +22,19 @@ pub enum Family {
     RepVgg,
     /// Depthwise, then pointwise blocks of several branches, arXiv 2206.04040.
     MobileOne,
+    /// timm's, without attention, arXiv 2303.14189.
+    FastVit,
+    /// timm's, arXiv 2211.06088.
+    RepGhost,
+    /// timm's, arXiv 2307.09283.
+    RepVit,
+}
+
+impl Family {
+    /// Whether the network is a chain of blocks, whose strides a description has to say.
+    pub(crate) fn is_chain(self) -> bool {
+        matches!(self, Self::RepVgg | Self::MobileOne)
+    }
 }
 
 impl fmt::Display for Family {
@@ -29,6 +42,9 @@ impl fmt::Display for Family {
         f.write_str(match self {
             Self::RepVgg => "RepVGG",
             Self::MobileOne => "MobileOne",
+            Self::FastVit => "FastViT",
+            Self::RepGhost => "RepGhostNet",
+            Self::RepVit => "RepViT",
         })
     }
 }
@@ -42,7 +58,9 @@ const MAX_STRIDE: usize = 64;
 pub struct Description {
     /// The kind of blocks.
     pub family: Family,
-    /// Stride of each stage's first block, the stem first.
+    /// Stride of each stage's first block, the stem first; none of a network that is no `RepVGG` or
+    /// `MobileOne`, whose strides are those of its architecture.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strides: Vec<usize>,
     /// Groups of a `RepVGG`'s grouped layers (4 in the g4 models, 1: none is grouped); none:
     /// whatever the weight shapes say.
@@ -196,7 +214,12 @@ impl Description {
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the key that makes no sense.
     pub fn check(&self) -> Result<()> {
-        if self.strides.is_empty() || !self.strides.iter().all(|stride| (1..=MAX_STRIDE).contains(stride)) {
+        if !self.family.is_chain() {
+            if !self.strides.is_empty() || self.groups.is_some() {
+                let what = format!("the strides and groups of a {} follow from its keys; leave them out", self.family);
+                return bad("strides", what);
+            }
+        } else if self.strides.is_empty() || !self.strides.iter().all(|stride| (1..=MAX_STRIDE).contains(stride)) {
             let what = format!("one stride from 1 to {MAX_STRIDE} for each stage is expected; got {:?}", self.strides);
             return bad("strides", what);
         }

@@ -50,11 +50,7 @@ pub(super) struct KeyErrors {
 
 impl KeyErrors {
     /// An error where anything is missing or left over.
-    pub(super) fn check(mut self, scheme: &Scheme) -> Result<()> {
-        let is_squeeze = |key: &str| key.split('.').any(|part| ["se", "se_layer", "attn"].contains(&part));
-        if let Some(key) = self.left_over.iter().find(|key| is_squeeze(key)) {
-            return Err(Error::bad("squeeze-and-excitation is not supported").at(format!("tensor {key}")));
-        }
+    pub(super) fn check(mut self, read_as: &str) -> Result<()> {
         let mut parts = Vec::new();
         for (what, keys) in [("missing", &mut self.missing), ("left over", &mut self.left_over)] {
             keys.sort();
@@ -66,7 +62,7 @@ impl KeyErrors {
             return Ok(());
         }
         Err(Error::bad(format!("keys are {}", parts.join("; keys are ")))
-            .hint(format!("the keys were read as those of a {} in the style of {}", scheme.family, scheme.source)))
+            .hint(format!("the keys were read as those of a {read_as}")))
     }
 }
 
@@ -86,9 +82,10 @@ const CONV_NORM: [Field; 5] = [Field::Weight, Field::NormWeight, Field::NormBias
 /// The tensors that a branch must have.
 pub(super) fn required(part: Part) -> &'static [Field] {
     match part {
-        Part::Fused => &[Field::Weight, Field::Bias],
+        Part::Fused | Part::Reduce | Part::Expand => &[Field::Weight, Field::Bias],
+        Part::PlainPointwise => &[Field::Weight],
         Part::Main(_) | Part::Pointwise => &CONV_NORM,
-        Part::Identity => &[Field::NormWeight, Field::NormBias, Field::NormMean, Field::NormVariance],
+        Part::Identity | Part::Sum => &[Field::NormWeight, Field::NormBias, Field::NormMean, Field::NormVariance],
     }
 }
 
@@ -113,10 +110,7 @@ pub(super) fn sort<'k>(names: impl Iterator<Item = &'k str>, family: Family) -> 
             .hint("known are RepVGG and MobileOne as named by their own repositories, timm and mmpretrain"));
     };
     if scheme.family != family {
-        return Err(Error::bad(format!(
-            "the description says {family}, but the keys are those of a {} in the style of {}",
-            scheme.family, scheme.source
-        )));
+        return Err(Error::bad(format!("the description says {family}, but the keys are those of a {scheme}")));
     }
     let mut errors = KeyErrors::default();
     let mut blocks: BTreeMap<Position, BTreeMap<(Part, Field), String>> = BTreeMap::new();
@@ -134,7 +128,7 @@ pub(super) fn sort<'k>(names: impl Iterator<Item = &'k str>, family: Family) -> 
     let blocks: Vec<_> =
         blocks.into_iter().map(|(position, keys)| whole_block(position, keys, scheme, &mut errors)).collect();
     check_order(&blocks, scheme, &mut errors);
-    errors.check(scheme)?;
+    errors.check(&scheme.to_string())?;
     Ok(Layout { scheme, blocks, classifier })
 }
 
@@ -161,17 +155,26 @@ fn whole_block(
     errors: &mut KeyErrors,
 ) -> BlockKeys {
     let present: BTreeSet<Part> = keys.keys().map(|(part, _)| *part).collect();
-    let parts: Vec<Part> = if present.contains(&Part::Fused) {
+    let there = |part: Part| present.contains(&part);
+    let mut parts: Vec<Part> = if there(Part::Fused) {
         vec![Part::Fused]
     } else {
         let mains = present.iter().filter(|part| matches!(part, Part::Main(_))).count().max(1);
         // Whether a MobileOne block has a 1×1 branch, and any block an identity branch, follows
         // from its shapes.
-        let pointwise = scheme.family == Family::RepVgg || present.contains(&Part::Pointwise);
-        let optional = [(Part::Pointwise, pointwise), (Part::Identity, present.contains(&Part::Identity))];
+        let plain = there(Part::PlainPointwise) && !there(Part::Pointwise);
+        let pointwise = !plain && (scheme.family == Family::RepVgg || there(Part::Pointwise));
+        let optional =
+            [(Part::Pointwise, pointwise), (Part::PlainPointwise, plain), (Part::Identity, there(Part::Identity))];
         let optional = optional.into_iter().filter(|(_, there)| *there).map(|(part, _)| part);
         (0..mains).map(Part::Main).chain(optional).collect()
     };
+    if there(Part::Sum) {
+        parts.push(Part::Sum);
+    }
+    if there(Part::Reduce) || there(Part::Expand) {
+        parts.extend([Part::Reduce, Part::Expand]);
+    }
     for &part in &parts {
         for &field in required(part) {
             if !keys.contains_key(&(part, field)) {

@@ -1,34 +1,67 @@
 //! From a checkpoint and its description to a [`TrainedNet`]; [`onnx`] reads any network, straight
 //! to a graph.
 //!
-//! The checkpoint is safetensors in f32, f16 or bf16, with the keys of the original repositories,
-//! timm or mmpretrain, multi-branch or fused already. Layers are named as in the original
+//! The checkpoint is safetensors, in one file or shards, or what `torch.save` writes, in f32, f16,
+//! bf16 or f64, with the keys of the original repositories, timm or mmpretrain, multi-branch or fused
+//! already. Layers are named as in the original
 //! repositories whatever the keys are.
 
 mod arch;
 mod checkpoint;
 mod description;
 mod layout;
+mod located;
+mod modules;
 mod naming;
 pub(crate) mod onnx;
 mod overrides;
 mod source;
 mod tensors;
 mod timm_config;
+mod torch;
 
 use std::path::PathBuf;
 
 use ndarray::{Array1, Array4};
 
-use crate::model::{Conv, Preprocessing, Shape};
+use crate::model::{Conv, Graph, Preprocessing, Shape};
+use crate::{Error, Result};
 
 pub use arch::architecture_names;
 pub use description::{Crop, Description, Family, InputDescription};
 pub(crate) use description::{DEFAULT_BN_EPS, check_classes};
+pub(crate) use located::is_other_checkpoint;
 pub use overrides::InputOverrides;
 pub(crate) use source::{FLOAT_VERSION, FloatMetadata};
 pub use source::{from_bytes, load};
-pub(crate) use source::{from_own_bytes, input_files};
+pub(crate) use source::{from_own_bytes, input_files, read_checkpoint, read_checkpoint_bytes};
+pub(crate) use torch::HEAD;
+
+/// What a checkpoint was read to.
+#[derive(Debug, Clone)]
+pub(crate) enum Loaded {
+    /// A chain of blocks, to be fused.
+    Blocks(TrainedNet),
+    /// Any other network; its branches are to be merged.
+    Modules {
+        graph: Graph,
+        /// What tells it from others of its family.
+        stages: Vec<[usize; 3]>,
+    },
+}
+
+impl Loaded {
+    /// The chain of blocks.
+    ///
+    /// # Errors
+    /// Any other network.
+    fn into_blocks(self) -> Result<TrainedNet> {
+        match self {
+            Self::Blocks(net) => Ok(net),
+            Self::Modules { .. } => Err(Error::bad("is no chain of blocks")),
+        }
+    }
+}
 
 /// A network as it was trained: multi-branch blocks with batch norm, then global average pooling
 /// and a classifier.
@@ -42,15 +75,18 @@ pub struct TrainedNet {
     pub classes: Option<Vec<String>>,
     /// Shape of the network input.
     pub input_shape: Shape,
-    /// The blocks, in order; each is followed by a `ReLU`.
+    /// The blocks, in order; each ends in a `ReLU`.
     pub blocks: Vec<Block>,
     /// The classifier after global average pooling, a 1×1 kernel.
     pub classifier: Conv,
     /// Name of the classifier in the checkpoint (`linear`, `head.fc` …).
     pub classifier_name: String,
+    /// What was assumed of the checkpoint.
+    pub notes: Vec<String>,
 }
 
-/// One block: branches that are added, then a `ReLU`.
+/// One block: branches that are added, a batch norm of the sum or squeeze-and-excitation where it has
+/// them, then a `ReLU`.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// Name of the layer, scheme-independent where possible, e.g. `stage1.0`.
@@ -69,6 +105,20 @@ pub struct Block {
     pub groups: usize,
     /// The parallel branches; at least one.
     pub branches: Vec<Branch>,
+    /// The batch norm of their sum (`QARepVGG`, arXiv 2212.01593).
+    pub norm: Option<BatchNorm>,
+    /// What weighs the channels of the sum (`RepVGG`-D2se, `MobileOne`-S4).
+    pub squeeze: Option<Squeeze>,
+}
+
+/// Squeeze-and-excitation (arXiv 1709.01507): the channels' means through two 1×1 convolutions, with
+/// a `ReLU` between and a sigmoid at the end, are a factor for each channel.
+#[derive(Debug, Clone)]
+pub struct Squeeze {
+    /// From C channels to fewer.
+    pub reduce: Conv,
+    /// And back to C.
+    pub expand: Conv,
 }
 
 /// One branch of a block.
@@ -86,6 +136,8 @@ pub enum Branch {
     },
     /// Batch norm of the input alone (the identity branch).
     Identity(BatchNorm),
+    /// The input as it is.
+    Input,
 }
 
 /// Batch norm in inference form: `y = γ·(x − μ)/sqrt(σ² + ε) + β`. All of length C.

@@ -2,6 +2,8 @@
 //! scheme needs.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+use std::fmt;
+
 use super::Family;
 
 /// Which branch of a block a tensor belongs to.
@@ -11,10 +13,18 @@ pub(super) enum Part {
     Fused,
     /// The k×k convolution with this number (`RepVGG` has one, number 0).
     Main(usize),
-    /// The 1×1 convolution.
+    /// The 1×1 convolution with its batch norm.
     Pointwise,
+    /// A 1×1 convolution without one (`QARepVGG`).
+    PlainPointwise,
     /// The batch norm of the input.
     Identity,
+    /// The batch norm of the sum of the branches (`QARepVGG`).
+    Sum,
+    /// Squeeze-and-excitation: the convolution to fewer channels.
+    Reduce,
+    /// And the one back.
+    Expand,
 }
 
 /// Which tensor of a branch.
@@ -71,6 +81,10 @@ pub(super) struct Scheme {
     identity: &'static str,
     fused: &'static str,
     norm: &'static str,
+    /// The batch norm of the sum, where there can be one; a 1×1 convolution without one then too.
+    sum: Option<&'static str>,
+    /// Squeeze-and-excitation: its two 1×1 convolutions.
+    squeeze: [&'static str; 2],
     /// The classifier's usual name.
     pub(super) classifier: &'static str,
 }
@@ -93,6 +107,8 @@ const SCHEMES: [Scheme; 6] = [
         identity: "rbr_identity",
         fused: "rbr_reparam",
         norm: "bn",
+        sum: Some("bn"),
+        squeeze: ["se.down", "se.up"],
         classifier: "linear",
     },
     Scheme {
@@ -106,6 +122,8 @@ const SCHEMES: [Scheme; 6] = [
         identity: "rbr_skip",
         fused: "reparam_conv",
         norm: "bn",
+        sum: None,
+        squeeze: ["se.reduce", "se.expand"],
         classifier: "linear",
     },
     Scheme {
@@ -119,6 +137,8 @@ const SCHEMES: [Scheme; 6] = [
         identity: "identity",
         fused: "reparam_conv",
         norm: "bn",
+        sum: None,
+        squeeze: ["attn.fc1", "attn.fc2"],
         classifier: "head.fc",
     },
     Scheme {
@@ -132,6 +152,8 @@ const SCHEMES: [Scheme; 6] = [
         identity: "identity",
         fused: "reparam_conv",
         norm: "bn",
+        sum: None,
+        squeeze: ["attn.fc1", "attn.fc2"],
         classifier: "head.fc",
     },
     Scheme {
@@ -145,6 +167,8 @@ const SCHEMES: [Scheme; 6] = [
         identity: "branch_norm",
         fused: "branch_reparam",
         norm: "norm",
+        sum: None,
+        squeeze: ["se_layer.conv1.conv", "se_layer.conv2.conv"],
         classifier: "head.fc",
     },
     Scheme {
@@ -158,6 +182,8 @@ const SCHEMES: [Scheme; 6] = [
         identity: "branch_norm",
         fused: "branch_reparam",
         norm: "norm",
+        sum: None,
+        squeeze: ["se.conv1.conv", "se.conv2.conv"],
         classifier: "head.fc",
     },
 ];
@@ -189,6 +215,12 @@ fn number(text: &str) -> Option<(usize, &str)> {
     canonical.then(|| digits.parse().ok()).flatten().map(|n| (n, rest))
 }
 
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in the style of {}", self.family, self.source)
+    }
+}
+
 impl Scheme {
     /// The main branches are numbered.
     fn numbered(&self) -> bool {
@@ -208,7 +240,16 @@ impl Scheme {
         let (part, field) = if let Some(rest) = module(self.fused) {
             (Part::Fused, field(&Field::CONV, rest)?)
         } else if let Some(rest) = module(self.pointwise) {
-            (Part::Pointwise, conv_norm(rest)?)
+            match self.sum.and_then(|_| field(&Field::CONV, rest)) {
+                Some(field) => (Part::PlainPointwise, field),
+                None => (Part::Pointwise, conv_norm(rest)?),
+            }
+        } else if let Some(rest) = self.sum.and_then(module) {
+            (Part::Sum, field(&Field::NORM, rest)?)
+        } else if let Some(rest) = module(self.squeeze[0]) {
+            (Part::Reduce, field(&Field::CONV, rest)?)
+        } else if let Some(rest) = module(self.squeeze[1]) {
+            (Part::Expand, field(&Field::CONV, rest)?)
         } else if let Some(rest) = module(self.identity) {
             (Part::Identity, field(&Field::NORM, rest)?)
         } else {
@@ -241,12 +282,16 @@ impl Scheme {
             Part::Fused => self.fused.to_owned(),
             Part::Main(index) if self.numbered() => format!("{}.{index}", self.main),
             Part::Main(_) => self.main.to_owned(),
-            Part::Pointwise => self.pointwise.to_owned(),
+            Part::Pointwise | Part::PlainPointwise => self.pointwise.to_owned(),
             Part::Identity => self.identity.to_owned(),
+            Part::Sum => self.sum.unwrap_or(self.norm).to_owned(),
+            Part::Reduce => self.squeeze[0].to_owned(),
+            Part::Expand => self.squeeze[1].to_owned(),
         };
         let name = |fields: &[(Field, &'static str)]| fields.iter().find(|(f, _)| *f == field).map(|(_, name)| *name);
         match (part, name(&Field::CONV), name(&Field::NORM)) {
-            (Part::Fused, Some(name), _) | (Part::Identity, _, Some(name)) => format!("{block}.{branch}.{name}"),
+            (Part::Fused | Part::PlainPointwise | Part::Reduce | Part::Expand, Some(name), _)
+            | (Part::Identity | Part::Sum, _, Some(name)) => format!("{block}.{branch}.{name}"),
             (_, Some(name), _) => format!("{block}.{branch}.conv.{name}"),
             (_, _, Some(name)) => format!("{block}.{branch}.{}.{name}", self.norm),
             (_, None, None) => unreachable!("every field is a convolution's or a norm's"),
@@ -261,11 +306,19 @@ mod tests {
     #[test]
     fn the_keys_of_each_scheme() {
         use Field::{Bias, NormMean, NormVariance, NormWeight, Weight};
-        use Part::{Fused, Identity, Main, Pointwise};
+        use Part::{Expand, Fused, Identity, Main, PlainPointwise, Pointwise, Reduce, Sum};
         let cases = [
             (0, "stage0.rbr_dense.conv.weight", (0, 0), Main(0), Weight),
             (0, "stage3.13.rbr_identity.running_var", (3, 13), Identity, NormVariance),
             (0, "stage4.0.rbr_reparam.bias", (4, 0), Fused, Bias),
+            (0, "stage4.0.rbr_1x1.weight", (4, 0), PlainPointwise, Weight),
+            (0, "stage4.0.bn.running_mean", (4, 0), Sum, NormMean),
+            (0, "stage0.se.down.weight", (0, 0), Reduce, Weight),
+            (1, "stage4.1.se.expand.bias", (4, 1), Expand, Bias),
+            (2, "stages.0.1.attn.fc1.bias", (1, 1), Reduce, Bias),
+            (3, "stages.3.1.attn.fc2.weight", (4, 1), Expand, Weight),
+            (4, "stage_1.0.se_layer.conv1.conv.weight", (1, 0), Reduce, Weight),
+            (5, "stage1.0.se.conv2.conv.bias", (1, 0), Expand, Bias),
             (1, "stage2.5.rbr_conv.3.bn.running_mean", (2, 5), Main(3), NormMean),
             (1, "stage2.5.rbr_scale.conv.weight", (2, 5), Pointwise, Weight),
             (2, "stem.conv_kxk.conv.weight", (0, 0), Main(0), Weight),

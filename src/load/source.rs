@@ -8,16 +8,12 @@ use serde_json::Value;
 
 use super::arch::{self, Architecture};
 use super::description::without_mark;
+use super::located::{Located, name_of};
 use super::tensors::Tensors;
-use super::{Description, LoadOptions, TrainedNet, checkpoint, timm_config};
+use super::{Description, LoadOptions, Loaded, TrainedNet, checkpoint, modules, timm_config};
 use crate::error::{Term, text};
 use crate::tensor_file::{METADATA_KEY, read};
 use crate::{Error, Result};
-
-/// The weights' file in a Hugging Face folder.
-const FOLDER_WEIGHTS: &str = "model.safetensors";
-/// The description in a Hugging Face folder.
-const FOLDER_CONFIG: &str = "config.json";
 
 /// What a fused float file of this program says of itself in its metadata entry.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,11 +81,17 @@ impl Described {
     }
 
     /// Holds the network to what the description's source says beyond the description.
-    fn check(&self, net: &TrainedNet) -> Result<()> {
+    fn check(&self, loaded: &Loaded) -> Result<()> {
         if let Some(architecture) = self.architecture {
-            architecture.check(&net.blocks)?;
+            match loaded {
+                Loaded::Blocks(net) => architecture.check(&net.blocks)?,
+                Loaded::Modules { stages, .. } => architecture.check_modules(stages)?,
+            }
         }
-        let classes = net.classifier.bias.len();
+        let classes = match loaded {
+            Loaded::Blocks(net) => net.classifier.bias.len(),
+            Loaded::Modules { graph, .. } => graph.class_count().unwrap_or(0),
+        };
         match self.num_classes.filter(|&said| said != classes) {
             Some(said) => Err(Error::bad(format!("config.json says {said} classes, the classifier has {classes}"))),
             None => Ok(()),
@@ -97,8 +99,9 @@ impl Described {
     }
 }
 
-/// Loads a checkpoint: a `.safetensors` file, or a folder with `model.safetensors` and timm's
-/// `config.json`.
+/// Loads a checkpoint: a `.safetensors` file, one of `torch.save`, the index of its shards
+/// (`MODEL.safetensors.index.json`), or a folder with `model.safetensors`, its shards or
+/// `pytorch_model.bin`, and timm's `config.json`.
 ///
 /// The description is the first of: `options.describe` or `options.arch`; what a file written by
 /// this program says of itself; `MODEL.json` beside the file, or `config.json` in the folder.
@@ -108,18 +111,19 @@ impl Described {
 /// is unknown; [`ErrorKind::Input`](crate::ErrorKind::Input) where a file is missing or broken,
 /// keys are missing or left over, a tensor has a wrong shape or type or values that are not finite,
 /// a variance is negative, or the description contradicts the weights.
-pub fn load(path: &Path, options: &LoadOptions) -> Result<TrainedNet> {
+pub(crate) fn read_checkpoint(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     let asked = Described::asked(options)?;
-    let (weights, beside) = locate(path)?;
+    let located = Located::find(path)?;
+    let Located { weights, beside } = &located;
     let at = |e: Error| e.at(weights.display());
-    let bytes = read(&weights)?;
-    let tensors = Tensors::open(&bytes).map_err(at)?;
+    let files = located.read()?;
+    let tensors = files.tensors()?;
     let own = own_description(&tensors).map_err(at)?;
     let mut described = match asked.or_else(|| own.map(Described::plain)) {
         Some(described) => described,
-        None if beside.is_file() => Described::read(&beside)?,
+        None if beside.is_file() => Described::read(beside)?,
         None => {
-            return Err(Error::input(&weights, "nothing describes this checkpoint").hint(text![
+            return Err(Error::input(weights, "nothing describes this checkpoint").hint(text![
                 format!("write {}, or pass ", beside.display()),
                 Term::Describe,
                 ", or ",
@@ -131,33 +135,40 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<TrainedNet> {
     described.description.input = options.input.over(&described.description.input)?;
     let own_name = if path.is_dir() { described.name.clone() } else { None };
     let name = own_name.unwrap_or_else(|| name_of(path));
-    let net = checkpoint::build(&name, &tensors, &described.description).map_err(at)?;
-    described.check(&net).map_err(at)?;
-    Ok(net)
+    let loaded = build(&name, &tensors, &described.description).map_err(at)?;
+    described.check(&loaded).map_err(at)?;
+    Ok(loaded)
+}
+
+fn build(name: &str, tensors: &Tensors<'_>, description: &Description) -> Result<Loaded> {
+    match modules::build(name, tensors, description)? {
+        Some((graph, stages)) => Ok(Loaded::Modules { graph, stages }),
+        None => checkpoint::build(name, tensors, description).map(Loaded::Blocks),
+    }
 }
 
 /// Loads a checkpoint that is in memory, e.g. embedded in a program.
 ///
 /// # Errors
-/// Those of [`load`] that concern the bytes and the description, with `name` as the place.
-pub fn from_bytes(name: &str, bytes: &[u8], description: &Description) -> Result<TrainedNet> {
+/// Those of [`read_checkpoint`] that concern the bytes and the description, with `name` as the place.
+pub(crate) fn read_checkpoint_bytes(name: &str, bytes: &[u8], description: &Description) -> Result<Loaded> {
     let parse = || {
         let tensors = Tensors::open(bytes)?;
         own_description(&tensors)?;
-        checkpoint::build(name, &tensors, description)
+        build(name, &tensors, description)
     };
     parse().map_err(|e| e.at(name))
 }
 
-/// As [`from_bytes`], for a file of this program, which says itself what it is.
+/// As [`read_checkpoint_bytes`], for a file of this program, which says itself what it is.
 ///
 /// # Errors
-/// As [`from_bytes`], and where it does not.
-pub(crate) fn from_own_bytes(name: &str, bytes: &[u8]) -> Result<TrainedNet> {
+/// As [`read_checkpoint_bytes`], and where it does not.
+pub(crate) fn from_own_bytes(name: &str, bytes: &[u8]) -> Result<Loaded> {
     let parse = || {
         let tensors = Tensors::open(bytes)?;
         let description = own_description(&tensors)?.ok_or_else(|| Error::bad("nothing describes this checkpoint"))?;
-        checkpoint::build(name, &tensors, &description)
+        build(name, &tensors, &description)
     };
     parse().map_err(|e| e.at(name))
 }
@@ -167,7 +178,21 @@ fn own_description(tensors: &Tensors) -> Result<Option<Description>> {
     let Some(own) = &tensors.own else { return Ok(None) };
     match own.get("kind").and_then(Value::as_str) {
         Some("float") => {}
-        Some(kind) => return Err(Error::bad(format!("is a {kind} model; a float one is needed here"))),
+        Some("quantized") => {
+            return Err(Error::bad("is a quantized model; a float one is needed here").hint(
+                "give the float network that it was made from; this one can be evaluated, inspected and exported",
+            ));
+        }
+        Some("statistics") => {
+            return Err(Error::bad("holds the statistics of a network, not the network").hint(text![
+                "give the network that ",
+                Term::Calibrate,
+                " was run on"
+            ]));
+        }
+        Some(kind) => {
+            return Err(Error::bad(format!("holds `{}`; a float network is needed here", kind.escape_debug())));
+        }
         None => return Err(Error::bad(format!("the metadata entry \"{METADATA_KEY}\" does not say what the file is"))),
     }
     match own.get("version").and_then(Value::as_u64) {
@@ -179,36 +204,29 @@ fn own_description(tensors: &Tensors) -> Result<Option<Description>> {
     Ok(Some(metadata.description))
 }
 
-/// The files that [`load`] or [`onnx::read`](super::onnx::read) may read for these arguments: an
+/// As [`read_checkpoint`], of a network that is a chain of blocks.
+///
+/// # Errors
+/// As [`read_checkpoint`], and of any other network.
+pub fn load(path: &Path, options: &LoadOptions) -> Result<TrainedNet> {
+    read_checkpoint(path, options)?.into_blocks().map_err(|e| e.at(path.display()))
+}
+
+/// As [`read_checkpoint_bytes`], of a network that is a chain of blocks.
+///
+/// # Errors
+/// As [`read_checkpoint_bytes`], and of any other network.
+pub fn from_bytes(name: &str, bytes: &[u8], description: &Description) -> Result<TrainedNet> {
+    read_checkpoint_bytes(name, bytes, description)?.into_blocks().map_err(|e| e.at(name))
+}
+
+/// The files that [`read_checkpoint`] or [`onnx::read`](super::onnx::read) may read for these arguments: an
 /// output must not replace one of them.
 pub(crate) fn input_files(path: &Path, options: &LoadOptions) -> Vec<PathBuf> {
     let located = if super::onnx::is_onnx(path) {
         vec![path.to_owned(), path.with_extension("json")]
     } else {
-        locate(path).map_or_else(|_| vec![path.to_owned()], |(weights, beside)| vec![weights, beside])
+        Located::find(path).map_or_else(|_| vec![path.to_owned()], |located| located.files())
     };
     located.into_iter().chain(options.describe.clone()).collect()
-}
-
-/// The file with the weights, and where its description would be.
-fn locate(path: &Path) -> Result<(PathBuf, PathBuf)> {
-    if path.is_dir() {
-        let weights = path.join(FOLDER_WEIGHTS);
-        if !weights.exists() {
-            return Err(Error::input(path, format!("the folder has no {FOLDER_WEIGHTS}")).hint(CONVERT));
-        }
-        return Ok((weights, path.join(FOLDER_CONFIG)));
-    }
-    if path.exists() && path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("safetensors")) {
-        return Err(Error::input(path, "is not a .safetensors file").hint(CONVERT));
-    }
-    Ok((path.to_owned(), path.with_extension("json")))
-}
-
-const CONVERT: &str = "convert other formats to safetensors first; the README shows how";
-
-/// The file's stem, or the folder's name.
-fn name_of(path: &Path) -> String {
-    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }

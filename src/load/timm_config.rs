@@ -1,6 +1,8 @@
 //! timm's `config.json`, as it lies in a Hugging Face folder.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -34,10 +36,39 @@ struct Outer {
     num_classes: Option<usize>,
     global_pool: Option<String>,
     model_args: Option<Map<String, Value>>,
-    label_names: Option<Vec<String>>,
+    label_names: Option<LabelNames>,
     pretrained_cfg: Option<Preset>,
     #[serde(flatten)]
     top: Preset,
+}
+
+/// Class names: a list, or the name of each index.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum LabelNames {
+    List(Vec<String>),
+    Map(BTreeMap<String, String>),
+}
+
+impl LabelNames {
+    /// In the order of the logits.
+    fn list(self) -> Result<Vec<String>> {
+        let map = match self {
+            Self::List(names) => return Ok(names),
+            Self::Map(map) => map,
+        };
+        let count = map.len();
+        let mut names = vec![None; count];
+        for (index, name) in map {
+            let place = index.parse().ok().and_then(|index: usize| names.get_mut(index));
+            let Some(place @ None) = place else {
+                let what = format!("timm's config.json: label_names names the class {index:?} of {count}");
+                return Err(Error::bad(what).hint("each class from 0 on needs one name"));
+            };
+            *place = Some(name);
+        }
+        Ok(names.into_iter().flatten().collect())
+    }
 }
 
 #[derive(Deserialize)]
@@ -64,9 +95,18 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
     if let Some(pool) = global_pool.filter(|pool| pool != "avg") {
         return Err(unsupported("global_pool", &pool));
     }
-    if let Some(key) = model_args.iter().flat_map(Map::keys).find(|key| *key != "num_classes") {
-        return Err(unsupported("model_args", key));
+    for (key, value) in model_args.iter().flatten() {
+        if !changes_nothing(key, value) {
+            return Err(unsupported("model_args", &format!("{key}\": \"{}", shown(value))));
+        }
     }
+    let argument = model_args.as_ref().and_then(|arguments| counted(arguments.get("num_classes")?));
+    if let (Some(said), Some(argument)) = (num_classes, argument)
+        && said != argument
+    {
+        return Err(Error::bad(format!("timm's config.json: num_classes is {said}, and {argument} in model_args")));
+    }
+    let num_classes = num_classes.or(argument);
     let preset = pretrained_cfg.unwrap_or(top);
     if let Some(mode) = preset.crop_mode.filter(|mode| mode != "center") {
         return Err(unsupported("crop_mode", &mode));
@@ -90,9 +130,42 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
         mean: preset.mean.unwrap_or(usual.mean),
         std: preset.std.unwrap_or(usual.std),
     };
-    let description = Description { input, classes: label_names, ..architecture.description() };
+    let classes = label_names.map(LabelNames::list).transpose()?;
+    let description = Description { input, classes, ..architecture.description() };
     description.check()?;
     Ok(TimmConfig { architecture, name, description, num_classes })
+}
+
+/// Whether an argument of timm's constructors leaves the network what its architecture says: it
+/// repeats a default, or has a say in training alone, or in the form that the keys show anyway.
+fn changes_nothing(key: &str, value: &Value) -> bool {
+    let text = value.as_str().map(str::to_ascii_lowercase);
+    let is = |names: &[&str]| text.as_deref().is_some_and(|text| names.contains(&text));
+    if value.is_null() {
+        return true;
+    }
+    match key {
+        "num_classes" => counted(value).is_some(),
+        "in_chans" => counted(value) == Some(3),
+        "output_stride" => counted(value) == Some(32),
+        "global_pool" => is(&["avg"]),
+        "act_layer" => is(&["relu"]),
+        "norm_layer" => is(&["batchnorm", "batchnorm2d"]),
+        "features_only" | "no_jit" => *value == Value::Bool(false),
+        "drop_rate" | "drop_path_rate" | "drop_block_rate" | "exportable" | "inference_mode" | "img_size"
+        | "pretrained" | "scriptable" | "zero_init_last" => true,
+        _ => false,
+    }
+}
+
+/// A number of things.
+fn counted(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|count| usize::try_from(count).ok())
+}
+
+/// A value as a message shows it.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// `floor(side / crop_pct)`, as timm computes it.
@@ -134,17 +207,46 @@ mod tests {
     }
 
     #[test]
+    fn arguments_that_repeat_what_the_architecture_says_are_accepted() {
+        let arguments = r#""in_chans": 3, "num_classes": 12, "global_pool": "avg", "drop_rate": 0.2, "act_layer": null,
+            "inference_mode": true"#;
+        let text = format!(
+            r#"{{"architecture": "repvgg_a0", "num_classes": 12, "global_pool": "avg", "model_args": {{{arguments}}}}}"#
+        );
+        assert_eq!(read_text(&text).unwrap().num_classes, Some(12));
+        let without = text.replacen(r#""num_classes": 12, "#, "", 1);
+        assert_eq!(read_text(&without).unwrap().num_classes, Some(12));
+    }
+
+    #[test]
+    fn names_of_classes_may_be_listed_by_index() {
+        for names in [r#"["a", "b"]"#, r#"{"1": "b", "0": "a"}"#] {
+            let config = read_text(&format!(r#"{{"architecture": "repvgg_a0", "label_names": {names}}}"#)).unwrap();
+            assert_eq!(config.description.classes.unwrap(), ["a", "b"]);
+        }
+    }
+
+    #[test]
     fn what_is_not_supported_is_named() {
         let cases = [
             (r#"{"architecture": "resnet50"}"#, "resnet50"),
-            (r#"{"architecture": "repvgg_d2se"}"#, "squeeze-and-excitation"),
+            (r#"{"architecture": "repvgg_z9"}"#, "repvgg_z9"),
             (r#"{"architecture": "repvgg_a0", "crop_mode": "squash"}"#, "squash"),
             (r#"{"architecture": "repvgg_a0", "crop_pct": 0}"#, "crop_pct"),
             (r#"{"architecture": "repvgg_a0", "crop_pct": 1e-300}"#, "resize"),
             (r#"{"architecture": "repvgg_a0", "interpolation": "lanczos"}"#, "lanczos"),
             (r#"{"architecture": "repvgg_a0", "input_size": [1, 28, 28]}"#, "1×28×28"),
             (r#"{"architecture": "repvgg_a0", "global_pool": "max"}"#, "max"),
-            (r#"{"architecture": "repvgg_a0", "model_args": {"act_layer": "silu"}}"#, "act_layer"),
+            (r#"{"architecture": "repvgg_a0", "model_args": {"act_layer": "silu"}}"#, "act_layer\": \"silu"),
+            (r#"{"architecture": "repvgg_a0", "model_args": {"in_chans": 1}}"#, "in_chans\": \"1"),
+            (r#"{"architecture": "repvgg_a0", "model_args": {"global_pool": "max"}}"#, "global_pool\": \"max"),
+            (r#"{"architecture": "repvgg_a0", "model_args": {"stem_type": "deep"}}"#, "stem_type"),
+            (
+                r#"{"architecture": "repvgg_a0", "num_classes": 9, "model_args": {"num_classes": 10}}"#,
+                "10 in model_args",
+            ),
+            (r#"{"architecture": "repvgg_a0", "label_names": {"0": "a", "2": "b"}}"#, "\"2\" of 2"),
+            (r#"{"architecture": "repvgg_a0", "label_names": {"0": "a", "00": "b"}}"#, "of 2"),
             (r#"{"architecture": 3}"#, "config.json"),
         ];
         for (text, named) in cases {

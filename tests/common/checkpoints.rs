@@ -81,7 +81,7 @@ impl Checkpoint {
     }
 
     /// Adds a tensor of small numbers, each exact in every float type, `offset` added.
-    fn values(&mut self, name: &str, shape: &[usize], offset: f32) {
+    pub(crate) fn values(&mut self, name: &str, shape: &[usize], offset: f32) {
         let mut random = Random::new(self.tensors.len() as u64);
         let mut value = || (random.below(64) as f32 - 32.0) / 32.0 + offset;
         let bytes = (0..shape.iter().product()).flat_map(|_| value().to_le_bytes()).collect();

@@ -12,10 +12,12 @@ use serde::Deserialize;
 /// A fixture of `tests/data`.
 #[derive(Deserialize)]
 pub(crate) struct Fixture {
-    /// timm's `config.json`.
+    /// timm's `config.json`, or a description.
     pub(crate) config: serde_json::Value,
     /// Least scale of a batch norm.
     gamma: f32,
+    /// Side of the images.
+    pub(crate) size: usize,
     /// Multiplications of the fused network.
     pub(crate) macs: u64,
     /// timm's logits of the two images.
@@ -75,15 +77,14 @@ impl Fixture {
     }
 }
 
-/// One of the two images: 224×224, 8-bit, colour by row by column.
-pub(crate) fn image(index: usize) -> Vec<u8> {
-    const SIDE: usize = 224;
-    let cell = [32, SIDE][index];
+/// One of the two images: square, 8-bit, colour by row by column.
+pub(crate) fn image(index: usize, side: usize) -> Vec<u8> {
+    let cell = [32, side][index];
     let noise: Vec<u8> =
-        words(&format!("image {index}")).map(|word| (word >> 56) as u8).take(3 * SIDE * SIDE).collect();
+        words(&format!("image {index}")).map(|word| (word >> 56) as u8).take(3 * side * side).collect();
     let pixel = |i: usize| {
-        let (colour, y, x) = (i / (SIDE * SIDE), i / SIDE % SIDE, i % SIDE);
-        noise[(colour * SIDE + y / cell) * SIDE + x / cell]
+        let (colour, y, x) = (i / (side * side), i / side % side, i % side);
+        noise[(colour * side + y / cell) * side + x / cell]
     };
-    (0..3 * SIDE * SIDE).map(pixel).collect()
+    (0..3 * side * side).map(pixel).collect()
 }

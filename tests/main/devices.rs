@@ -87,7 +87,7 @@ fn timm_networks_give_timm_s_logits() {
         let graph = fuse(&load(folder.path(), &LoadOptions::default()).unwrap()).unwrap();
         let mut batch = Batch::empty([224, 224]);
         for n in 0..fixture.logits.len() {
-            batch.push(format!("image {n}"), None, &pixels(&timm::image(n))).unwrap();
+            batch.push(format!("image {n}"), None, &pixels(&timm::image(n, 224))).unwrap();
         }
         for device in devices {
             let net = FloatNet::new(device, &graph, batch.count, Keep::Last).unwrap();

@@ -138,7 +138,8 @@ pub(super) enum Command {
 /// A checkpoint and what it does not say itself.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// Checkpoint (.safetensors), a folder with model.safetensors and config.json, or an ONNX file
+    /// Checkpoint (.safetensors, .pth), an index of shards, a folder with model.safetensors and
+    /// config.json, or an ONNX file
     /// (.onnx)
     pub model: PathBuf,
     /// Description file (default: MODEL.json beside MODEL.safetensors)

@@ -76,7 +76,7 @@ fn wrong_tensors_are_named() {
         move |c: &mut Checkpoint| drop(c.tensors.insert(to.into(), c.tensors[from].clone()))
     };
     check(&copy("linear.bias", "linear.scale"), &["left over", "linear.scale"]);
-    check(&copy("linear.bias", "stage0.se.down.weight"), &["squeeze-and-excitation is not supported", "stage0.se"]);
+    check(&copy("linear.bias", "stage0.se.down.weight"), &["missing: stage0.se.down.bias", "stage0.se.up.weight"]);
     check(&copy("linear.bias", "module.linear.bias"), &["same tensor", "module.linear.bias"]);
     check(&copy(dense, "stage1.1.rbr_reparam.weight"), &["missing: stage1.1.rbr_reparam.bias", "left over", dense]);
 

@@ -58,9 +58,9 @@ fn an_architecture_is_held_to() {
     let (kind, message) = error(&file, &arch("vgg16"));
     assert_eq!(kind, ErrorKind::Usage);
     assert!(architecture_names().iter().all(|name| message.contains(name)), "{message}");
-    let (kind, message) = error(&file, &arch("MobileOne_S4"));
-    assert_eq!(kind, ErrorKind::Usage);
-    assert!(message.contains("squeeze-and-excitation is not supported"), "{message}");
+    let (kind, message) = error(&file, &arch("RepViT_m0_9"));
+    assert_eq!(kind, ErrorKind::Input);
+    assert!(message.contains("stem.conv1.weight is missing"), "{message}");
     let both = LoadOptions { describe: Some(file.clone()), arch: Some("repvgg-a1".into()), ..Default::default() };
     assert_eq!(error(&file, &both).0, ErrorKind::Usage);
 }
@@ -94,6 +94,9 @@ fn files_of_this_program_say_what_they_are() {
     assert_eq!(load_with(&float).unwrap().blocks.len(), 4);
     for (own, words) in [
         (r#"{"kind": "quantized", "version": 1}"#.to_owned(), "is a quantized model; a float one is needed here"),
+        (r#"{"kind": "quantized", "version": 1}"#.to_owned(), "give the float network that it was made from"),
+        (r#"{"kind": "statistics", "version": 1}"#.to_owned(), "statistics of a network, not the network"),
+        (r#"{"kind": "other", "version": 1}"#.to_owned(), "holds `other`"),
         (float.replace("\"version\": 1", "\"version\": 2"), "another version"),
         (float.replace("repvgg", "resnet"), "resnet"),
         (r#"{"kind": "float", "version": 1}"#.to_owned(), "description"),
@@ -111,9 +114,9 @@ fn a_hugging_face_folder_is_held_to_its_configuration() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("model.safetensors"), Checkpoint::repvgg().bytes()).unwrap();
     assert!(error(folder.path(), &LoadOptions::default()).1.contains("config.json"));
-    std::fs::write(folder.path().join("config.json"), r#"{"architecture": "repvgg_d2se"}"#).unwrap();
+    std::fs::write(folder.path().join("config.json"), r#"{"architecture": "repvgg_z9"}"#).unwrap();
     let (_, message) = error(folder.path(), &LoadOptions::default());
-    assert!(message.contains("config.json") && message.contains("squeeze-and-excitation"), "{message}");
+    assert!(message.contains("config.json") && message.contains("repvgg_z9"), "{message}");
     // A description of this program's own form works there too.
     std::fs::write(folder.path().join("config.json"), description_json("repvgg", REPVGG_STRIDES)).unwrap();
     let name = folder.path().file_name().unwrap().to_string_lossy().into_owned();

@@ -6,6 +6,8 @@ mod files;
 mod golden;
 mod onnx;
 mod schemes;
+mod shards;
+mod torch;
 
 use repquant::internals::load::{Description, TrainedNet, from_bytes};
 

@@ -57,6 +57,56 @@ fn every_scheme_gives_the_same_network() {
 }
 
 #[test]
+fn a_quantization_aware_repvgg_has_a_batch_norm_of_the_sum() {
+    let base = Checkpoint::repvgg();
+    let mut aware = base.renamed(&[("rbr_1x1.conv.weight", "rbr_1x1.weight"), ("rbr_1x1.bn.", "bn.")]);
+    aware.tensors.retain(|key, _| !key.contains("rbr_identity"));
+    let net = load_ok(&aware, &repvgg_description());
+    let branches: Vec<usize> = net.blocks.iter().map(|block| block.branches.len()).collect();
+    assert_eq!(branches, [2, 2, 3, 2]);
+    for (block, plain) in net.blocks.iter().zip(load_ok(&base, &repvgg_description()).blocks) {
+        let (Branch::Conv { norm: None, weight, bias: None }, Branch::Conv { norm: Some(norm), weight: same, .. }) =
+            (&block.branches[1], &plain.branches[1])
+        else {
+            panic!("the second branch is a 1×1 convolution")
+        };
+        assert_eq!((weight, &block.norm.as_ref().unwrap().mean), (same, &norm.mean));
+    }
+    assert!(matches!(net.blocks[2].branches[2], Branch::Input));
+    fuse(&net).unwrap();
+
+    // The convolution fused, the batch norm behind it (YOLOv6's way of deploying them).
+    let fused = Checkpoint::read(&fused_bytes(&fuse(&load_ok(&base, &repvgg_description())).unwrap()).unwrap());
+    let mut deployed = fused.clone();
+    deployed.tensors.extend(aware.tensors.into_iter().filter(|(key, _)| key.contains("0.bn.")));
+    let net = load_ok(&deployed, &repvgg_description());
+    let normed: Vec<bool> = net.blocks.iter().map(|block| block.norm.is_some()).collect();
+    assert_eq!(normed, [true, true, false, true]);
+    let graphs = [&fused, &deployed].map(|file| fuse(&load_ok(file, &repvgg_description())).unwrap());
+    assert_ne!(content(&graphs[0]), content(&graphs[1]));
+}
+
+#[test]
+fn squeeze_and_excitation_has_other_names_everywhere() {
+    let mut base = Checkpoint::repvgg();
+    for (name, shape) in
+        [("down.weight", &[2, 6, 1, 1][..]), ("down.bias", &[2]), ("up.weight", &[6, 2, 1, 1]), ("up.bias", &[6])]
+    {
+        base.values(&format!("stage1.1.se.{name}"), shape, 0.0);
+    }
+    let expected = fuse(&load_ok(&base, &repvgg_description())).unwrap();
+    assert_eq!(expected.nodes.len(), 1 + 4 + 5 + 2);
+    let timm = [&TIMM[..], &[("se.down", "attn.fc1"), ("se.up", "attn.fc2")]].concat();
+    let names = [("se.down", "se_layer.conv1.conv"), ("se.up", "se_layer.conv2.conv")];
+    for changes in [timm, [&MMPRETRAIN_REPVGG[..], &names].concat()] {
+        let graph = fuse(&load_ok(&base.renamed(&changes), &repvgg_description())).unwrap();
+        assert_eq!(content(&graph), content(&expected), "{changes:?}");
+    }
+    // Only a chain of convolutions has a file of its own.
+    assert!(fused_bytes(&expected).is_err());
+}
+
+#[test]
 fn sixteen_bit_types_are_widened() {
     let base = Checkpoint::repvgg();
     let expected = fuse(&load_ok(&base, &repvgg_description())).unwrap().digest();
