@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Decode, Interpolation, MAX_SIDE, Preprocessing};
+use crate::model::{Color, Decode, Interpolation, MAX_SIDE, Preprocessing};
 use crate::{Error, Result};
 
 /// ε of `PyTorch`'s batch norm, where nothing else is said.
@@ -32,6 +32,9 @@ impl fmt::Display for Family {
         })
     }
 }
+
+/// Channels of an image as `ImageNet`'s networks take it.
+const IMAGENET_CHANNELS: usize = 3;
 
 /// The largest stride that is taken for one.
 const MAX_STRIDE: usize = 64;
@@ -73,10 +76,11 @@ pub struct InputDescription {
     /// The filter of the resize; bilinear where it is not said.
     #[serde(default = "default_interpolation")]
     pub interpolation: Interpolation,
-    /// Mean of each colour, on 0 … 1.
-    pub mean: [f64; 3],
-    /// Standard deviation of each colour, on 0 … 1.
-    pub std: [f64; 3],
+    /// Mean of each of the input's channels, on 0 … 1: one number (gray), three (RGB), or as many
+    /// as there are where they are no colours.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each of the input's channels, on 0 … 1.
+    pub std: Vec<f64>,
 }
 
 /// Where the crop is taken.
@@ -116,9 +120,28 @@ impl InputDescription {
             resize: Some(256),
             crop: Crop::Center,
             interpolation: Interpolation::Bilinear,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
         }
+    }
+
+    /// What is taken where nothing is said, for an input of `channels` and `size`: `ImageNet`'s
+    /// mean, deviation and margin around the crop for three channels; values from 0 to 1 for
+    /// others, gray images with their shorter side resized to the longer one of the input.
+    pub fn usual(channels: usize, size: [usize; 2]) -> Self {
+        let longest = size[0].max(size[1]);
+        if channels == IMAGENET_CHANNELS {
+            // 224 of 256.
+            let resize = Some(longest.saturating_mul(8) / 7).filter(|&side| side <= MAX_SIDE);
+            return Self { size, resize, ..Self::imagenet() };
+        }
+        let resize = (channels == 1).then_some(longest);
+        Self { size, resize, mean: vec![0.0; channels], std: vec![1.0; channels], ..Self::imagenet() }
+    }
+
+    /// Channels of the input.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
     }
 
     /// Checks what can be checked without a network.
@@ -127,6 +150,10 @@ impl InputDescription {
     /// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the key that makes no sense.
     pub fn check(&self) -> Result<()> {
         let Self { size, resize, mean, std, .. } = self;
+        if mean.is_empty() || mean.len() != std.len() {
+            let what = format!("one number for each channel is expected; there are {} and {}", mean.len(), std.len());
+            return bad("input.mean and input.std", what);
+        }
         if size.iter().any(|&side| side == 0 || side > MAX_SIDE) {
             return bad("input.size", format!("each side must be from 1 to {MAX_SIDE}; got {size:?}"));
         }
@@ -144,15 +171,24 @@ impl InputDescription {
 
     /// The same as the model's type.
     pub fn preprocessing(&self) -> Preprocessing {
-        let Self { size, resize, crop: Crop::Center, interpolation, mean, std } = *self;
-        Preprocessing { size, resize, interpolation, mean, std, decode: Decode::Full }
+        let Self { size, resize, crop: Crop::Center, interpolation, ref mean, ref std } = *self;
+        Preprocessing {
+            size,
+            resize,
+            interpolation,
+            mean: mean.clone(),
+            std: std.clone(),
+            color: Color::of(self.channels()),
+            decode: Decode::Full,
+        }
     }
 }
 
 impl From<&Preprocessing> for InputDescription {
     fn from(input: &Preprocessing) -> Self {
-        // How files are decoded is no property of the model.
-        let Preprocessing { size, resize, interpolation, mean, std, decode: _ } = *input;
+        // How files are decoded is no property of the model, and the number of channels says which
+        // colours they are.
+        let Preprocessing { size, resize, interpolation, mean, std, color: _, decode: _ } = input.clone();
         Self { size, resize, crop: Crop::Center, interpolation, mean, std }
     }
 }
@@ -241,6 +277,8 @@ mod tests {
             ("[8, 8]", "[8, 8], \"crop\": \"corner\"", "corner"),
             ("[8, 8]", "[8, 8], \"sise\": 7", "sise"),
             ("[0.25, ", "[0.0, ", "input.std"),
+            ("[0.25, 0.25, 0.25]", "[0.25]", "there are 3 and 1"),
+            ("[0.5, 0.5, 0.5], \"std\": [0.25, 0.25, 0.25]", "[], \"std\": []", "input.mean and input.std"),
             ("\"strides\"", "\"bn_eps\": 0, \"strides\"", "bn_eps"),
             ("\"strides\"", "\"groups\": 0, \"strides\"", "groups"),
             ("\"strides\"", "\"classes\": [\"a\", \"a\"], \"strides\"", "twice"),

@@ -46,8 +46,8 @@ struct Preset {
     interpolation: Option<String>,
     crop_pct: Option<f64>,
     crop_mode: Option<String>,
-    mean: Option<[f64; 3]>,
-    std: Option<[f64; 3]>,
+    mean: Option<Vec<f64>>,
+    std: Option<Vec<f64>>,
 }
 
 /// Reads it. Where timm has a default of its own (crop 0.875 from the centre, `ImageNet`'s mean and
