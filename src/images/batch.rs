@@ -6,7 +6,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     /// Preprocessed images, still 8-bit: normalization is a table that the device looks up.
-    /// `count × height × width` pixels, `R | G << 8 | B << 16`, or the gray value.
+    /// `count × height × width` pixels, the first channel in the lowest byte:
+    /// `R | G << 8 | B << 16`, BGR, or the gray value alone.
     Pixels(Vec<u32>),
     /// The very values of the network's input: bits of f32, `count × height × width × channels`,
     /// the channels padded to a multiple of 4 with zeros.

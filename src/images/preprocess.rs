@@ -11,8 +11,8 @@ use super::{Decoded, RgbImage};
 use crate::model::{Color, MAX_SIDE, Preprocessing};
 use crate::{Error, Result};
 
-/// Resizes and crops one image: `height × width` pixels of the input, `R | G << 8 | B << 16`, or the
-/// gray values that the image has where the input has one channel: they are made first, so it is
+/// Resizes and crops one image: `height × width` pixels of the input, `R | G << 8 | B << 16` (BGR:
+/// the other way round), or the gray values that the image has where the input has one channel: they are made first, so it is
 /// they that are resized, as with Pillow's `convert("L")` in front.
 ///
 /// With [`Preprocessing::resize`] the shorter side gets that length and the longer one
@@ -47,7 +47,7 @@ fn prepare(image: &RgbImage, whole: [usize; 2], reduction: usize, preprocessing:
     }
     let gray;
     let image = match (preprocessing.color, preprocessing.channels()) {
-        (Color::Rgb, 3) => image,
+        (Color::Rgb | Color::Bgr, 3) => image,
         (Color::Gray, 1) => {
             gray = to_gray(image);
             &gray
@@ -122,6 +122,7 @@ fn to_gray(image: &RgbImage) -> RgbImage {
 fn pack(rgb: &[u8], color: Color) -> impl Iterator<Item = u32> + '_ {
     rgb.chunks_exact(3).map(move |p| match color {
         Color::Rgb => u32::from(p[0]) | u32::from(p[1]) << 8 | u32::from(p[2]) << 16,
+        Color::Bgr => u32::from(p[2]) | u32::from(p[1]) << 8 | u32::from(p[0]) << 16,
         Color::Gray => u32::from(p[0]),
     })
 }
@@ -167,6 +168,16 @@ mod tests {
         // The luma is what is resized: 255 red beside black, one pixel of both.
         let two = RgbImage { width: 2, height: 2, pixels: [255, 0, 0, 0, 0, 0].repeat(2) };
         assert_eq!(preprocess(&two, &Preprocessing { size: [1, 1], resize: Some(1), ..gray }).expect("gray"), [38]);
+    }
+
+    #[test]
+    fn bgr_is_rgb_the_other_way_round() {
+        let image = RgbImage { width: 2, height: 1, pixels: vec![1, 2, 3, 40, 50, 60] };
+        let bgr = Preprocessing { color: Color::Bgr, ..preprocessing([1, 2], None) };
+        let pixel = |first: u32, second: u32, third: u32| first | second << 8 | third << 16;
+        assert_eq!(preprocess(&image, &bgr).expect("bgr"), [pixel(3, 2, 1), pixel(60, 50, 40)]);
+        let rgb = Preprocessing { color: Color::Rgb, ..bgr };
+        assert_eq!(preprocess(&image, &rgb).expect("rgb"), [pixel(1, 2, 3), pixel(40, 50, 60)]);
     }
 
     #[test]

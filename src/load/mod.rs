@@ -8,6 +8,7 @@
 mod arch;
 mod checkpoint;
 mod description;
+mod input;
 mod layout;
 mod naming;
 pub(crate) mod onnx;
@@ -23,8 +24,9 @@ use ndarray::{Array1, Array4};
 use crate::model::{Conv, Preprocessing, Shape};
 
 pub use arch::architecture_names;
-pub use description::{Crop, Description, Family, InputDescription};
 pub(crate) use description::{DEFAULT_BN_EPS, check_classes};
+pub use description::{Description, Family};
+pub use input::{Crop, InputDescription};
 pub use overrides::InputOverrides;
 pub(crate) use source::{FLOAT_VERSION, FloatMetadata};
 pub use source::{from_bytes, load};

@@ -3,7 +3,7 @@
 
 use super::{Crop, InputDescription};
 use crate::error::{Term, text};
-use crate::model::{Interpolation, MAX_SIDE};
+use crate::model::{Color, Interpolation, MAX_SIDE};
 use crate::{Error, Result};
 
 /// Each field that is there takes the place of the same field of an [`InputDescription`].
@@ -21,6 +21,8 @@ pub struct InputOverrides {
     pub mean: Option<Vec<f64>>,
     /// Standard deviation of each channel, on 0 … 1; one number serves all.
     pub std: Option<Vec<f64>>,
+    /// Which colours the channels are.
+    pub color: Option<Color>,
 }
 
 impl InputOverrides {
@@ -35,7 +37,7 @@ impl InputOverrides {
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where that makes no sense, or not together
     /// with the rest of `input`.
     pub fn over(&self, input: &InputDescription) -> Result<InputDescription> {
-        let Self { size, resize, crop, interpolation, mean, std } = self;
+        let Self { size, resize, crop, interpolation, mean, std, color } = self;
         let channels = input.channels();
         let each = |values: &Option<Vec<f64>>, said: &[f64]| match values.as_deref() {
             None => said.to_vec(),
@@ -49,7 +51,17 @@ impl InputOverrides {
             interpolation: interpolation.unwrap_or(input.interpolation),
             mean: each(mean, &input.mean),
             std: each(std, &input.std),
+            color: color.or(input.color),
         };
+        if let Some(color) = color.filter(|color| !color.fits(channels)) {
+            let hint = match channels {
+                1 => "that is gray",
+                3 => "that is rgb or bgr",
+                _ => "those are no colours: they are read from .npy files as they are",
+            };
+            let what = format!(" {color}: the network's input has {channels} channels");
+            return Err(Error::usage(text![Term::Color, what]).hint(hint));
+        }
         let [height, width] = made.size;
         let longer = height.max(width);
         if size.is_some() && !made.size.iter().all(|side| (1..=MAX_SIDE).contains(side)) {
@@ -111,6 +123,8 @@ mod tests {
         assert_eq!(resize.over(&usual).unwrap(), InputDescription { resize: None, ..usual.clone() });
         let mean = InputOverrides { mean: Some(vec![0.5; 3]), crop: Some(Crop::Center), ..Default::default() };
         assert_eq!(mean.over(&usual).unwrap(), InputDescription { mean: vec![0.5; 3], ..usual.clone() });
+        let bgr = InputOverrides { color: Some(Color::Bgr), ..Default::default() };
+        assert_eq!(bgr.over(&usual).unwrap().preprocessing().color, Color::Bgr);
         let bicubic = Interpolation::Bicubic;
         let filter = InputOverrides { interpolation: Some(bicubic), std: Some(vec![1.0]), ..Default::default() };
         let expected = InputDescription { interpolation: bicubic, std: vec![1.0; 3], ..usual.clone() };
@@ -133,6 +147,10 @@ mod tests {
                     ..Default::default()
                 },
                 "`mean` 0.4850,0.4560,0.4060 and `std` 0.2290,0.2240,0.2250",
+            ),
+            (
+                InputOverrides { color: Some(Color::Gray), ..Default::default() },
+                "`color` gray: the network's input has 3",
             ),
             // Caffe's: means alone.
             (InputOverrides { mean: Some(vec![123.0; 3]), ..Default::default() }, "`std` 0.0039,0.0039,0.0039"),

@@ -89,6 +89,7 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
         interpolation,
         mean: preset.mean.unwrap_or(usual.mean),
         std: preset.std.unwrap_or(usual.std),
+        color: None,
     };
     let description = Description { input, classes: label_names, ..architecture.description() };
     description.check()?;

@@ -74,6 +74,8 @@ pub enum Color {
     /// those are no colours.)
     #[default]
     Rgb,
+    /// Blue, green, red, as OpenCV reads images.
+    Bgr,
     /// One channel, the luma that Pillow's `L` is: `(299 R + 587 G + 114 B) / 1000`, as
     /// `(19595 R + 38470 G + 7471 B + 0x8000) >> 16`.
     Gray,
@@ -83,6 +85,38 @@ impl Color {
     /// What an input of so many channels takes where nothing else is said.
     pub fn of(channels: usize) -> Self {
         if channels == 1 { Self::Gray } else { Self::Rgb }
+    }
+
+    /// Whether an input of so many channels can be these colours.
+    pub fn fits(self, channels: usize) -> bool {
+        match self {
+            Self::Rgb => channels != 1,
+            Self::Bgr => channels == 3,
+            Self::Gray => channels == 1,
+        }
+    }
+}
+
+impl fmt::Display for Color {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rgb => "rgb",
+            Self::Bgr => "bgr",
+            Self::Gray => "gray",
+        })
+    }
+}
+
+impl FromStr for Color {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "rgb" => Ok(Self::Rgb),
+            "bgr" => Ok(Self::Bgr),
+            "gray" => Ok(Self::Gray),
+            _ => Err(Error::usage(format!("there are no colours `{text}`")).hint("choose rgb, bgr or gray")),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ fn each_flag_takes_the_place_of_one_field() {
         ("evaluate q.safetensors --images val --input-size 8x8", "--input-size"),
         ("inspect q.safetensors --resize none", "--resize"),
         ("inspect q.safetensors --crop center", "--crop"),
+        ("inspect q.safetensors --color bgr", "--color"),
     ] {
         bench.fails(command, 2, &[flag, "a part of a quantized model"]);
     }
@@ -56,6 +57,8 @@ fn what_makes_no_sense_is_wrong_use() {
         ("--interpolation nearest", ["--interpolation", "bilinear or bicubic"]),
         ("--mean 0.5,0.5", ["--mean: 2 numbers", "3 channels"]),
         ("--mean 0.5,0.5,nan", ["--mean", "expected numbers"]),
+        ("--color gray", ["--color gray", "3 channels"]),
+        ("--color cmyk", ["--color", "rgb, bgr or gray"]),
         ("--mean 0.5,,0.5", ["--mean", "expected numbers"]),
         ("--std 1,1,0", ["--std", "positive"]),
         ("--mean 123.675,116.28,103.53", ["on 0 to 1", "--mean 0.4850,0.4560,0.4060 and --std 0.0039"]),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use repquant::options::{Crop, InputOverrides, Interpolation, MAX_SIDE};
+use repquant::options::{Color, Crop, InputOverrides, Interpolation, MAX_SIDE};
 use repquant::{Error, Result};
 
 use super::values::parse;
@@ -29,6 +29,10 @@ pub(super) struct InputArgs {
     /// Standard deviation of each channel, on 0 to 1; one number serves all
     #[arg(long, value_name = "S,…", value_parser = deviations, allow_hyphen_values = true)]
     pub std: Option<Channels>,
+    /// Which colours the input's channels are: rgb, bgr (as OpenCV reads images) or gray [default:
+    /// gray for one channel, else rgb]
+    #[arg(long, value_name = "COLORS", value_parser = parse::<Color>)]
+    pub color: Option<Color>,
 }
 
 /// Whether images are resized, and to what.
@@ -49,6 +53,7 @@ impl InputArgs {
             interpolation: self.interpolation,
             mean: self.mean.clone().map(|Channels(values)| values),
             std: self.std.clone().map(|Channels(values)| values),
+            color: self.color,
         }
     }
 
@@ -64,6 +69,7 @@ impl InputArgs {
             ("--interpolation", self.interpolation.is_some()),
             ("--mean", self.mean.is_some()),
             ("--std", self.std.is_some()),
+            ("--color", self.color.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
             None => Ok(()),
