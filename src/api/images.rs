@@ -68,7 +68,9 @@ impl fmt::Debug for Images<'_> {
 }
 
 impl<'a> Images<'a> {
-    /// All images of a folder and the folders inside it (jpg, png, webp, bmp), without classes.
+    /// All images of a folder and the folders inside it (jpg, png, webp, bmp), without classes. Where
+    /// there are none, arrays of `NumPy` (npy) are taken in their place: channels × height × width,
+    /// floats as the network takes them, or bytes that are pixels.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) for a folder that is missing, cannot be read,
@@ -124,8 +126,8 @@ impl<'a> Images<'a> {
         Self::of(Source::Decoded { images: Box::new(images), total })
     }
 
-    /// Tensors as the network takes them: f32, images × 3 × height × width, normalized; each may
-    /// have any number of images. They are split and put together into batches.
+    /// Tensors as the network takes them: f32, images × channels × height × width, normalized; each
+    /// may have any number of images. They are split and put together into batches.
     ///
     /// A tensor of another shape, or with a NaN or an infinity in it, is an error that names it
     /// (`tensor 0`, `tensor 1` …) when its turn comes.
@@ -265,6 +267,7 @@ impl<'a> Images<'a> {
             Source::Tensors { tensors, limit, .. } => Feed::Memory(Box::new(tensors::Batches {
                 tensors,
                 size: input.size,
+                channels: input.channels(),
                 batch_size,
                 left: limit,
                 current: None,

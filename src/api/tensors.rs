@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub(super) struct Tensor {
     /// What it is called in messages.
     pub(super) name: String,
-    /// Images × 3 × height × width, if it is as it should be.
+    /// Images × channels × height × width, if it is as it should be.
     pub(super) values: ArrayD<f32>,
     /// The class of each image; empty where they are not known.
     pub(super) labels: Vec<usize>,
@@ -26,10 +26,11 @@ impl Tensor {
     }
 
     /// Whether it is a batch of images of this size, all values finite.
-    fn check(&self, [height, width]: [usize; 2]) -> Result<()> {
+    fn check(&self, channels: usize, [height, width]: [usize; 2]) -> Result<()> {
         let shape = self.values.shape();
-        if shape.len() != 4 || shape[1..] != [3, height, width] {
-            return Err(Error::bad(format!("its shape is {shape:?}; images × 3 × {height} × {width} is expected")));
+        if shape.len() != 4 || shape[1..] != [channels, height, width] {
+            let what = format!("its shape is {shape:?}; images × {channels} × {height} × {width} is expected");
+            return Err(Error::bad(what));
         }
         if !self.labels.is_empty() && self.labels.len() != shape[0] {
             return Err(Error::bad(format!("{} images and {} classes", shape[0], self.labels.len())));
@@ -73,6 +74,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Tensor>> {
 pub(super) struct Batches<'a> {
     pub(super) tensors: Box<dyn Iterator<Item = Tensor> + 'a>,
     pub(super) size: [usize; 2],
+    pub(super) channels: usize,
     pub(super) batch_size: usize,
     /// Images that may still be taken.
     pub(super) left: usize,
@@ -84,7 +86,7 @@ impl Batches<'_> {
     /// The next images, at most a batch; empty at the end.
     fn fill(&mut self) -> Result<Batch> {
         let [height, width] = self.size;
-        // NHWC, colours padded to four with a zero.
+        // NHWC, channels padded to a multiple of four with zeros.
         let mut batch = Batch::empty(self.size);
         let mut words = Vec::new();
         while batch.count < self.batch_size && self.left > 0 {
@@ -92,15 +94,15 @@ impl Batches<'_> {
                 current
             } else {
                 let Some(tensor) = self.tensors.next() else { break };
-                tensor.check(self.size).map_err(|e| e.at(&tensor.name))?;
+                tensor.check(self.channels, self.size).map_err(|e| e.at(&tensor.name))?;
                 (tensor, 0)
             };
             let end = tensor.images().min(next + self.left.min(self.batch_size - batch.count));
             for image in next..end {
                 let values = tensor.values.slice(s![image, .., .., ..]);
                 for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
-                    words.extend((0..3).map(|c| values[[c, y, x]].to_bits()));
-                    words.push(0);
+                    words.extend((0..self.channels).map(|c| values[[c, y, x]].to_bits()));
+                    words.resize(words.len().next_multiple_of(4), 0);
                 }
                 batch.labels.push(tensor.labels.get(image).copied());
                 batch.names.push(format!("{}, image {image}", tensor.name));

@@ -34,6 +34,8 @@ pub enum Term {
     Mean,
     /// Standard deviation of each colour.
     Std,
+    /// Which colours a network's channels are.
+    Color,
     /// How much of a JPEG is decoded.
     Decode,
     /// Leave out images that cannot be read.
@@ -77,6 +79,7 @@ impl Term {
             Self::Resize => "`resize`",
             Self::Mean => "`mean`",
             Self::Std => "`std`",
+            Self::Color => "`color`",
             Self::Decode => "`decode`",
             Self::SkipBad => "`skip_bad`",
             Self::Labels => "a labels file",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::branches::fuse_block;
 use super::fuse;
 use crate::load::{BatchNorm, Block, Branch, TrainedNet};
-use crate::model::{Conv, Decode, Interpolation, Op, Preprocessing, Shape};
+use crate::model::{Color, Conv, Decode, Interpolation, Op, Preprocessing, Shape};
 use crate::random::Random;
 
 /// The plainest convolution, padded by half the kernel.
@@ -140,8 +140,9 @@ fn net(block: Block) -> TrainedNet {
         size: [4, 4],
         resize: None,
         interpolation: Interpolation::Bilinear,
-        mean: [0.0; 3],
-        std: [1.0; 3],
+        mean: vec![0.0; 3],
+        std: vec![1.0; 3],
+        color: Color::Rgb,
         decode: Decode::Full,
     };
     let channels = block.out_channels;

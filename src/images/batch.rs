@@ -6,10 +6,11 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     /// Preprocessed images, still 8-bit: normalization is a table that the device looks up.
-    /// `count × height × width` pixels, `R | G << 8 | B << 16`.
+    /// `count × height × width` pixels, the first channel in the lowest byte:
+    /// `R | G << 8 | B << 16`, BGR, or the gray value alone.
     Pixels(Vec<u32>),
-    /// The very values of the network's input: bits of f32, `count × height × width × 4`, the
-    /// fourth channel 0.
+    /// The very values of the network's input: bits of f32, `count × height × width × channels`,
+    /// the channels padded to a multiple of 4 with zeros.
     Values(Vec<u32>),
 }
 
@@ -42,7 +43,7 @@ impl Batch {
         }
     }
 
-    /// Appends an image to a batch of pixels: `height × width` pixels, `R | G << 8 | B << 16`.
+    /// Appends an image to a batch of pixels: `height × width` pixels, as in [`Content::Pixels`].
     ///
     /// # Errors
     /// Another number of pixels than the size has, or a batch of values.
@@ -56,6 +57,24 @@ impl Batch {
             return Err(Error::bad("the batch holds values, not pixels").at(name.into()));
         };
         all.extend_from_slice(pixels);
+        self.labels.push(label);
+        self.names.push(name.into());
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Appends an image to a batch of values: words as in [`Content::Values`].
+    ///
+    /// # Errors
+    /// Another number of words than the images before it have, or a batch of pixels.
+    pub fn push_values(&mut self, name: impl Into<String>, label: Option<usize>, values: &[u32]) -> Result<()> {
+        let Content::Values(all) = &mut self.content else {
+            return Err(Error::bad("the batch holds pixels, not values").at(name.into()));
+        };
+        if all.len() != self.count * values.len() {
+            return Err(Error::bad(format!("another size than the {} images before", self.count)).at(name.into()));
+        }
+        all.extend_from_slice(values);
         self.labels.push(label);
         self.names.push(name.into());
         self.count += 1;
@@ -116,7 +135,11 @@ mod tests {
             "a: the image has 3 pixels, not 2×2"
         );
         assert_eq!(batch, Batch::empty([2, 2]));
+        assert!(batch.push_values("a", None, &[0; 16]).is_err());
         let mut values = Batch { content: Content::Values(Vec::new()), ..batch };
         assert!(values.push("a", None, &[0; 4]).is_err());
+        values.push_values("a", Some(1), &[7; 16]).expect("the first");
+        assert!(values.push_values("b", None, &[7; 15]).is_err());
+        assert_eq!((values.count, values.labels), (1, vec![Some(1)]));
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Batch, Item, decode, preprocess_decoded};
+use super::{Batch, Content, Item, decode, npy, preprocess_decoded};
 use crate::error::{Term, text};
 use crate::model::Preprocessing;
 use crate::{Error, Result};
@@ -38,7 +38,7 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// The number of an image in the set, and its pixels.
+/// The number of an image in the set, and its words as a batch has them: pixels, or values.
 type Decoded = (usize, Result<Vec<u32>>);
 
 /// Reads images batch by batch: an iterator over `Result<Batch>`.
@@ -50,6 +50,8 @@ type Decoded = (usize, Result<Vec<u32>>);
 pub struct Batches {
     items: VecDeque<Item>,
     size: [usize; 2],
+    /// Whether the set is arrays, which are values and no pixels.
+    arrays: bool,
     options: BatchOptions,
     /// Numbers of the next image to hand out and to request.
     next: usize,
@@ -89,7 +91,9 @@ impl Batches {
             })
             .collect();
         let total = items.len();
+        let arrays = items.first().is_some_and(|item| npy::is_array(&item.path));
         let mut batches = Self {
+            arrays,
             items: items.into(),
             size: preprocessing.size,
             options,
@@ -154,9 +158,13 @@ impl Batches {
 
     fn fill(&mut self) -> Result<Option<Batch>> {
         let mut batch = Batch::empty(self.size);
+        if self.arrays {
+            batch.content = Content::Values(Vec::new());
+        }
         while batch.count < self.options.batch_size {
             let Some((Item { path, label }, image)) = self.take()? else { break };
             match image {
+                Ok(words) if self.arrays => batch.push_values(path.display().to_string(), label, &words)?,
                 Ok(pixels) => batch.push(path.display().to_string(), label, &pixels)?,
                 Err(reason) if self.options.skip_bad => {
                     self.skipped.push(Skipped { path, reason: reason.to_string() });
@@ -223,6 +231,9 @@ fn work(
         waited.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let _span = tracing::info_span!("decode").entered();
         let image = catch_unwind(AssertUnwindSafe(|| {
+            if npy::is_array(&path) {
+                return npy::read(&path, preprocessing);
+            }
             preprocess_decoded(&decode::read_for(&path, preprocessing)?, preprocessing)
         }))
         // A decoder's bug must cost one image, not the run: nobody would answer for its number.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use super::class_names::{Class, Names, check_numbers, in_words};
-use super::folders::{EXTENSIONS_IN_WORDS, Walk, check_folder, entries, is_image, real_path, walk};
+use super::folders::{EXTENSIONS_IN_WORDS, Walk, check_folder, entries, images_or_arrays, is_image, real_path, walk};
 use super::item::Item;
 use super::labels;
+use super::npy::is_array;
 use crate::error::{Term, text};
 use crate::{Error, Result};
 
@@ -39,14 +40,15 @@ pub struct Found {
 impl Dataset {
     /// All images of a folder and the folders inside it, without labels.
     ///
-    /// Hidden files and folders are skipped, links are followed, and a folder that several paths
-    /// lead to is read once.
+    /// Where there are no images, arrays of `NumPy` (`.npy`) are taken in their place. Hidden files
+    /// and folders are skipped, links are followed, and a folder that several paths lead to is read
+    /// once.
     ///
     /// # Errors
     /// A folder that is missing, is a file, cannot be read, or holds no images.
     pub fn unlabelled(root: &Path) -> Result<Self> {
         check_folder(root)?;
-        let Walk { images, others } = walk(root, HashSet::new())?;
+        let (images, others) = walk(root, HashSet::new())?.settled();
         let items = images.into_iter().map(|path| Item { path, label: None }).collect();
         Self::new(root, items, None, Found { left_out: others, ..Found::default() })
     }
@@ -58,7 +60,7 @@ impl Dataset {
     pub fn has_class_folders(root: &Path) -> Result<bool> {
         check_folder(root)?;
         for path in entries(root)?.into_iter().filter(|path| path.is_dir()) {
-            if !walk(&path, HashSet::from([real_path(root)?]))?.images.is_empty() {
+            if !walk(&path, HashSet::from([real_path(root)?]))?.is_empty() {
                 return Ok(true);
             }
         }
@@ -122,7 +124,7 @@ impl Dataset {
         }
         let known = sorted.as_deref().or(classes);
         let names = Names::new(known);
-        let mut items = Vec::new();
+        let (mut images, mut arrays) = (Vec::new(), Vec::new());
         let mut numbers = Vec::new();
         for (name, folder) in folders {
             let Ok(Class { index, number }) = names.class(&name) else {
@@ -137,13 +139,16 @@ impl Dataset {
             }
             found.folders.push((name, index));
             let mut below = walk(&folder, HashSet::from([real_path(root)?]))?;
-            items.extend(below.images.drain(..).map(|path| Item { path, label: Some(index) }));
+            let item = |path| Item { path, label: Some(index) };
+            images.extend(below.images.drain(..).map(item));
+            arrays.extend(below.arrays.drain(..).map(item));
             all.add(below);
         }
         if let Some(names) = known {
             check_numbers(names.len(), numbers.into_iter())?;
         }
         found.folders.sort_by_key(|(_, index)| *index);
+        let items = images_or_arrays(images, arrays, &mut all.others);
         found.left_out = all.others;
         Self::new(root, items, sorted.or_else(|| classes.map(<[String]>::to_vec)), found)
     }
@@ -155,6 +160,11 @@ impl Dataset {
             );
         }
         items.sort();
+        let array = items.iter().find(|item| is_array(&item.path));
+        if let (Some(array), Some(image)) = (array, items.iter().find(|item| !is_array(&item.path))) {
+            let what = format!("{} is an array, {} an image", array.path.display(), image.path.display());
+            return Err(Error::input(root, what).hint("a set holds images, or arrays of NumPy (.npy), not both"));
+        }
         Ok(Self { items, classes, found })
     }
 

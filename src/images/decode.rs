@@ -44,7 +44,11 @@ pub fn read_for(path: &Path, preprocessing: &Preprocessing) -> Result<Decoded> {
     decode_for(&read_file(path)?, preprocessing)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+/// The bytes of a file of a sane length.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let unreadable = |e: std::io::Error| Error::bad("cannot be read").because(e);
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();

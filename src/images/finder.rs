@@ -77,7 +77,7 @@ impl<'a> Finder<'a> {
         self.by_name.get_or_init(|| {
             let mut all: HashMap<String, Option<PathBuf>> = HashMap::new();
             // A folder that cannot be read is told of when the images are.
-            for path in walk(self.root, HashSet::new()).unwrap_or_default().images {
+            for path in walk(self.root, HashSet::new()).unwrap_or_default().settled().0 {
                 let names: HashSet<_> = [path.file_name(), path.file_stem()].into_iter().flatten().collect();
                 for name in names {
                     let entry = all.entry(name.to_string_lossy().into_owned());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::npy::{self, is_array};
 use crate::{Error, Result};
 
 /// What image files are called; the case does not matter.
@@ -16,6 +17,8 @@ pub(super) const EXTENSIONS_IN_WORDS: &str = "jpg, jpeg, jpe, jfif, png, webp or
 pub(super) struct Walk {
     /// The image files.
     pub images: Vec<PathBuf>,
+    /// The arrays of `NumPy`.
+    pub arrays: Vec<PathBuf>,
     /// How many other files there are, by their ending in small letters (empty: without one).
     pub others: BTreeMap<String, usize>,
 }
@@ -24,9 +27,20 @@ impl Walk {
     /// Adds another walk.
     pub(super) fn add(&mut self, other: Self) {
         self.images.extend(other.images);
+        self.arrays.extend(other.arrays);
         for (ending, count) in other.others {
             *self.others.entry(ending).or_default() += count;
         }
+    }
+
+    /// What is read of all that, and what is left out.
+    pub(super) fn settled(mut self) -> (Vec<PathBuf>, BTreeMap<String, usize>) {
+        (images_or_arrays(self.images, self.arrays, &mut self.others), self.others)
+    }
+
+    /// Whether there is nothing to read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.images.is_empty() && self.arrays.is_empty()
     }
 
     /// Counts a file that is no image.
@@ -34,6 +48,18 @@ impl Walk {
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         *self.others.entry(ending).or_default() += 1;
     }
+}
+
+/// The images, or where there are none the arrays. Beside images lie arrays of other things, such as
+/// features: those are counted among the `others`.
+pub(super) fn images_or_arrays<T>(images: Vec<T>, arrays: Vec<T>, others: &mut BTreeMap<String, usize>) -> Vec<T> {
+    if images.is_empty() {
+        return arrays;
+    }
+    if !arrays.is_empty() {
+        *others.entry(npy::EXTENSION.to_owned()).or_default() += arrays.len();
+    }
+    images
 }
 
 /// Whether a file is called as images are.
@@ -103,6 +129,7 @@ pub(super) fn walk(folder: &Path, mut visited: HashSet<PathBuf>) -> Result<Walk>
                 Ok(metadata) if !metadata.is_file() => found.count_other(&path),
                 // A broken link is found unreadable when its turn comes, as any other bad image.
                 _ if is_image(&path) => found.images.push(path),
+                _ if is_array(&path) => found.arrays.push(path),
                 _ => found.count_other(&path),
             }
         }

@@ -8,6 +8,7 @@ use super::class_names::{Class, Names, read_text, shortened};
 use super::finder::Finder;
 use super::folders::{is_image, walk};
 use super::item::Item;
+use super::npy::is_array;
 use crate::{Error, Result};
 
 /// What a column with the classes is called in tables, in small letters.
@@ -66,7 +67,7 @@ pub(super) fn read(root: &Path, file: &Path, classes: Option<&[String]>) -> Resu
         }
         table(&text, delimiter, header.is_some(), &finder, &names, &place)?
     } else if is_list_of_classes(&finder, &names, &lines) {
-        let mut images = walk(root, HashSet::new())?.images;
+        let (mut images, _) = walk(root, HashSet::new())?.settled();
         images.sort();
         if images.len() != lines.len() {
             let what = format!(
@@ -125,8 +126,12 @@ fn header(finder: &Finder<'_>, names: &Names<'_>, lines: &[(u64, &str)]) -> Opti
     let fields = |line: &str| fields(line, mark);
     let (_, first) = lines.first()?;
     let (_, second) = lines.get(1)?;
-    let says_something =
-        |field: &String| is_image(Path::new(field)) || names.class(field).is_ok() || finder.find(field).is_some();
+    let says_something = |field: &String| {
+        is_image(Path::new(field))
+            || is_array(Path::new(field))
+            || names.class(field).is_ok()
+            || finder.find(field).is_some()
+    };
     let named = !fields(first).iter().any(says_something) && fields(first).iter().any(|field| !field.is_empty());
     (named && fields(second).iter().any(|field| finder.find(field).is_some())).then_some(mark)
 }

@@ -1,7 +1,8 @@
 //! Image sets: finding, decoding, resizing, and batches ready for a device.
 //!
 //! [`Dataset`] finds the files and their classes, [`decode`] reads one, [`preprocess()`] makes it
-//! the network's input, and [`Batches`] does both on all cores ahead of the device.
+//! the network's input, and [`Batches`] does both on all cores ahead of the device. `NumPy`'s arrays
+//! (`.npy`) serve in place of images, for inputs of any number of channels.
 
 mod batch;
 mod batches;
@@ -12,6 +13,7 @@ mod finder;
 mod folders;
 mod item;
 mod labels;
+mod npy;
 mod preprocess;
 mod resize;
 mod scaled;

@@ -8,17 +8,20 @@ use std::ops::Range;
 
 use super::resize::resize_window;
 use super::{Decoded, RgbImage};
-use crate::model::{MAX_SIDE, Preprocessing};
+use crate::model::{Color, MAX_SIDE, Preprocessing};
 use crate::{Error, Result};
 
-/// Resizes and crops one image: `height × width` pixels of the input, `R | G << 8 | B << 16`.
+/// Resizes and crops one image: `height × width` pixels of the input, `R | G << 8 | B << 16` (BGR:
+/// the other way round), or the gray values that the image has where the input has one channel: they are made first, so it is
+/// they that are resized, as with Pillow's `convert("L")` in front.
 ///
 /// With [`Preprocessing::resize`] the shorter side gets that length and the longer one
 /// `⌊resize · long / short⌋`; the crop starts at `round((length − size) / 2)`, halves to even, and
 /// black fills what the image does not cover. Only the part inside the crop is ever computed.
 ///
 /// # Errors
-/// Without `resize`, an image of another size than the input; a size of 0 or beyond 16,384.
+/// Without `resize`, an image of another size than the input; a size of 0 or beyond 16,384; an input
+/// whose channels are no colours.
 pub fn preprocess(image: &RgbImage, preprocessing: &Preprocessing) -> Result<Vec<u32>> {
     prepare(image, [image.width, image.height], 1, preprocessing)
 }
@@ -36,12 +39,24 @@ pub fn preprocess_decoded(decoded: &Decoded, preprocessing: &Preprocessing) -> R
 /// `whole` is width and height of the file's image, `reduction` how many of its pixels are one of
 /// `image`, each way.
 fn prepare(image: &RgbImage, whole: [usize; 2], reduction: usize, preprocessing: &Preprocessing) -> Result<Vec<u32>> {
-    let [height, width] = preprocessing.size;
+    let (color, [height, width]) = (preprocessing.color, preprocessing.size);
     check_side("input height", height)?;
     check_side("input width", width)?;
     if image.width == 0 || image.height == 0 {
         return Err(Error::bad("the image has no pixels"));
     }
+    let gray;
+    let image = match (preprocessing.color, preprocessing.channels()) {
+        (Color::Rgb | Color::Bgr, 3) => image,
+        (Color::Gray, 1) => {
+            gray = to_gray(image);
+            &gray
+        }
+        (_, channels) => {
+            let what = format!("the network's input has {channels} channels, which no image has");
+            return Err(Error::bad(format!("{what}: arrays of NumPy (.npy files) are read for it")));
+        }
+    };
     let Some(resize) = preprocessing.resize else {
         if [image.height, image.width] != preprocessing.size {
             return Err(Error::bad(format!(
@@ -50,7 +65,7 @@ fn prepare(image: &RgbImage, whole: [usize; 2], reduction: usize, preprocessing:
                 image.width, image.height
             )));
         }
-        return Ok(pack(&image.pixels).collect());
+        return Ok(pack(&image.pixels, color).collect());
     };
     check_side("resize", resize)?;
 
@@ -60,12 +75,12 @@ fn prepare(image: &RgbImage, whole: [usize; 2], reduction: usize, preprocessing:
     let (rows, top) = center(full[1], height);
     let part = resize_window(image, extent, full, preprocessing.interpolation, columns, rows);
     if [part.height, part.width] == preprocessing.size {
-        return Ok(pack(&part.pixels).collect());
+        return Ok(pack(&part.pixels, color).collect());
     }
     let mut pixels = vec![0; width * height];
     for (y, row) in part.pixels.chunks_exact(part.width * 3).enumerate() {
         let target = &mut pixels[(top + y) * width + left..][..part.width];
-        target.iter_mut().zip(pack(row)).for_each(|(t, p)| *t = p);
+        target.iter_mut().zip(pack(row, color)).for_each(|(t, p)| *t = p);
     }
     Ok(pixels)
 }
@@ -93,8 +108,23 @@ fn center(length: usize, size: usize) -> (Range<usize>, usize) {
     (start..start + size, 0)
 }
 
-fn pack(rgb: &[u8]) -> impl Iterator<Item = u32> + '_ {
-    rgb.chunks_exact(3).map(|p| u32::from(p[0]) | u32::from(p[1]) << 8 | u32::from(p[2]) << 16)
+/// The luma of each pixel in all three colours, so that the same resize serves.
+fn to_gray(image: &RgbImage) -> RgbImage {
+    let luma = |p: &[u8]| {
+        let sum = 19595 * u32::from(p[0]) + 38470 * u32::from(p[1]) + 7471 * u32::from(p[2]) + 0x8000;
+        // The factors' sum is 65,536.
+        [(sum >> 16) as u8; 3]
+    };
+    RgbImage { pixels: image.pixels.chunks_exact(3).flat_map(luma).collect(), ..*image }
+}
+
+/// Pixels as a batch has them.
+fn pack(rgb: &[u8], color: Color) -> impl Iterator<Item = u32> + '_ {
+    rgb.chunks_exact(3).map(move |p| match color {
+        Color::Rgb => u32::from(p[0]) | u32::from(p[1]) << 8 | u32::from(p[2]) << 16,
+        Color::Bgr => u32::from(p[2]) | u32::from(p[1]) << 8 | u32::from(p[0]) << 16,
+        Color::Gray => u32::from(p[0]),
+    })
 }
 
 #[cfg(test)]
@@ -107,9 +137,57 @@ mod tests {
             size,
             resize,
             interpolation: Interpolation::Bilinear,
-            mean: [0.0; 3],
-            std: [1.0; 3],
+            mean: vec![0.0; 3],
+            std: vec![1.0; 3],
+            color: Color::Rgb,
             decode: Decode::Full,
+        }
+    }
+
+    #[test]
+    fn gray_is_pillows_luma() {
+        // Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0)), Pillow 12.
+        let cases = [
+            ([255, 0, 0], 76),
+            ([0, 255, 0], 150),
+            ([0, 0, 255], 29),
+            ([1, 2, 3], 2),
+            ([200, 30, 129], 92),
+            ([7, 250, 13], 150),
+            ([77, 77, 77], 77),
+            ([255, 255, 255], 255),
+        ];
+        let gray = Preprocessing {
+            mean: vec![0.0],
+            std: vec![1.0],
+            color: Color::Gray,
+            ..preprocessing([1, cases.len()], None)
+        };
+        let image = RgbImage { width: cases.len(), height: 1, pixels: cases.iter().flat_map(|(p, _)| *p).collect() };
+        assert_eq!(preprocess(&image, &gray).expect("gray"), cases.map(|(_, luma)| luma));
+        // The luma is what is resized: 255 red beside black, one pixel of both.
+        let two = RgbImage { width: 2, height: 2, pixels: [255, 0, 0, 0, 0, 0].repeat(2) };
+        assert_eq!(preprocess(&two, &Preprocessing { size: [1, 1], resize: Some(1), ..gray }).expect("gray"), [38]);
+    }
+
+    #[test]
+    fn bgr_is_rgb_the_other_way_round() {
+        let image = RgbImage { width: 2, height: 1, pixels: vec![1, 2, 3, 40, 50, 60] };
+        let bgr = Preprocessing { color: Color::Bgr, ..preprocessing([1, 2], None) };
+        let pixel = |first: u32, second: u32, third: u32| first | second << 8 | third << 16;
+        assert_eq!(preprocess(&image, &bgr).expect("bgr"), [pixel(3, 2, 1), pixel(60, 50, 40)]);
+        let rgb = Preprocessing { color: Color::Rgb, ..bgr };
+        assert_eq!(preprocess(&image, &rgb).expect("rgb"), [pixel(1, 2, 3), pixel(40, 50, 60)]);
+    }
+
+    #[test]
+    fn channels_that_are_no_colours_are_refused() {
+        let image = RgbImage { width: 1, height: 1, pixels: vec![9; 3] };
+        for channels in [0, 2, 4] {
+            let input =
+                Preprocessing { mean: vec![0.0; channels], std: vec![1.0; channels], ..preprocessing([1, 1], None) };
+            let message = preprocess(&image, &input).expect_err("no colours").to_string();
+            assert!(message.contains(&format!("{channels} channels")), "{message}");
         }
     }
 

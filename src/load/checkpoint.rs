@@ -8,25 +8,22 @@ use super::{BatchNorm, Block, Branch, Description, Family, Squeeze, TrainedNet};
 use crate::model::{Conv, Shape};
 use crate::{Error, Result};
 
-/// Colours of an image: the channels of the input.
-const COLOURS: usize = 3;
-
 /// Builds the network.
 pub(super) fn build(name: &str, tensors: &Tensors, description: &Description) -> Result<TrainedNet> {
     description.check()?;
     let Layout { scheme, blocks: keys, classifier } = layout::sort(tensors.names(), description.family)?;
-    let strides = strides(&keys, description)?;
+    let (strides, channels) = (strides(&keys, description)?, description.input.channels());
     let mut reader = Reader { tensors, scheme, epsilon: description.bn_eps, errors: KeyErrors::default() };
     let mut blocks: Vec<Block> = Vec::with_capacity(keys.len());
     for (keys, stride) in keys.iter().zip(strides) {
-        let in_channels = blocks.last().map_or(COLOURS, |block| block.out_channels);
+        let in_channels = blocks.last().map_or(channels, |block| block.out_channels);
         let name = layer_name(keys.position);
         blocks.push(reader.block(keys, name, in_channels, stride)?);
     }
     reader.errors.check(&scheme.to_string())?;
     check_family(&blocks, &keys, description)?;
 
-    let features = blocks.last().map_or(COLOURS, |block| block.out_channels);
+    let features = blocks.last().map_or(channels, |block| block.out_channels);
     let (classifier_name, [weight, bias]) = classifier;
     let [classes, inputs] = tensors.shape(&weight)?;
     if inputs != features {
@@ -42,7 +39,7 @@ pub(super) fn build(name: &str, tensors: &Tensors, description: &Description) ->
         name: name.to_owned(),
         input: description.input.preprocessing(),
         classes: description.classes.clone(),
-        input_shape: Shape::new(COLOURS, height, width),
+        input_shape: Shape::new(channels, height, width),
         blocks,
         classifier,
         classifier_name,

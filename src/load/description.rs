@@ -4,11 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Decode, Interpolation, MAX_SIDE, Preprocessing};
+use super::input::{InputDescription, bad};
 use crate::{Error, Result};
 
 /// ε of `PyTorch`'s batch norm, where nothing else is said.
@@ -76,107 +75,8 @@ pub struct Description {
     pub classes: Option<Vec<String>>,
 }
 
-/// Preprocessing as a description states it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InputDescription {
-    /// Height and width of the input.
-    pub size: [usize; 2],
-    /// Length of the shorter side before the crop; null: no resize.
-    #[serde(default)]
-    pub resize: Option<usize>,
-    /// Where the crop is taken.
-    #[serde(default)]
-    pub crop: Crop,
-    /// The filter of the resize; bilinear where it is not said.
-    #[serde(default = "default_interpolation")]
-    pub interpolation: Interpolation,
-    /// Mean of each colour, on 0 … 1.
-    pub mean: [f64; 3],
-    /// Standard deviation of each colour, on 0 … 1.
-    pub std: [f64; 3],
-}
-
-/// Where the crop is taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Crop {
-    /// From the middle of the image.
-    #[default]
-    Center,
-}
-
-impl FromStr for Crop {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "center" => Ok(Self::Center),
-            _ => Err(Error::usage(format!("a crop `{text}` is not supported")).hint("choose center")),
-        }
-    }
-}
-
 fn default_bn_eps() -> f64 {
     DEFAULT_BN_EPS
-}
-
-fn default_interpolation() -> Interpolation {
-    Interpolation::Bilinear
-}
-
-impl InputDescription {
-    /// `ImageNet`'s usual preprocessing: shorter side to 256, centre 224×224, `ImageNet`'s mean and
-    /// deviation.
-    pub fn imagenet() -> Self {
-        Self {
-            size: [224, 224],
-            resize: Some(256),
-            crop: Crop::Center,
-            interpolation: Interpolation::Bilinear,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
-        }
-    }
-
-    /// Checks what can be checked without a network.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input), naming the key that makes no sense.
-    pub fn check(&self) -> Result<()> {
-        let Self { size, resize, mean, std, .. } = self;
-        if size.iter().any(|&side| side == 0 || side > MAX_SIDE) {
-            return bad("input.size", format!("each side must be from 1 to {MAX_SIDE}; got {size:?}"));
-        }
-        if resize.is_some_and(|side| side > MAX_SIDE || size.iter().any(|&crop| crop > side)) {
-            return bad("input.resize", format!("must be from the longer side of {size:?} to {MAX_SIDE}, or null"));
-        }
-        if !mean.iter().all(|v| v.is_finite()) {
-            return bad("input.mean", format!("must be numbers; got {mean:?}"));
-        }
-        if !std.iter().all(|v| v.is_finite() && *v > 0.0) {
-            return bad("input.std", format!("must be positive numbers; got {std:?}"));
-        }
-        Ok(())
-    }
-
-    /// The same as the model's type.
-    pub fn preprocessing(&self) -> Preprocessing {
-        let Self { size, resize, crop: Crop::Center, interpolation, mean, std } = *self;
-        Preprocessing { size, resize, interpolation, mean, std, decode: Decode::Full }
-    }
-}
-
-impl From<&Preprocessing> for InputDescription {
-    fn from(input: &Preprocessing) -> Self {
-        // How files are decoded is no property of the model.
-        let Preprocessing { size, resize, interpolation, mean, std, decode: _ } = *input;
-        Self { size, resize, crop: Crop::Center, interpolation, mean, std }
-    }
-}
-
-fn bad(key: &str, what: String) -> Result<()> {
-    Err(Error::bad(what).at(format!("description, key \"{key}\"")))
 }
 
 /// A text without the byte order mark that some editors put in front.
@@ -237,6 +137,7 @@ impl Description {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Interpolation;
 
     const GOOD: &str = r#"{"family": "repvgg", "strides": [1, 2],
         "input": {"size": [8, 8], "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}}"#;
@@ -264,6 +165,8 @@ mod tests {
             ("[8, 8]", "[8, 8], \"crop\": \"corner\"", "corner"),
             ("[8, 8]", "[8, 8], \"sise\": 7", "sise"),
             ("[0.25, ", "[0.0, ", "input.std"),
+            ("[0.25, 0.25, 0.25]", "[0.25]", "there are 3 and 1"),
+            ("[0.5, 0.5, 0.5], \"std\": [0.25, 0.25, 0.25]", "[], \"std\": []", "input.mean and input.std"),
             ("\"strides\"", "\"bn_eps\": 0, \"strides\"", "bn_eps"),
             ("\"strides\"", "\"groups\": 0, \"strides\"", "groups"),
             ("\"strides\"", "\"classes\": [\"a\", \"a\"], \"strides\"", "twice"),

@@ -9,6 +9,7 @@
 mod arch;
 mod checkpoint;
 mod description;
+mod input;
 mod layout;
 mod located;
 mod modules;
@@ -28,8 +29,9 @@ use crate::model::{Conv, Graph, Preprocessing, Shape};
 use crate::{Error, Result};
 
 pub use arch::architecture_names;
-pub use description::{Crop, Description, Family, InputDescription};
 pub(crate) use description::{DEFAULT_BN_EPS, check_classes};
+pub use description::{Description, Family};
+pub use input::{Crop, InputDescription};
 pub(crate) use located::is_other_checkpoint;
 pub use overrides::InputOverrides;
 pub(crate) use source::{FLOAT_VERSION, FloatMetadata};

@@ -3,7 +3,7 @@
 
 use super::{Crop, InputDescription};
 use crate::error::{Term, text};
-use crate::model::{Interpolation, MAX_SIDE};
+use crate::model::{Color, Interpolation, MAX_SIDE};
 use crate::{Error, Result};
 
 /// Each field that is there takes the place of the same field of an [`InputDescription`].
@@ -17,10 +17,12 @@ pub struct InputOverrides {
     pub crop: Option<Crop>,
     /// The filter of the resize.
     pub interpolation: Option<Interpolation>,
-    /// Mean of each colour, on 0 … 1.
-    pub mean: Option<[f64; 3]>,
-    /// Standard deviation of each colour, on 0 … 1.
-    pub std: Option<[f64; 3]>,
+    /// Mean of each channel, on 0 … 1; one number serves all.
+    pub mean: Option<Vec<f64>>,
+    /// Standard deviation of each channel, on 0 … 1; one number serves all.
+    pub std: Option<Vec<f64>>,
+    /// Which colours the channels are.
+    pub color: Option<Color>,
 }
 
 impl InputOverrides {
@@ -35,15 +37,31 @@ impl InputOverrides {
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where that makes no sense, or not together
     /// with the rest of `input`.
     pub fn over(&self, input: &InputDescription) -> Result<InputDescription> {
-        let Self { size, resize, crop, interpolation, mean, std } = self;
+        let Self { size, resize, crop, interpolation, mean, std, color } = self;
+        let channels = input.channels();
+        let each = |values: &Option<Vec<f64>>, said: &[f64]| match values.as_deref() {
+            None => said.to_vec(),
+            Some(&[one]) => vec![one; channels],
+            Some(values) => values.to_vec(),
+        };
         let made = InputDescription {
             size: size.unwrap_or(input.size),
             resize: resize.unwrap_or(input.resize),
             crop: crop.unwrap_or(input.crop),
             interpolation: interpolation.unwrap_or(input.interpolation),
-            mean: mean.unwrap_or(input.mean),
-            std: std.unwrap_or(input.std),
+            mean: each(mean, &input.mean),
+            std: each(std, &input.std),
+            color: color.or(input.color),
         };
+        if let Some(color) = color.filter(|color| !color.fits(channels)) {
+            let hint = match channels {
+                1 => "that is gray",
+                3 => "that is rgb or bgr",
+                _ => "those are no colours: they are read from .npy files as they are",
+            };
+            let what = format!(" {color}: the network's input has {channels} channels");
+            return Err(Error::usage(text![Term::Color, what]).hint(hint));
+        }
         let [height, width] = made.size;
         let longer = height.max(width);
         if size.is_some() && !made.size.iter().all(|side| (1..=MAX_SIDE).contains(side)) {
@@ -59,21 +77,31 @@ impl InputOverrides {
                 " the crop",
             ]));
         }
-        if mean.is_some_and(|mean| !mean.iter().all(|v| v.is_finite())) {
+        for (values, term) in [(&made.mean, Term::Mean), (&made.std, Term::Std)] {
+            if values.len() != channels {
+                let numbers = if values.len() == 1 { "number" } else { "numbers" };
+                let what = format!(": {} {numbers} for an input of {channels} channels", values.len());
+                return Err(Error::usage(text![term, what]).hint("give one for each channel, or one for all"));
+            }
+        }
+        if mean.is_some() && !made.mean.iter().all(|v| v.is_finite()) {
             return Err(Error::usage(format!("the mean {:?}: numbers are expected", made.mean)));
         }
-        if std.is_some_and(|std| !std.iter().all(|v| v.is_finite() && *v > 0.0)) {
+        if std.is_some() && !made.std.iter().all(|v| v.is_finite() && *v > 0.0) {
             return Err(Error::usage(format!("the deviation {:?}: positive numbers are expected", made.std)));
         }
-        let high = |values: &Option<[f64; 3]>| values.is_some_and(|values| values.iter().any(|v| *v > 1.0));
-        if high(mean) || high(std) {
-            let of = |values: [f64; 3]| values.map(|v| format!("{:.4}", v / 255.0)).join(",");
+        let high = |asked: bool, values: &[f64]| asked && values.iter().any(|v| *v > 1.0);
+        if high(mean.is_some(), &made.mean) || high(std.is_some(), &made.std) {
+            let of = |asked: Option<&Vec<f64>>, otherwise: f64| {
+                let values = asked.cloned().unwrap_or_else(|| vec![otherwise; channels]);
+                values.iter().map(|v| format!("{:.4}", v / 255.0)).collect::<Vec<_>>().join(",")
+            };
             return Err(Error::usage("mean and deviation are on 0 to 1, and these are greater").hint(text![
                 "for pixels of 0 to 255 divide both by 255: ",
                 Term::Mean,
-                format!(" {} and ", of(mean.unwrap_or_default())),
+                format!(" {} and ", of(mean.as_ref(), 0.0)),
                 Term::Std,
-                format!(" {}", of(std.unwrap_or([1.0; 3]))),
+                format!(" {}", of(std.as_ref(), 1.0)),
             ]));
         }
         Ok(made)
@@ -93,11 +121,13 @@ mod tests {
         assert_eq!(size.over(&usual).unwrap(), InputDescription { size: [192, 256], ..usual.clone() });
         let resize = InputOverrides { resize: Some(None), ..Default::default() };
         assert_eq!(resize.over(&usual).unwrap(), InputDescription { resize: None, ..usual.clone() });
-        let mean = InputOverrides { mean: Some([0.5; 3]), crop: Some(Crop::Center), ..Default::default() };
-        assert_eq!(mean.over(&usual).unwrap(), InputDescription { mean: [0.5; 3], ..usual.clone() });
+        let mean = InputOverrides { mean: Some(vec![0.5; 3]), crop: Some(Crop::Center), ..Default::default() };
+        assert_eq!(mean.over(&usual).unwrap(), InputDescription { mean: vec![0.5; 3], ..usual.clone() });
+        let bgr = InputOverrides { color: Some(Color::Bgr), ..Default::default() };
+        assert_eq!(bgr.over(&usual).unwrap().preprocessing().color, Color::Bgr);
         let bicubic = Interpolation::Bicubic;
-        let filter = InputOverrides { interpolation: Some(bicubic), std: Some([1.0; 3]), ..Default::default() };
-        let expected = InputDescription { interpolation: bicubic, std: [1.0; 3], ..usual.clone() };
+        let filter = InputOverrides { interpolation: Some(bicubic), std: Some(vec![1.0]), ..Default::default() };
+        let expected = InputDescription { interpolation: bicubic, std: vec![1.0; 3], ..usual.clone() };
         assert_eq!(filter.over(&usual).unwrap(), expected);
     }
 
@@ -108,18 +138,23 @@ mod tests {
             (InputOverrides { size: Some([320, 224]), ..Default::default() }, "resized to 256"),
             (InputOverrides { resize: Some(Some(200)), ..Default::default() }, "from 224 to"),
             (InputOverrides { resize: Some(Some(MAX_SIDE + 1)), ..Default::default() }, "or none"),
-            (InputOverrides { mean: Some([f64::NAN; 3]), ..Default::default() }, "numbers"),
-            (InputOverrides { std: Some([1.0, 0.0, 1.0]), ..Default::default() }, "positive"),
+            (InputOverrides { mean: Some(vec![f64::NAN; 3]), ..Default::default() }, "numbers"),
+            (InputOverrides { std: Some(vec![1.0, 0.0, 1.0]), ..Default::default() }, "positive"),
             (
                 InputOverrides {
-                    mean: Some([123.675, 116.28, 103.53]),
-                    std: Some([58.395, 57.12, 57.375]),
+                    mean: Some(vec![123.675, 116.28, 103.53]),
+                    std: Some(vec![58.395, 57.12, 57.375]),
                     ..Default::default()
                 },
                 "`mean` 0.4850,0.4560,0.4060 and `std` 0.2290,0.2240,0.2250",
             ),
+            (
+                InputOverrides { color: Some(Color::Gray), ..Default::default() },
+                "`color` gray: the network's input has 3",
+            ),
             // Caffe's: means alone.
-            (InputOverrides { mean: Some([123.0; 3]), ..Default::default() }, "`std` 0.0039,0.0039,0.0039"),
+            (InputOverrides { mean: Some(vec![123.0; 3]), ..Default::default() }, "`std` 0.0039,0.0039,0.0039"),
+            (InputOverrides { mean: Some(vec![0.5; 2]), ..Default::default() }, "`mean`: 2 numbers for an input of 3"),
         ] {
             let error = overrides.over(&InputDescription::imagenet()).unwrap_err();
             assert!(error.kind() == ErrorKind::Usage && error.to_string().contains(words), "{error}");

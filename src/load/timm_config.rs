@@ -77,8 +77,8 @@ struct Preset {
     interpolation: Option<String>,
     crop_pct: Option<f64>,
     crop_mode: Option<String>,
-    mean: Option<[f64; 3]>,
-    std: Option<[f64; 3]>,
+    mean: Option<Vec<f64>>,
+    std: Option<Vec<f64>>,
 }
 
 /// Reads it. Where timm has a default of its own (crop 0.875 from the centre, `ImageNet`'s mean and
@@ -129,6 +129,7 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
         interpolation,
         mean: preset.mean.unwrap_or(usual.mean),
         std: preset.std.unwrap_or(usual.std),
+        color: None,
     };
     let classes = label_names.map(LabelNames::list).transpose()?;
     let description = Description { input, classes, ..architecture.description() };

@@ -66,7 +66,61 @@ impl FromStr for Decode {
     }
 }
 
-/// Preprocessing: resize the shorter side, crop the centre, normalize each colour:
+/// Which colours of an image a network's channels are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Color {
+    /// Red, green, blue. (Of an input that has neither one nor three channels it says nothing:
+    /// those are no colours.)
+    #[default]
+    Rgb,
+    /// Blue, green, red, as OpenCV reads images.
+    Bgr,
+    /// One channel, the luma that Pillow's `L` is: `(299 R + 587 G + 114 B) / 1000`, as
+    /// `(19595 R + 38470 G + 7471 B + 0x8000) >> 16`.
+    Gray,
+}
+
+impl Color {
+    /// What an input of so many channels takes where nothing else is said.
+    pub fn of(channels: usize) -> Self {
+        if channels == 1 { Self::Gray } else { Self::Rgb }
+    }
+
+    /// Whether an input of so many channels can be these colours.
+    pub fn fits(self, channels: usize) -> bool {
+        match self {
+            Self::Rgb => channels != 1,
+            Self::Bgr => channels == 3,
+            Self::Gray => channels == 1,
+        }
+    }
+}
+
+impl fmt::Display for Color {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rgb => "rgb",
+            Self::Bgr => "bgr",
+            Self::Gray => "gray",
+        })
+    }
+}
+
+impl FromStr for Color {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "rgb" => Ok(Self::Rgb),
+            "bgr" => Ok(Self::Bgr),
+            "gray" => Ok(Self::Gray),
+            _ => Err(Error::usage(format!("there are no colours `{text}`")).hint("choose rgb, bgr or gray")),
+        }
+    }
+}
+
+/// Preprocessing: resize the shorter side, crop the centre, normalize each channel:
 /// `(v/255 − mean) / std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
@@ -77,19 +131,28 @@ pub struct Preprocessing {
     pub resize: Option<usize>,
     /// The filter of the resize.
     pub interpolation: Interpolation,
-    /// Mean of each colour, on 0 … 1.
-    pub mean: [f64; 3],
-    /// Standard deviation of each colour, on 0 … 1.
-    pub std: [f64; 3],
+    /// Mean of each of the input's channels, on 0 … 1.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each of the input's channels, on 0 … 1.
+    pub std: Vec<f64>,
+    /// Which colours the channels are; a file that does not say means RGB.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub color: Color,
     /// How much of a JPEG is decoded; a file that does not say means all of it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub decode: Decode,
 }
 
 impl Preprocessing {
-    /// The input value of each 8-bit level, for each colour: `(v/255 − mean) / std`, in f64.
-    pub fn levels(&self) -> [[f64; 256]; 3] {
-        std::array::from_fn(|c| std::array::from_fn(|v| (v as f64 / 255.0 - self.mean[c]) / self.std[c]))
+    /// Channels of the input.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// The input value of each 8-bit level, for each channel: `(v/255 − mean) / std`, in f64.
+    pub fn levels(&self) -> Vec<[f64; 256]> {
+        let channel = |(mean, std): (&f64, &f64)| std::array::from_fn(|v| (v as f64 / 255.0 - mean) / std);
+        self.mean.iter().zip(&self.std).map(channel).collect()
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) use function::{Expression, number};
 pub use function::{Function, Operand, Operator, Step};
 pub use graph::{Graph, GraphOutput, Node, NodeId, NoteKind};
 pub(crate) use graph::{Note, class_count};
-pub use input::{Decode, Interpolation, MAX_SIDE, Preprocessing};
+pub use input::{Color, Decode, Interpolation, MAX_SIDE, Preprocessing};
 pub use lines::{Along, Reduce, ReduceKind, Standardize};
 pub(crate) use op::ConstantsKind;
 pub use op::Op;

@@ -18,16 +18,16 @@ fn each_flag_takes_the_place_of_one_field() {
     bench.run(&format!("fuse m.safetensors -o all.safetensors {flags}")).ok();
     let all = of("all.safetensors");
     assert_eq!((all.size, all.resize, all.interpolation), ([6, 9], Some(12), Interpolation::Bicubic));
-    assert_eq!((all.mean, all.std), ([0.1, -0.2, 0.3], [1.0, 0.5, 0.2]));
+    assert_eq!((all.mean, all.std), (vec![0.1, -0.2, 0.3], vec![1.0, 0.5, 0.2]));
     bench.run("fuse m.safetensors -o one.safetensors --resize none").ok();
     let one = of("one.safetensors");
-    assert_eq!((one.size, one.resize, one.mean, one.std), ([8, 8], None, described.mean, described.std));
+    assert_eq!((one.size, one.resize, one.mean, one.std), ([8, 8], None, described.mean, described.std.clone()));
 
     // A quantized model keeps what it was calibrated with.
     bench.run("quantize m.safetensors --images calib -o q.safetensors --mean 0.5,0.5,0.5 --device cpu").ok();
     let quantized = read(&bench.path("q.safetensors")).unwrap().input;
-    assert_eq!((quantized.mean, quantized.std, quantized.size), ([0.5; 3], described.std, [8, 8]));
-    bench.run("calibrate m.safetensors --images calib -o s.safetensors --mean 0.5,0.5,0.5 --device cpu").ok();
+    assert_eq!((quantized.mean, quantized.std, quantized.size), (vec![0.5; 3], described.std, [8, 8]));
+    bench.run("calibrate m.safetensors --images calib -o s.safetensors --mean 0.5 --device cpu").ok();
     bench.run("quantize m.safetensors --stats s.safetensors -o same.safetensors --mean 0.5,0.5,0.5").ok();
     assert_eq!(
         std::fs::read(bench.path("q.safetensors")).unwrap(),
@@ -38,6 +38,7 @@ fn each_flag_takes_the_place_of_one_field() {
         ("evaluate q.safetensors --images val --input-size 8x8", "--input-size"),
         ("inspect q.safetensors --resize none", "--resize"),
         ("inspect q.safetensors --crop center", "--crop"),
+        ("inspect q.safetensors --color bgr", "--color"),
     ] {
         bench.fails(command, 2, &[flag, "a part of a quantized model"]);
     }
@@ -54,8 +55,11 @@ fn what_makes_no_sense_is_wrong_use() {
         ("--resize half", ["--resize", "or none"]),
         ("--crop top", ["--crop", "center"]),
         ("--interpolation nearest", ["--interpolation", "bilinear or bicubic"]),
-        ("--mean 0.5", ["--mean", "three numbers"]),
-        ("--mean 0.5,0.5,nan", ["--mean", "three numbers"]),
+        ("--mean 0.5,0.5", ["--mean: 2 numbers", "3 channels"]),
+        ("--mean 0.5,0.5,nan", ["--mean", "expected numbers"]),
+        ("--color gray", ["--color gray", "3 channels"]),
+        ("--color cmyk", ["--color", "rgb, bgr or gray"]),
+        ("--mean 0.5,,0.5", ["--mean", "expected numbers"]),
         ("--std 1,1,0", ["--std", "positive"]),
         ("--mean 123.675,116.28,103.53", ["on 0 to 1", "--mean 0.4850,0.4560,0.4060 and --std 0.0039"]),
     ] {

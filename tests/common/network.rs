@@ -1,10 +1,10 @@
 //! A small network with every kind of layer, and statistics made up for it.
 
-use ndarray::{Array1, Array2, Array4};
+use ndarray::{Array1, Array2, Array4, s};
 use repquant::internals::Random;
 use repquant::internals::calibrate::Calibration;
 use repquant::internals::model::{
-    Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, QuantizedGraph, Shape,
+    Color, Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, QuantizedGraph, Shape,
 };
 use repquant::internals::quantize::{QuantizeOptions, quantize};
 use repquant::internals::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
@@ -54,8 +54,9 @@ pub(crate) fn network() -> Graph {
             size: [16, 16],
             resize: None,
             interpolation: Interpolation::Bilinear,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+            color: Color::Rgb,
             decode: Decode::Full,
         },
         classes: Some((0..5).map(|i| format!("class {i}")).collect()),
@@ -63,6 +64,17 @@ pub(crate) fn network() -> Graph {
         nodes,
         notes: Vec::new(),
     }
+}
+
+/// [`network`] for gray images.
+pub(crate) fn gray_network() -> Graph {
+    let mut graph = network();
+    graph.nodes[0].op = Op::Input(Shape::new(1, 16, 16));
+    if let Op::Conv(conv) = &mut graph.nodes[1].op {
+        conv.weight = conv.weight.slice(s![.., ..1, .., ..]).to_owned();
+    }
+    graph.input = Preprocessing { mean: vec![0.45], std: vec![0.22], color: Color::Gray, ..graph.input };
+    graph
 }
 
 /// Statistics of made-up activations, non-negative after a `ReLU` and in the pooled features.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use repquant::ErrorKind;
 use repquant::internals::images::{Batch, BatchOptions, Batches, Dataset, Found, Item, RgbImage, decode, preprocess};
-use repquant::internals::model::{Decode, Interpolation, Preprocessing};
+use repquant::internals::model::{Color, Decode, Interpolation, Preprocessing};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -18,7 +18,15 @@ fn fixtures() -> PathBuf {
 }
 
 fn preprocessing(size: [usize; 2], resize: Option<usize>, interpolation: Interpolation) -> Preprocessing {
-    Preprocessing { size, resize, interpolation, mean: [0.5; 3], std: [0.5; 3], decode: Decode::Full }
+    Preprocessing {
+        size,
+        resize,
+        interpolation,
+        mean: vec![0.5; 3],
+        std: vec![0.5; 3],
+        color: Color::Rgb,
+        decode: Decode::Full,
+    }
 }
 
 fn bilinear(size: [usize; 2], resize: usize) -> Preprocessing {

@@ -5,6 +5,7 @@ mod common;
 
 mod accuracy;
 mod api;
+mod channels;
 mod devices;
 mod images;
 mod integers;

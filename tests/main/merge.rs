@@ -8,8 +8,8 @@ use repquant::internals::exec::{FloatNet, Keep};
 use repquant::internals::fuse::merge;
 use repquant::internals::images::{Batch, Content};
 use repquant::internals::model::{
-    Binary, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, NoteKind, Op, Pool, PoolKind, Preprocessing,
-    Rearrange, RearrangeKind, Shape, Weights,
+    Binary, Color, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, NoteKind, Op, Pool, PoolKind,
+    Preprocessing, Rearrange, RearrangeKind, Shape, Weights,
 };
 
 const SIDE: usize = 9;
@@ -26,8 +26,9 @@ impl Builder {
             size: [SIDE; 2],
             resize: None,
             interpolation: Interpolation::Bilinear,
-            mean: [0.5; 3],
-            std: [0.25; 3],
+            mean: vec![0.5; 3],
+            std: vec![0.25; 3],
+            color: Color::Rgb,
             decode: Decode::Full,
         };
         let node = Node { name: "input".into(), op: Op::Input(Shape::new(3, SIDE, SIDE)), inputs: vec![], relu: false };

@@ -6,7 +6,7 @@ use std::path::Path;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use repquant::internals::images::{BatchOptions, Batches, Dataset, Decoded, decode, preprocess, preprocess_decoded};
-use repquant::internals::model::{Decode, Interpolation, Preprocessing};
+use repquant::internals::model::{Color, Decode, Interpolation, Preprocessing};
 
 use crate::common::test_data;
 
@@ -18,7 +18,15 @@ fn fixture(name: &str) -> Vec<u8> {
 
 fn preprocessing(crop: usize, resize: Option<usize>, decode: Decode) -> Preprocessing {
     let interpolation = Interpolation::Bilinear;
-    Preprocessing { size: [crop, crop], resize, interpolation, mean: [0.5; 3], std: [0.5; 3], decode }
+    Preprocessing {
+        size: [crop, crop],
+        resize,
+        interpolation,
+        mean: vec![0.5; 3],
+        std: vec![0.5; 3],
+        color: Color::Rgb,
+        decode,
+    }
 }
 
 fn scaled(bytes: &[u8], resize: usize) -> Decoded {

@@ -7,7 +7,9 @@ use ndarray::{Array1, Array2, s};
 use proptest::prelude::*;
 use repquant::internals::calibrate::stats_file::{read, to_bytes};
 use repquant::internals::calibrate::{ActivationStats, BINS, Calibration};
-use repquant::internals::model::{Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, Shape};
+use repquant::internals::model::{
+    Color, Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, Shape,
+};
 use repquant::{ErrorKind, Result};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -128,8 +130,9 @@ fn preprocessing() -> Preprocessing {
         size: [2, 1],
         resize: Some(256),
         interpolation: Interpolation::Bicubic,
-        mean: [0.485, 0.456, 0.1 + 0.2],
-        std: [0.229, 0.224, 0.225],
+        mean: vec![0.485, 0.456, 0.1 + 0.2],
+        std: vec![0.229, 0.224, 0.225],
+        color: Color::Rgb,
         decode: Decode::Full,
     }
 }

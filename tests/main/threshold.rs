@@ -4,7 +4,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use repquant::internals::calibrate::{ActivationStats, BINS, Calibration, POWER_BINS};
-use repquant::internals::model::{Decode, Interpolation, Preprocessing};
+use repquant::internals::model::{Color, Decode, Interpolation, Preprocessing};
 use repquant::internals::threshold::{ActivationMode, ActivationRange, Method, RangeOptions, choose};
 
 use crate::common::test_data;
@@ -143,8 +143,9 @@ fn calibration(activations: Vec<ActivationStats>) -> Calibration {
             size: [32, 32],
             resize: None,
             interpolation: Interpolation::Bilinear,
-            mean: [0.5; 3],
-            std: [0.25; 3],
+            mean: vec![0.5; 3],
+            std: vec![0.25; 3],
+            color: Color::Rgb,
             decode: Decode::Full,
         },
         images: 1,

@@ -10,11 +10,16 @@ use crate::runtime::{Answer, Runtime};
 
 /// A batch's images as bytes, image by image, 3 × height × width.
 pub(crate) fn planes(batch: &Batch) -> Vec<u8> {
+    channels(batch, 3)
+}
+
+/// A batch's images as bytes, image by image, channels × height × width.
+fn channels(batch: &Batch, channels: usize) -> Vec<u8> {
     let pixels = batch.size[0] * batch.size[1];
-    let mut planes = Vec::with_capacity(3 * batch.pixels().len());
+    let mut planes = Vec::with_capacity(channels * batch.pixels().len());
     for image in batch.pixels().chunks_exact(pixels) {
-        for colour in 0..3 {
-            planes.extend(image.iter().map(|pixel| pixel.to_le_bytes()[colour]));
+        for channel in 0..channels {
+            planes.extend(image.iter().map(|pixel| pixel.to_le_bytes()[channel]));
         }
     }
     planes
@@ -84,7 +89,7 @@ pub(crate) fn assert_same_integers(what: &str, graph: &QuantizedGraph, batch: &B
     let mut answer = None;
     for input in [InputForm::Pixels, InputForm::Normalized] {
         let file = quantized(graph, Format::Integer, input).unwrap();
-        let found = runtime.run(&file, input, &planes(batch), batch.count, &names);
+        let found = runtime.run(&file, input, &channels(batch, graph.input.channels()), batch.count, &names);
         for (node, name) in &stored {
             let own = levels(&net, *node, batch.count);
             assert!(!own.is_empty() && found.types[name] == "uint8", "{what}: {name} is {}", found.types[name]);

@@ -3,7 +3,7 @@
 Reads one job a line from stdin, JSON, and answers each with one line:
   {"model": path, "input": "normalized" | "pixels" | "floats", "pixels": path, "count": images, "batch": images,
    "tensors": {name: path}}
-`pixels` holds uint8 RGB images, count × 3 × height × width; for "floats" (a file of another program) float32. Each tensor named is written to its path, raw and
+`pixels` holds uint8 images, count × channels × height × width; for "floats" (a file of another program) float32. Each tensor named is written to its path, raw and
 little-endian. The answer has the tensors' types and shapes, the model's metadata, the operators of its graph, and those
 that are left after ONNX Runtime's optimizations; or {"error": text}.
 """
@@ -35,7 +35,7 @@ def images(job, model, metadata):
     if job["input"] == "pixels":
         return pixels
     preprocessing = json.loads(metadata["repquant.preprocessing"])
-    mean, std = (numpy.array(preprocessing[k], numpy.float32).reshape(1, 3, 1, 1) for k in ("mean", "std"))
+    mean, std = (numpy.array(preprocessing[k], numpy.float32).reshape(1, -1, 1, 1) for k in ("mean", "std"))
     return (pixels.astype(numpy.float32) / 255 - mean) / std
 
 

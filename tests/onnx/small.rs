@@ -4,12 +4,12 @@ use repquant::Device;
 use repquant::internals::Random;
 use repquant::internals::exec::{FloatNet, Int8Net, Keep};
 use repquant::internals::export::onnx::{Format, InputForm, float, quantized};
-use repquant::internals::images::Batch;
-use repquant::internals::model::{Interpolation, Op, Preprocessing, QuantizedGraph, Support, Weights};
+use repquant::internals::images::{Batch, Content};
+use repquant::internals::model::{Graph, Interpolation, Op, Preprocessing, QuantizedGraph, Support, Weights};
 use repquant::internals::quantize::{Granularity, QuantizeOptions, SplitMode, quantize};
 use repquant::internals::threshold::{ActivationMode, Method, RangeOptions, choose};
 
-use crate::common::network::{network, statistics};
+use crate::common::network::{gray_network, network, statistics};
 use crate::compare::{assert_same_integers, levels, planes};
 use crate::runtime::Runtime;
 
@@ -26,10 +26,24 @@ fn batch(count: usize) -> Batch {
 
 /// The small network on levels of `bits`.
 fn made(weights: &QuantizeOptions, mode: ActivationMode, bits: u8) -> QuantizedGraph {
-    let graph = network();
-    let calibration = statistics(&graph);
+    made_of(&network(), weights, mode, bits)
+}
+
+fn made_of(graph: &Graph, weights: &QuantizeOptions, mode: ActivationMode, bits: u8) -> QuantizedGraph {
+    let calibration = statistics(graph);
     let ranges = choose(&calibration, &RangeOptions { method: Method::MinMax, bits, mode }).unwrap();
-    quantize(&graph, &ranges, &calibration, weights).unwrap()
+    quantize(graph, &ranges, &calibration, weights).unwrap()
+}
+
+#[test]
+fn a_gray_network_computes_the_same_integers() {
+    let Some(mut runtime) = Runtime::start() else { return };
+    let gray = Content::Pixels(batch(20).pixels().iter().map(|pixel| pixel & 0xFF).collect());
+    let batch = Batch { content: gray, ..batch(20) };
+    for mode in [ActivationMode::Symmetric, ActivationMode::Affine] {
+        let graph = made_of(&gray_network(), &QuantizeOptions::default(), mode, 8);
+        assert_same_integers(&format!("gray {mode}"), &graph, &batch, &mut runtime);
+    }
 }
 
 #[test]

@@ -211,8 +211,8 @@ pub(super) struct ProfileArgs {
 /// What the input of an ONNX file is.
 #[derive(Debug, Args)]
 pub(super) struct OnnxInputArgs {
-    /// What the ONNX file's input takes: normalized (float32) or pixels (uint8 RGB; it normalizes
-    /// them itself) [default: normalized]
+    /// What the ONNX file's input takes: normalized (float32) or pixels (uint8; it normalizes them
+    /// itself) [default: normalized]
     #[arg(long, value_name = "WHAT", value_parser = parse::<InputForm>)]
     pub input: Option<InputForm>,
 }

@@ -83,12 +83,12 @@ pub(super) fn named(model: Model, classes: Option<&Path>) -> Result<Model> {
 
 /// Says what was assumed of how an image becomes the input.
 pub(super) fn tell_preprocessing(session: &Session, model: &Model) {
+    let instead = match model.input().channels() {
+        3 => "--mean 0,0,0 --std 1,1,1 is for networks that take values from 0 to 1 (YOLO)",
+        _ => "--mean 0.5 --std 0.5 is for networks that take values from -1 to 1",
+    };
     for note in model.notes().into_iter().filter(|note| note.kind == "assumed") {
-        session.bars.note(&format!(
-            "assumed: {}\n  --mean 0,0,0 --std 1,1,1 is for networks that take values from 0 to 1 (YOLO); \
-             a description or flags say the rest",
-            note.text
-        ));
+        session.bars.note(&format!("assumed: {}\n  {instead}; a description or flags say the rest", note.text));
     }
 }
 

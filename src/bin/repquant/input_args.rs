@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use repquant::options::{Crop, InputOverrides, Interpolation, MAX_SIDE};
+use repquant::options::{Color, Crop, InputOverrides, Interpolation, MAX_SIDE};
 use repquant::{Error, Result};
 
 use super::values::parse;
@@ -23,17 +23,25 @@ pub(super) struct InputArgs {
     /// The filter of the resize: bilinear or bicubic
     #[arg(long, value_name = "FILTER", value_parser = parse::<Interpolation>)]
     pub interpolation: Option<Interpolation>,
-    /// Mean of each colour, on 0 to 1
-    #[arg(long, value_name = "R,G,B", value_parser = colours, allow_hyphen_values = true)]
-    pub mean: Option<[f64; 3]>,
-    /// Standard deviation of each colour, on 0 to 1
-    #[arg(long, value_name = "R,G,B", value_parser = deviations, allow_hyphen_values = true)]
-    pub std: Option<[f64; 3]>,
+    /// Mean of each channel (R,G,B; gray: one number), on 0 to 1; one number serves all
+    #[arg(long, value_name = "M,…", value_parser = channels, allow_hyphen_values = true)]
+    pub mean: Option<Channels>,
+    /// Standard deviation of each channel, on 0 to 1; one number serves all
+    #[arg(long, value_name = "S,…", value_parser = deviations, allow_hyphen_values = true)]
+    pub std: Option<Channels>,
+    /// Which colours the input's channels are: rgb, bgr (as OpenCV reads images) or gray [default:
+    /// gray for one channel, else rgb]
+    #[arg(long, value_name = "COLORS", value_parser = parse::<Color>)]
+    pub color: Option<Color>,
 }
 
 /// Whether images are resized, and to what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resize(Option<usize>);
+
+/// A number for each channel; a type of its own, for clap takes a `Vec` for several values.
+#[derive(Debug, Clone)]
+pub(super) struct Channels(Vec<f64>);
 
 impl InputArgs {
     /// As the loader takes them.
@@ -43,8 +51,9 @@ impl InputArgs {
             resize: self.resize.map(|Resize(side)| side),
             crop: self.crop,
             interpolation: self.interpolation,
-            mean: self.mean,
-            std: self.std,
+            mean: self.mean.clone().map(|Channels(values)| values),
+            std: self.std.clone().map(|Channels(values)| values),
+            color: self.color,
         }
     }
 
@@ -60,6 +69,7 @@ impl InputArgs {
             ("--interpolation", self.interpolation.is_some()),
             ("--mean", self.mean.is_some()),
             ("--std", self.std.is_some()),
+            ("--color", self.color.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
             None => Ok(()),
@@ -90,14 +100,13 @@ fn resize(text: &str) -> Result<Resize, String> {
     }
 }
 
-fn colours(text: &str) -> Result<[f64; 3], String> {
-    let numbers: Option<Vec<f64>> =
-        text.split(',').map(|part| part.trim().parse().ok().filter(|v: &f64| v.is_finite())).collect();
-    let colours = numbers.and_then(|numbers| numbers.try_into().ok());
-    colours.ok_or_else(|| "expected three numbers, e.g. 0.485,0.456,0.406".into())
+fn channels(text: &str) -> Result<Channels, String> {
+    let numbers = text.split(',').map(|part| part.trim().parse().ok().filter(|v: &f64| v.is_finite()));
+    let numbers = numbers.collect::<Option<_>>().map(Channels);
+    numbers.ok_or_else(|| "expected numbers, e.g. 0.485,0.456,0.406 or 0.5".into())
 }
 
-fn deviations(text: &str) -> Result<[f64; 3], String> {
-    let colours = colours(text)?;
-    if colours.iter().all(|v| *v > 0.0) { Ok(colours) } else { Err("expected three positive numbers".into()) }
+fn deviations(text: &str) -> Result<Channels, String> {
+    let Channels(numbers) = channels(text)?;
+    if numbers.iter().all(|v| *v > 0.0) { Ok(Channels(numbers)) } else { Err("expected positive numbers".into()) }
 }

@@ -53,7 +53,7 @@ fn float(session: &Session, model: &Model) -> Result<()> {
     let [height, width] = model.input().size;
     let document = FloatDocument {
         model: model.name().to_owned(),
-        input: format!("3×{height}×{width}"),
+        input: format!("{}×{height}×{width}", model.input().channels()),
         classes: model.classes().map(|classes| classes.count),
         outputs: outputs.collect(),
         parameters: model.parameters(),

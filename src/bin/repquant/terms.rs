@@ -21,6 +21,7 @@ fn flag(term: Term) -> String {
         Term::Resize => "--resize",
         Term::Mean => "--mean",
         Term::Std => "--std",
+        Term::Color => "--color",
         Term::Decode => "--decode",
         Term::SkipBad => "--skip-bad-images",
         Term::Labels => "--labels FILE",

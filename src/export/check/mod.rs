@@ -46,7 +46,7 @@ fn check_preprocessing(input: &Preprocessing) -> Result<()> {
     let sides = input.size.iter().chain(&input.resize);
     let in_range = sides.into_iter().all(|side| (1..=MAX_SIDE).contains(side));
     let finite = input.mean.iter().chain(&input.std).all(|v| v.is_finite()) && input.std.iter().all(|&v| v > 0.0);
-    if in_range && finite {
+    if in_range && finite && input.mean.len() == input.std.len() {
         Ok(())
     } else {
         Err(Error::bad("sizes, mean or std of the preprocessing are out of range"))
@@ -114,10 +114,11 @@ fn check_input(shape: Shape, node: &QNode, preprocessing: &Preprocessing) -> Res
     if !node.inputs.is_empty() {
         return Err(Error::bad("an input reads no other layer"));
     }
-    if shape.channels == 3 && [shape.height, shape.width] == preprocessing.size {
+    let (channels, [height, width]) = (preprocessing.channels(), preprocessing.size);
+    if shape == Shape::new(channels, height, width) {
         return Ok(shape);
     }
-    Err(Error::bad(format!("an input of {shape} for images of 3×{}×{}", preprocessing.size[0], preprocessing.size[1])))
+    Err(Error::bad(format!("an input of {shape} for images of {channels}×{height}×{width}")))
 }
 
 /// The shape, if a device could hold it.

@@ -257,9 +257,9 @@ fn declared<T: Element>(name: &str, dim: Vec<DimensionProto>) -> ValueInfoProto 
     ValueInfoProto { name: Some(name.to_owned()), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
 }
 
-/// Values for each colour, to be combined with images.
-pub(super) fn colours<T>(preprocessing: &Preprocessing, value: impl Fn(f64, f64) -> T) -> [T; 3] {
-    std::array::from_fn(|c| value(preprocessing.mean[c], preprocessing.std[c]))
+/// Values for each channel, to be combined with images.
+pub(super) fn channels<T>(preprocessing: &Preprocessing, value: impl Fn(f64, f64) -> T) -> Vec<T> {
+    preprocessing.mean.iter().zip(&preprocessing.std).map(|(&mean, &std)| value(mean, std)).collect()
 }
 
 #[cfg(test)]

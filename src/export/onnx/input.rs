@@ -1,6 +1,6 @@
 //! Images on their way in.
 
-use super::builder::{Builder, colours};
+use super::builder::{Builder, channels};
 use crate::model::{Preprocessing, QParams, Shape};
 use crate::{Error, Result};
 
@@ -12,10 +12,10 @@ pub(super) const NAME: &str = "input";
 /// What the network takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InputForm {
-    /// float32, `(v/255 − mean) / std` for each colour: what the float network takes in PyTorch.
+    /// float32, `(v/255 − mean) / std` for each channel: what the float network takes in PyTorch.
     #[default]
     Normalized,
-    /// uint8 RGB values, 0 to 255; the network normalizes them itself.
+    /// uint8 values, 0 to 255, in the network's channels; the network normalizes them itself.
     Pixels,
 }
 
@@ -39,16 +39,16 @@ impl InputForm {
             return NAME.into();
         }
         builder.input::<u8>(NAME, shape);
-        let sides = [1, 3, 1, 1];
+        let sides = [1, preprocessing.channels(), 1, 1];
         let scale = builder.constant(
             "input.scale_of_pixels",
             &sides,
-            colours(preprocessing, |_, std| (1.0 / (255.0 * std)) as f32),
+            channels(preprocessing, |_, std| (1.0 / (255.0 * std)) as f32),
         );
         let offset = builder.constant(
             "input.offset_of_pixels",
             &sides,
-            colours(preprocessing, |mean, std| (-mean / std) as f32),
+            channels(preprocessing, |mean, std| (-mean / std) as f32),
         );
         let pixels = builder.cast::<f32>("input/pixels", NAME);
         let scaled = builder.node("Mul", "input/scaled", &[&pixels, &scale], vec![]);
@@ -56,7 +56,7 @@ impl InputForm {
     }
 
     /// Declares the input, and gives the tensor of its levels, 128 above those of int8: a look-up
-    /// in the table of 256 entries for each colour that the kernels use, so the levels are the
+    /// in the table of 256 entries for each channel that the kernels use, so the levels are the
     /// same.
     ///
     /// Normalized values are turned back into the pixels that they came from:
@@ -75,16 +75,16 @@ impl InputForm {
             }
             Self::Normalized => {
                 builder.input::<f32>(NAME, shape);
-                let sides = [1, 3, 1, 1];
+                let sides = [1, preprocessing.channels(), 1, 1];
                 let scale = builder.constant(
                     "input.scale_to_pixels",
                     &sides,
-                    colours(preprocessing, |_, std| (255.0 * std) as f32),
+                    channels(preprocessing, |_, std| (255.0 * std) as f32),
                 );
                 let offset = builder.constant(
                     "input.offset_to_pixels",
                     &sides,
-                    colours(preprocessing, |mean, _| (255.0 * mean) as f32),
+                    channels(preprocessing, |mean, _| (255.0 * mean) as f32),
                 );
                 let scaled = builder.node("Mul", "input/scaled", &[NAME, &scale], vec![]);
                 let shifted = builder.node("Add", "input/shifted", &[&scaled, &offset], vec![]);
@@ -94,10 +94,11 @@ impl InputForm {
                 builder.cast::<i32>("input/pixels", &rounded)
             }
         };
-        let rows = builder.constant("input.rows", &[1, 3, 1, 1], [0i32, 256, 512]);
+        let (count, rows) = (preprocessing.channels(), (0i32..).step_by(256));
+        let rows = builder.constant("input.rows", &[1, count, 1, 1], rows.take(count));
         let index = builder.node("Add", "input/index", &[&pixels, &rows], vec![]);
         let values = preprocessing.levels().into_iter().flatten();
-        let table = builder.constant("input.table", &[768], values.map(|v| (params.quantize(v) + 128) as u8));
+        let table = builder.constant("input.table", &[256 * count], values.map(|v| (params.quantize(v) + 128) as u8));
         builder.node("Gather", "input/quantized", &[&table, &index], vec![])
     }
 }

@@ -1,8 +1,9 @@
 //! 8-bit pixels to the float network input: `y[c] = table[c][v]`, the table holding
 //! `(v/255 − mean[c]) / std[c]`.
 //!
-//! Pixels are `R | G << 8 | B << 16`, one u32 each; the output is NHWC with 4 channels, the
-//! fourth 0. A table instead of arithmetic: every device gives the same bits.
+//! Pixels are `R | G << 8 | B << 16`, or a gray value, one u32 each; the output is NHWC with 4
+//! channels, those that no table is given for 0. A table instead of arithmetic: every device gives
+//! the same bits.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -15,8 +16,10 @@ use crate::kernels::core::{Check, outcome};
 /// `normalize.wgsl`.
 pub(crate) static SHADER: Shader = shader!("normalize");
 
-/// Words of the table: 256 levels of three colours.
-const TABLE_WORDS: usize = 3 * 256;
+/// Colours of a pixel.
+const COLOURS: usize = 3;
+/// Words of the table: 256 levels of each colour.
+const TABLE_WORDS: usize = COLOURS * 256;
 
 /// Parameters of the shader.
 #[repr(C)]
@@ -28,12 +31,14 @@ pub(crate) struct Params {
     unused: [u32; 3],
 }
 
-/// Uploads the table of 3 × 256 input values, rounded once to f32.
+/// Uploads the table of 3 × 256 input values, rounded once to f32. Channels that `levels` has not
+/// are 0; more than three it has for inputs that are never pixels, and those are left out.
 ///
 /// # Errors
 /// If the device has no memory left.
-pub fn table(device: &Device, levels: &[[f64; 256]; 3]) -> Result<Buffer> {
-    let words: Vec<u32> = levels.iter().flatten().map(|v| (*v as f32).to_bits()).collect();
+pub fn table(device: &Device, levels: &[[f64; 256]]) -> Result<Buffer> {
+    let mut words: Vec<u32> = levels.iter().take(COLOURS).flatten().map(|v| (*v as f32).to_bits()).collect();
+    words.resize(TABLE_WORDS, 0f32.to_bits());
     device.upload(&words, "input table")
 }
 
@@ -96,10 +101,10 @@ fn reference(table: &[f32], x: &[u32], y: &mut [f32]) {
 /// If the device failed.
 pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
     let mut random = Random::new(1);
-    let levels: [[f64; 256]; 3] = std::array::from_fn(|_| std::array::from_fn(|_| f64::from(random.float())));
+    let levels: [[f64; 256]; COLOURS] = std::array::from_fn(|_| std::array::from_fn(|_| f64::from(random.float())));
+    let mut checks = gray(device, &levels[0], &mut random)?;
     let table = table(device, &levels)?;
     let flat: Vec<f32> = levels.iter().flatten().map(|v| *v as f32).collect();
-    let mut checks = Vec::new();
     // The last case needs more workgroups than one dimension of the grid has.
     for pixels in [1, 63, 64, 1000, 65_535 * 64 + 77] {
         let x: Vec<u32> = (0..pixels).map(|_| random.next_u64() as u32 & 0x00FF_FFFF).collect();
@@ -111,4 +116,14 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
         checks.push(Check::exact(format!("{pixels} pixels"), &expected, &got));
     }
     Ok(checks)
+}
+
+/// One channel: the table's value of the lowest byte, and zeros.
+fn gray(device: &Device, levels: &[f64; 256], random: &mut Random) -> Result<Vec<Check>> {
+    let pixels = 300;
+    let x: Vec<u32> = (0..pixels).map(|_| random.next_u64() as u32 & 0xFF).collect();
+    let expected: Vec<u32> = x.iter().flat_map(|v| [(levels[*v as usize] as f32).to_bits(), 0, 0, 0]).collect();
+    let (x, table) = (device.upload(&x, "x")?, table(device, std::slice::from_ref(levels))?);
+    let got = outcome(device, 4 * pixels, |rec, y| rec.run(&Normalize { pixels, x: &x, table: &table, y }))?;
+    Ok(vec![Check::exact(format!("{pixels} gray pixels"), &expected, &got)])
 }

@@ -45,7 +45,7 @@ pub(super) fn build(name: &str, tensors: &Tensors<'_>, description: &Description
         name: name.to_owned(),
         input: description.input.preprocessing(),
         classes: description.classes.clone(),
-        outputs: vec![GraphOutput { name: "logits".into(), node: last, sides }],
+        outputs: vec![GraphOutput { name: "logits".into(), node: last, sides, one_image: false }],
         notes: tensors.notes.iter().map(assumed).collect(),
         nodes,
     };

@@ -10,7 +10,7 @@ use crate::error::{Term, text};
 use crate::load::arch;
 use crate::load::description::check_classes;
 use crate::load::{InputDescription, InputOverrides, LoadOptions};
-use crate::model::{MAX_SIDE, Preprocessing};
+use crate::model::Preprocessing;
 use crate::onnx_proto::ModelProto;
 use crate::tensor_file::read;
 use crate::{Error, Result};
@@ -129,23 +129,21 @@ impl Described {
         self.overrides.size.or(self.input.as_ref().map(|input| input.size))
     }
 
-    /// How an image becomes an input of `size`: as described, or as for `ImageNet`, with its margin
-    /// around the crop.
+    /// How an image becomes an input of `channels` and `size`: as described, or as usual.
     ///
     /// # Errors
-    /// Where the description, or what is asked for in its place, says another size or makes no
-    /// sense.
-    pub(super) fn preprocessing(&self, size: [usize; 2]) -> Result<Preprocessing> {
+    /// Where the description, or what is asked for in its place, says another size or another
+    /// number of channels, or makes no sense.
+    pub(super) fn preprocessing(&self, channels: usize, size: [usize; 2]) -> Result<Preprocessing> {
         let differs = |said: [usize; 2]| format!("an input of {said:?}, the network has {size:?}");
         if let Some(said) = self.overrides.size.filter(|said| *said != size) {
             return Err(Error::usage(text![Term::InputSize, format!(" asks for {}", differs(said))]));
         }
-        let base = self.input.clone().unwrap_or_else(|| {
-            let longest = size[0].max(size[1]);
-            // 224 of 256.
-            let resize = Some(longest.saturating_mul(8) / 7).filter(|&side| side <= MAX_SIDE);
-            InputDescription { size, resize, ..InputDescription::imagenet() }
-        });
+        let base = self.input.clone().unwrap_or_else(|| InputDescription::usual(channels, size));
+        if base.channels() != channels {
+            let what = format!("mean and deviation of {} channels, the network has {channels}", base.channels());
+            return Err(Error::bad(format!("the description says {what}")));
+        }
         let input = self.overrides.over(&base)?;
         if input.size != size {
             return Err(Error::bad(format!("the description says {}", differs(input.size))));
@@ -161,19 +159,19 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_goes_before_what_is_said() {
-        let asked = |size, resize| InputOverrides { size, resize, mean: Some([0.0; 3]), ..Default::default() };
+        let asked = |size, resize| InputOverrides { size, resize, mean: Some(vec![0.0; 3]), ..Default::default() };
         let described = Described { overrides: asked(Some([32, 48]), None), ..Default::default() };
         assert_eq!(described.size(), Some([32, 48]));
-        let input = described.preprocessing([32, 48]).unwrap();
-        assert_eq!((input.resize, input.mean, input.std[0]), (Some(54), [0.0; 3], 0.229));
-        let error = described.preprocessing([32, 32]).unwrap_err();
+        let input = described.preprocessing(3, [32, 48]).unwrap();
+        assert_eq!((input.resize, input.mean, input.std[0]), (Some(54), vec![0.0; 3], 0.229));
+        let error = described.preprocessing(3, [32, 32]).unwrap_err();
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("`size` asks for"), "{error}");
 
-        let said = Some(InputDescription { std: [1.0; 3], ..InputDescription::imagenet() });
+        let said = Some(InputDescription { std: vec![1.0; 3], ..InputDescription::imagenet() });
         let described = Described { input: said, overrides: asked(None, Some(None)), ..Default::default() };
         assert_eq!(described.size(), Some([224, 224]));
-        let input = described.preprocessing([224, 224]).unwrap();
-        assert_eq!((input.resize, input.mean, input.std), (None, [0.0; 3], [1.0; 3]));
-        assert_eq!(described.preprocessing([32, 32]).unwrap_err().kind(), ErrorKind::Input);
+        let input = described.preprocessing(3, [224, 224]).unwrap();
+        assert_eq!((input.resize, input.mean, input.std), (None, vec![0.0; 3], vec![1.0; 3]));
+        assert_eq!(described.preprocessing(3, [32, 32]).unwrap_err().kind(), ErrorKind::Input);
     }
 }

@@ -5,11 +5,12 @@ use super::draft::{Draft, DraftOp};
 use super::simplify::{readers, take_name};
 use super::values::Active;
 use crate::error::{Term, text};
+use crate::load::InputOverrides;
 use crate::model::{MAX_SIDE, NoteKind, Op, Preprocessing, Shape};
 use crate::onnx_proto::ValueInfoProto;
 use crate::{Error, Result};
 
-/// Colours of an image.
+/// Channels of an RGB image, and of one whose shape a file leaves open.
 const COLOURS: usize = 3;
 
 /// How far the normalization of a file may be from what it says of itself: it is in f32.
@@ -19,9 +20,10 @@ const CLOSE: f64 = 1e-5;
 #[derive(Debug)]
 pub(super) struct Input {
     name: String,
+    channels: usize,
     /// Rows and columns.
     size: [usize; 2],
-    /// Whether the colours come last.
+    /// Whether the channels come last.
     last: bool,
     /// Whether it takes the pixels' 8-bit values.
     pixels: bool,
@@ -33,7 +35,7 @@ impl Input {
     /// From the declaration; sides that it leaves open are those that the description says.
     ///
     /// # Errors
-    /// An input that is no image of three colours, or whose size nothing says.
+    /// An input that is no image, or whose channels or size nothing says.
     pub(super) fn of(declared: &ValueInfoProto, said: Option<[usize; 2]>) -> Result<Self> {
         let name = declared.name();
         let at = |e: Error| e.at(format!("input {}", name.escape_debug()));
@@ -55,17 +57,15 @@ impl Input {
         let sides = sides.unwrap_or_else(|| vec![None, Some(COLOURS), None, None]);
         let &[batch, a, b, c] = sides.as_slice() else {
             return Err(at(Error::bad(format!(
-                "has {} axes; 4 are expected (batch × 3 × height × width)",
+                "has {} axes; 4 are expected (batch × channels × height × width)",
                 sides.len()
             ))));
         };
-        let (last, rows, columns) = match (a, b, c) {
-            (Some(COLOURS), rows, columns) => (false, rows, columns),
-            (rows, columns, Some(COLOURS)) => (true, rows, columns),
-            _ => {
-                let what = "has no axis of 3 colours, neither after the batch nor last; images are RGB";
-                return Err(at(Error::bad(what)));
-            }
+        let last = channels_last([a, b, c]);
+        let (channels, rows, columns) = if last { (c, a, b) } else { (a, b, c) };
+        let Some(channels) = channels else {
+            let what = "leaves its channels open: neither the axis after the batch nor the last one has a fixed length";
+            return Err(at(Error::bad(what).hint("export the network with a fixed number of channels")));
         };
         let side = |given: Option<usize>, axis: usize| given.or(said.map(|size| size[axis]));
         let (Some(rows), Some(columns)) = (side(rows, 0), side(columns, 1)) else {
@@ -76,18 +76,42 @@ impl Input {
                 Term::Describe,
             ])));
         };
-        if rows.max(columns) > MAX_SIDE {
-            return Err(at(Error::bad(format!("is of {rows}×{columns}; sides up to {MAX_SIDE} are supported"))));
+        if rows.max(columns).max(channels) > MAX_SIDE {
+            let what = format!("is of {channels}×{rows}×{columns}; sides up to {MAX_SIDE} are supported");
+            return Err(at(Error::bad(what)));
         }
-        Ok(Self { name: name.to_owned(), size: [rows, columns], last, pixels, batch })
+        Ok(Self { name: name.to_owned(), channels, size: [rows, columns], last, pixels, batch })
     }
 
     /// Adds it as the draft's first node, channels first.
     pub(super) fn add(&self, draft: &mut Draft) -> Result<Active> {
-        let [height, width] = self.size;
-        let node = draft.operation(&self.name, Op::Input(Shape::new(COLOURS, height, width)), vec![])?;
-        let image = Active::new(node, vec![COLOURS, height, width], &self.name);
+        let (channels, [height, width]) = (self.channels, self.size);
+        let node = draft.operation(&self.name, Op::Input(Shape::new(channels, height, width)), vec![])?;
+        let image = Active::new(node, vec![channels, height, width], &self.name);
         Ok(if self.last { image.permuted(&[1, 2, 0], &self.name) } else { image })
+    }
+
+    /// What is assumed where no description says how images become the input; empty: nothing.
+    fn assumed(&self, asked: &InputOverrides, input: &Preprocessing) -> String {
+        let mean = !self.pixels && asked.mean.is_none();
+        let std = !self.pixels && asked.std.is_none();
+        if self.channels == COLOURS {
+            let open = [("mean", mean), ("deviation", std), ("size and crop", asked.resize.is_none())];
+            let open: Vec<&str> = open.iter().filter(|(_, open)| *open).map(|(what, _)| *what).collect();
+            return if open.is_empty() { String::new() } else { format!("{} are as for ImageNet", open.join(", ")) };
+        }
+        let axis = if self.last { "last axis" } else { "axis after the batch" };
+        let channels =
+            (self.channels != 1).then(|| format!("the {axis} is {} channels, read from .npy files", self.channels));
+        let values = match (mean, std) {
+            (true, true) => Some("values go from 0 to 1 (mean 0, deviation 1)"),
+            (true, false) => Some("mean 0"),
+            (false, true) => Some("deviation 1"),
+            (false, false) => None,
+        };
+        let size = input.resize.filter(|_| asked.resize.is_none());
+        let size = size.map(|side| format!("the shorter side is resized to {side}"));
+        channels.into_iter().chain(values.map(str::to_owned)).chain(size).collect::<Vec<_>>().join(", ")
     }
 
     /// How an image becomes the input. Where the network takes pixels, the normalization that it
@@ -101,7 +125,7 @@ impl Input {
         outputs: &mut [usize],
         described: &Described,
     ) -> Result<Preprocessing> {
-        let mut input = described.preprocessing(self.size)?;
+        let mut input = described.preprocessing(self.channels, self.size)?;
         let asked = &described.overrides;
         if self.pixels && (asked.mean.is_some() || asked.std.is_some()) {
             return Err(Error::usage(text![
@@ -111,30 +135,23 @@ impl Input {
                 ": the network takes pixels and normalizes them itself",
             ]));
         }
-        let open = [
-            ("mean", !self.pixels && asked.mean.is_none()),
-            ("deviation", !self.pixels && asked.std.is_none()),
-            ("size and crop", asked.resize.is_none()),
-        ];
-        let assumed: Vec<&str> = open.iter().filter(|(_, open)| *open).map(|(what, _)| *what).collect();
+        let assumed = self.assumed(asked, &input);
         if described.input.is_none() && !assumed.is_empty() {
-            draft.note(
-                &self.name,
-                NoteKind::Assumed,
-                format!("nothing says how images become the input: {} are as for ImageNet", assumed.join(", ")),
-            );
+            let what = format!("nothing says how images become the input: {assumed}");
+            draft.note(&self.name, NoteKind::Assumed, what);
         }
         if !self.pixels {
             return Ok(input);
         }
         // Without a normalization: the pixels' values.
-        let (mut mean, mut std) = ([0.0; 3], [1.0 / 255.0; 3]);
+        let channels = self.channels;
+        let (mut mean, mut std) = (vec![0.0; channels], vec![1.0 / 255.0; channels]);
         if let Some(node) = normalization(draft, outputs)
             && let DraftOp::Affine { scale, shift } = &draft.nodes[node].op
         {
             let at = |values: &[f64], c: usize| if values.len() == 1 { values[0] } else { values[c] };
-            std = std::array::from_fn(|c| 1.0 / (255.0 * at(scale, c)));
-            mean = std::array::from_fn(|c| -at(shift, c) * std[c]);
+            std = (0..channels).map(|c| 1.0 / (255.0 * at(scale, c))).collect();
+            mean = (0..channels).map(|c| -at(shift, c) * std[c]).collect();
             if draft.nodes[node].relu {
                 draft.nodes[node].op = DraftOp::Affine { scale: vec![1.0], shift: vec![0.0] };
             } else {
@@ -147,11 +164,25 @@ impl Input {
         }
         // A file of this program says what it computes: then that, which was not rounded.
         let near = |a: f64, b: f64| (a - b).abs() <= CLOSE * b.abs().max(CLOSE);
-        let same = (0..3).all(|c| near(std[c], input.std[c]) && near(mean[c], input.mean[c]));
+        let same = (0..channels).all(|c| near(std[c], input.std[c]) && near(mean[c], input.mean[c]));
         if !same {
             (input.mean, input.std) = (mean, std);
         }
         Ok(input)
+    }
+}
+
+/// Whether the channels of an input come last, behind the batch, rows and columns: three of them, or
+/// one, or else the shortest of three sides that are all known.
+fn channels_last([a, b, c]: [Option<usize>; 3]) -> bool {
+    for count in [COLOURS, 1] {
+        if a == Some(count) || c == Some(count) {
+            return a != Some(count);
+        }
+    }
+    match (a, b, c) {
+        (Some(a), Some(b), Some(c)) => c < a.min(b),
+        (a, b, _) => a.is_none() && b.is_none(),
     }
 }
 

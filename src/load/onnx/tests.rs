@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::{LoadOptions, read, read_bytes};
 use crate::load::InputOverrides;
-use crate::model::{Graph, Op};
+use crate::model::{Color, Graph, Op, Shape};
 use crate::onnx_proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
@@ -134,7 +134,7 @@ fn files_that_are_not_in_order() {
         (changed(|_, g| g.node[0].attribute.push(int("axis", 1))), &["y (Conv)", "`axis` is not supported"]),
         (changed(|_, g| g.node[0].attribute = vec![int("group", 1); 2]), &["two attributes `group`"]),
         (changed(|_, g| g.node[0].attribute.push(ints("group", &[1]))), &["`group` is of type number 7"]),
-        (changed(|_, g| g.input[0] = value("x", 1, &[1, 4, 6, 8])), &["input x", "3 colours"]),
+        (changed(|_, g| g.input[0] = value("x", 1, &[1, -1, 6, 8])), &["input x", "channels open"]),
         (changed(|_, g| g.input[0] = value("x", 1, &[3, 6, 8])), &["input x", "3 axes"]),
         (changed(|_, g| g.input[0] = value("x", 7, &[1, 3, 6, 8])), &["input x", "number 7"]),
         (changed(|_, g| g.input[0] = value("x", 1, &[1, 3, -1, 8])), &["input x", "open", "`describe`"]),
@@ -372,14 +372,14 @@ fn the_description_fills_in_what_is_open() {
     std::fs::write(&path, open.encode_to_vec()).unwrap();
     let options = LoadOptions::default();
     assert!(read(&path, &options).unwrap_err().to_string().contains("leaves height or width open"));
-    let input = InputOverrides { size: Some([9, 7]), mean: Some([0.0; 3]), ..Default::default() };
+    let input = InputOverrides { size: Some([9, 7]), mean: Some(vec![0.0; 3]), ..Default::default() };
     let asked = read(&path, &LoadOptions { input, ..Default::default() }).unwrap();
-    assert_eq!((asked.shapes()[0].width, asked.input.mean, asked.input.resize), (7, [0.0; 3], Some(10)));
+    assert_eq!((asked.shapes()[0].width, asked.input.mean, asked.input.resize), (7, vec![0.0; 3], Some(10)));
     assert!(asked.notes[0].text.ends_with(": deviation, size and crop are as for ImageNet"), "{:?}", asked.notes);
     let description = r#"{"input": {"size": [9, 7], "mean": [0, 0, 0], "std": [1, 1, 1]}}"#;
     std::fs::write(folder.path().join("net.json"), description).unwrap();
     let graph = read(&path, &options).unwrap();
-    assert_eq!((graph.shapes()[1].height, graph.input.std, graph.name.as_str()), (7, [1.0; 3], "net"));
+    assert_eq!((graph.shapes()[1].height, graph.input.std, graph.name.as_str()), (7, vec![1.0; 3], "net"));
     assert!(graph.notes.is_empty());
     // The description of a checkpoint will do, and contradictions are told.
     let full = description.replacen('{', r#"{"family": "repvgg", "strides": [1], "classes": ["a", "b"], "#, 1);
@@ -400,6 +400,40 @@ fn the_description_fills_in_what_is_open() {
     assert!(graph.notes[0].text.contains("ImageNet"));
 }
 
+/// A convolution of an input with these sides and of this type.
+fn conv_of_input(kind: i32, sides: &[i64], channels: i64) -> ModelProto {
+    changed(|_, g| {
+        g.input[0] = value("x", kind, sides);
+        g.initializer = vec![floats("w", &[4, channels, 3, 3])];
+        if sides[1] != channels {
+            g.node.insert(0, node("Transpose", "x", "t", vec![ints("perm", &[0, 3, 1, 2])]));
+            g.node[1].input[0] = "t".into();
+        }
+    })
+}
+
+#[test]
+fn inputs_of_one_and_of_many_channels() {
+    for (sides, channels) in
+        [(&[1, 1, 6, 8], 1), (&[-1, 6, 8, 1], 1), (&[1, 4, 6, 8], 4), (&[1, 6, 8, 2], 2), (&[1, 5, 6, 8], 5)]
+    {
+        let graph = parse(&conv_of_input(1, sides, channels)).unwrap();
+        let count = usize::try_from(channels).unwrap();
+        assert_eq!((graph.input.size, graph.shapes()[0]), ([6, 8], Shape::new(count, 6, 8)), "{sides:?}");
+        assert_eq!((&graph.input.mean, &graph.input.std), (&vec![0.0; count], &vec![1.0; count]), "{sides:?}");
+        assert_eq!(graph.input.color, if channels == 1 { Color::Gray } else { Color::Rgb });
+        assert_eq!(graph.input.resize, (channels == 1).then_some(8));
+        let note = &graph.notes[0].text;
+        let words = if channels == 1 { "the shorter side is resized to 8" } else { "channels" };
+        assert!(note.contains("from 0 to 1 (mean 0, deviation 1)") && note.contains(words), "{note}");
+    }
+    // Sides that are open: those of the description.
+    refused(&conv_of_input(1, &[1, 1, -1, -1], 1), &["leaves height or width open"]);
+    // A network that takes the values of pixels.
+    let graph = parse(&conv_of_input(2, &[1, 1, 6, 8], 1)).unwrap();
+    assert_eq!((graph.input.mean, graph.input.std), (vec![0.0], vec![1.0 / 255.0]));
+}
+
 #[test]
 fn files_of_this_program_say_what_they_are() {
     let entry = |key: &str, value: &str| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
@@ -407,7 +441,7 @@ fn files_of_this_program_say_what_they_are() {
     let input = r#"{"size":[6,8],"resize":null,"interpolation":"bilinear","mean":[0.5,0.5,0.5],"std":[1.0,1.0,1.0]}"#;
     let form = || entry("repquant.form", "float");
     let graph = parse(&with(vec![form(), entry("repquant.preprocessing", input)])).unwrap();
-    assert_eq!((graph.input.mean, graph.notes.len()), ([0.5; 3], 0));
+    assert_eq!((graph.input.mean, graph.notes.len()), (vec![0.5; 3], 0));
     for (entries, words) in [
         (vec![entry("repquant.form", "qdq")], "is a quantized network (qdq)"),
         (vec![form(), entry("repquant.preprocessing", "{")], "`repquant.preprocessing` cannot be read"),

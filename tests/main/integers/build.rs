@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, Array4};
 use repquant::internals::Random;
 use repquant::internals::model::{
-    Activation, Binary, Computed, Constants, Conv, Decode, GraphOutput, Interpolation, Multiplier, NodeId, Op,
+    Activation, Binary, Color, Computed, Constants, Conv, Decode, GraphOutput, Interpolation, Multiplier, NodeId, Op,
     Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Shape, SplitReport, Table,
 };
 
@@ -25,9 +25,10 @@ impl Build {
             size: [height, width],
             resize: None,
             interpolation: Interpolation::Bilinear,
-            mean: [0.0; 3],
+            mean: vec![0.0; 3],
             // 256/255, so that a colour's 255 levels are 255 steps of 2^−8.
-            std: [256.0 / 255.0; 3],
+            std: vec![256.0 / 255.0; 3],
+            color: Color::Rgb,
             decode: Decode::Full,
         };
         let graph = QuantizedGraph {

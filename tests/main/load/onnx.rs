@@ -52,10 +52,13 @@ fn what_is_asked_for_takes_the_place_of_what_a_file_says() {
     let path = folder.path().join("net.onnx");
     let graph = fuse(&super::load_ok(&Checkpoint::repvgg(), &repvgg_description())).unwrap();
     let asked = |input| LoadOptions { input, ..Default::default() };
-    let mean = InputOverrides { mean: Some([0.25; 3]), ..Default::default() };
+    let mean = InputOverrides { mean: Some(vec![0.25]), ..Default::default() };
     written(&graph, InputForm::Normalized, &path);
     let found = read(&path, &asked(mean.clone())).unwrap();
-    assert_eq!((found.input.mean, found.input.std, found.nodes.len()), ([0.25; 3], graph.input.std, graph.nodes.len()));
+    assert_eq!(
+        (found.input.mean, found.input.std, found.nodes.len()),
+        (vec![0.25; 3], graph.input.std.clone(), graph.nodes.len())
+    );
     // A network that takes pixels has its own mean.
     written(&graph, InputForm::Pixels, &path);
     let error = read(&path, &asked(mean)).unwrap_err();

@@ -6,7 +6,7 @@ use repquant::internals::Random;
 use repquant::internals::exec::{FloatNet, Keep};
 use repquant::internals::images::{Batch, Content};
 use repquant::internals::model::{
-    Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, Op, Preprocessing, Shape,
+    Color, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, Op, Preprocessing, Shape,
 };
 
 use crate::common::reference;
@@ -25,8 +25,9 @@ impl Builder {
             resize: None,
             interpolation,
             decode: Decode::Full,
-            mean: [0.5; 3],
-            std: [0.25, 0.3, 0.35],
+            mean: vec![0.5; 3],
+            std: vec![0.25, 0.3, 0.35],
+            color: Color::Rgb,
         };
         let graph = Graph { name: "small".into(), input, classes: None, nodes: vec![], outputs: vec![], notes: vec![] };
         let mut builder = Self { random: Random::new(seed), graph };
