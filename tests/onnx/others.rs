@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use repquant::Device;
+use repquant::internals::Random;
 use repquant::internals::calibrate::calibrate;
 use repquant::internals::evaluate::{Contender, Fidelity, evaluate};
 use repquant::internals::exec::{FloatNet, Keep};
@@ -25,8 +26,18 @@ use crate::runtime::Runtime;
 /// How far a value may be from ONNX Runtime's, as a part of the largest.
 const TOLERANCE: f64 = 1e-4;
 
-/// Photographs, preprocessed as the network wants them.
-fn photographs(graph: &Graph, folder: &Path, skip: usize, count: usize) -> Batch {
+/// Images, preprocessed as the network wants them: photographs, or noise where there are none.
+fn images(graph: &Graph, folder: Option<&Path>, skip: usize, count: usize) -> Batch {
+    let Some(folder) = folder else {
+        let (mut random, mut noise) = (Random::new(skip as u64), Batch::empty(graph.input.size));
+        let colours = if graph.input.mean.len() == 1 { 0xFF } else { 0x00FF_FFFF };
+        for image in 0..count {
+            let pixels = noise.size[0] * noise.size[1];
+            let pixels: Vec<u32> = (0..pixels).map(|_| random.next_u64() as u32 & colours).collect();
+            noise.push(format!("noise {image}"), None, &pixels).unwrap();
+        }
+        return noise;
+    };
     let items = Dataset::unlabelled(folder).unwrap().items.into_iter().skip(skip).take(count).collect();
     let options = BatchOptions { batch_size: count, skip_bad: false, threads: None };
     Batches::new(items, &graph.input, options).next().unwrap().unwrap()
@@ -44,10 +55,10 @@ fn normalized(graph: &Graph, batch: &Batch) -> Vec<f32> {
 }
 
 /// One network: what the table says of it, or what went wrong.
-fn tried(path: &Path, photos: &Path, runtime: &mut Runtime) -> Result<String, String> {
+fn tried(path: &Path, photos: Option<&Path>, runtime: &mut Runtime) -> Result<String, String> {
     let graph = fuse::read(path, &LoadOptions::default()).map_err(|e| format!("not read: {e}"))?;
     let (device, names): (_, Vec<String>) = (Device::cpu(), graph.outputs.iter().map(|o| o.name.clone()).collect());
-    let test = photographs(&graph, photos, 24, 2);
+    let test = images(&graph, photos, 24, 2);
     let answer = runtime.run_floats(path, &normalized(&graph, &test), test.count, &names);
     let net = FloatNet::new(&device, &graph, test.count, Keep::Last).map_err(|e| e.to_string())?;
     net.run(&test).map_err(|e| e.to_string())?;
@@ -63,14 +74,14 @@ fn tried(path: &Path, photos: &Path, runtime: &mut Runtime) -> Result<String, St
         let worst = own.iter().zip(&theirs).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
         apart = apart.max(worst / largest);
     }
-    // Sixteen photographs at a time at most, so that large networks fit.
-    let calibration: Vec<Batch> = photographs(&graph, photos, 0, 24).split(8).collect();
+    // A few at a time, so that large networks fit.
+    let calibration: Vec<Batch> = images(&graph, photos, 0, 24).split(8).collect();
     let mut batches = calibration.into_iter().map(Ok);
     let calibration = calibrate(&device, &graph, &mut batches, 8, None, &Silent).map_err(|e| e.to_string())?;
     let ranges = choose(&calibration, &RangeOptions::default()).map_err(|e| e.to_string())?;
     let made = quantize(&graph, &ranges, &calibration, &QuantizeOptions::default()).map_err(|e| e.to_string())?;
     let contender = Contender { name: "quantized", graph: &made, layers: false };
-    let mut batches = photographs(&graph, photos, 24, 16).split(8).map(Ok).collect::<Vec<_>>().into_iter();
+    let mut batches = images(&graph, photos, 24, 16).split(8).map(Ok).collect::<Vec<_>>().into_iter();
     let found = evaluate(&device, Some(&graph), &[contender], &mut batches, 8, None, &Silent);
     let found = found.map_err(|e| e.to_string())?;
     let decibels = |fidelity: &Fidelity| fidelity.sqnr_db().map_or_else(|| "-".into(), |db| format!("{db:.1}"));
@@ -89,8 +100,8 @@ fn networks_of_others() {
     let Some(folder) = std::env::var_os("REPQUANT_NETWORKS").map(PathBuf::from) else {
         return skipped("REPQUANT_NETWORKS is not set; `make test-networks` makes the networks");
     };
-    let (Some(data), Some(mut runtime)) = (test_data(), Runtime::start()) else { return };
-    let photos = data.join("data/photos");
+    let Some(mut runtime) = Runtime::start() else { return };
+    let photos = test_data().map(|data| data.join("data/photos"));
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|ending| ending == "onnx"));
     files.sort();
@@ -98,7 +109,7 @@ fn networks_of_others() {
     println!("| network | nodes | float, off by | W8A8, dB | the same integers |\n| --- | --- | --- | --- | --- |");
     let mut wrong = Vec::new();
     for path in &files {
-        let run = catch_unwind(AssertUnwindSafe(|| tried(path, &photos, &mut runtime)));
+        let run = catch_unwind(AssertUnwindSafe(|| tried(path, photos.as_deref(), &mut runtime)));
         match run.unwrap_or_else(|panic| Err(said(&*panic))) {
             Ok(row) => println!("{row}"),
             Err(error) => {
