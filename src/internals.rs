@@ -83,10 +83,10 @@ pub fn write(device: &Device, buffer: &Buffer, words: &[u32]) -> Result<()> {
 /// Networks as graphs.
 pub mod model {
     pub use crate::model::{
-        Activation, Axis, Binary, Coarse, CoarseScale, Color, Computed, Constants, Conv, Coordinates, Decode, Function,
-        Graph, GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op, Operand, Operator, Pool, PoolKind,
-        Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind, Resize, Shape,
-        SplitReport, Step, Support, Table, Weights, conv_output,
+        Activation, Axis, Binary, Coarse, CoarseScale, Color, Computed, Constants, Conv, Coordinates, Decode, Fit,
+        Function, Graph, GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op, Operand, Operator, Pool,
+        PoolKind, Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind, Resize,
+        Shape, SplitReport, Step, Support, Table, Weights, conv_output,
     };
 }
 
