@@ -84,9 +84,9 @@ pub fn write(device: &Device, buffer: &Buffer, words: &[u32]) -> Result<()> {
 pub mod model {
     pub use crate::model::{
         Activation, Along, Axis, Binary, Coarse, CoarseScale, Color, Computed, Constants, Conv, Coordinates, Decode,
-        Function, Graph, GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op, Operand, Operator, Pool,
-        PoolKind, Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind, Reduce,
-        ReduceKind, Resize, Shape, SplitReport, Standardize, Step, Support, Table, Weights, conv_output,
+        Fit, Function, Graph, GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op, Operand, Operator,
+        Pool, PoolKind, Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind,
+        Reduce, ReduceKind, Resize, Shape, SplitReport, Standardize, Step, Support, Table, Weights, conv_output,
     };
 }
 

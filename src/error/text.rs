@@ -28,6 +28,10 @@ pub enum Term {
     Arch,
     /// Height and width of a network's input.
     InputSize,
+    /// How an image is brought to the size of the input.
+    Fit,
+    /// Where a crop is taken.
+    Crop,
     /// Length of an image's shorter side before the crop.
     Resize,
     /// Mean of each colour.
@@ -76,6 +80,8 @@ impl Term {
             Self::Describe => "`describe`",
             Self::Arch => "`arch`",
             Self::InputSize => "`size`",
+            Self::Fit => "`fit`",
+            Self::Crop => "`crop`",
             Self::Resize => "`resize`",
             Self::Mean => "`mean`",
             Self::Std => "`std`",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::branches::fuse_block;
 use super::fuse;
 use crate::load::{BatchNorm, Block, Branch, TrainedNet};
-use crate::model::{Color, Conv, Decode, Interpolation, Op, Preprocessing, Shape};
+use crate::model::{Color, Conv, Decode, Fit, Interpolation, Op, Preprocessing, Shape};
 use crate::random::Random;
 
 /// The plainest convolution, padded by half the kernel.
@@ -142,6 +142,7 @@ fn net(block: Block) -> TrainedNet {
         interpolation: Interpolation::Bilinear,
         mean: vec![0.0; 3],
         std: vec![1.0; 3],
+        fit: Fit::Crop,
         color: Color::Rgb,
         decode: Decode::Full,
     };

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use super::preprocess::Placement;
 use super::{Decoded, RgbImage, scaled};
 use crate::model::{Decode, Preprocessing};
 use crate::{Error, Result};
@@ -73,8 +74,10 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
 pub fn decode_for(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Decoded> {
     let Opened { decoder, name, format } = open(bytes)?;
     let size = [side(decoder.dimensions().0)?, side(decoder.dimensions().1)?];
-    if let (Decode::Scaled, ImageFormat::Jpeg, Some(resize)) = (preprocessing.decode, format, preprocessing.resize)
-        && let Some(reduction) = scaled::reduction(size, resize)
+    if let (Decode::Scaled, ImageFormat::Jpeg) = (preprocessing.decode, format)
+        // Sizes that make no sense are told of when the image is placed.
+        && let Ok(Some(Placement { full, .. })) = Placement::of(size, preprocessing)
+        && let Some(reduction) = scaled::reduction(size, full)
         && let Some(image) = scaled::decode(bytes, size, reduction)
     {
         return Ok(Decoded { image, size, reduction });

@@ -216,9 +216,10 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "rounded once to f32, as is tested")]
 mod tests {
     use super::*;
-    use crate::model::{Color, Decode, Interpolation};
+    use crate::model::{Color, Decode, Fit, Interpolation};
 
     fn input(channels: usize, size: [usize; 2]) -> Preprocessing {
         Preprocessing {
@@ -227,6 +228,7 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             mean: (0..channels).map(|c| c as f64 / 8.0).collect(),
             std: (0..channels).map(|c| 0.5 + c as f64 / 4.0).collect(),
+            fit: Fit::Crop,
             color: Color::of(channels),
             decode: Decode::Full,
         }
@@ -257,7 +259,7 @@ mod tests {
         let double: Vec<u8> = values.iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect();
         let half: Vec<u8> = values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
         // The first axis fastest: 1 -4 2 -5 3 -6.5.
-        let fortran: Vec<u8> = [0, 3, 1, 4, 2, 5].iter().flat_map(|i| values[*i as usize].to_le_bytes()).collect();
+        let fortran: Vec<u8> = [0usize, 3, 1, 4, 2, 5].iter().flat_map(|i| values[*i].to_le_bytes()).collect();
         for (descr, order, data) in [
             ("<f4", "False", little),
             (">f4", "False", big),

@@ -8,12 +8,11 @@ use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 
 use super::RgbImage;
 
-/// By how much the decoder may shrink an image of `size` whose shorter side is to become `resize`:
-/// the most that leaves it at least that long, as Pillow's `Image.draft` chooses; none where that
-/// is less than four times.
-pub(super) fn reduction(size: [usize; 2], resize: usize) -> Option<usize> {
-    let shorter = size[0].min(size[1]);
-    [8, 4].into_iter().find(|reduction| resize > 0 && shorter / reduction >= resize)
+/// By how much the decoder may shrink an image of `size` that is to be resized to `full`: the most
+/// that leaves both sides at least that long, as Pillow's `Image.draft` chooses; none where that is
+/// less than four times.
+pub(super) fn reduction(size: [usize; 2], full: [usize; 2]) -> Option<usize> {
+    [8, 4].into_iter().find(|reduction| (0..2).all(|axis| size[axis] / reduction >= full[axis].max(1)))
 }
 
 /// The colours of the files that are scaled.
@@ -92,8 +91,12 @@ mod tests {
             ([2048, 3000], Some(8)),
             ([9000, 9000], Some(8)),
         ] {
-            assert_eq!(reduction(size, 256), expected, "{size:?}");
+            // With the shorter side resized to 256.
+            let full = size.map(|side: usize| 256 * side / size[0].min(size[1]));
+            assert_eq!(reduction(size, full), expected, "{size:?}");
         }
-        assert_eq!(reduction([100, 100], 0), None);
+        assert_eq!(reduction([1000, 1000], [200, 50]), Some(4));
+        assert_eq!(reduction([1000, 1000], [251, 50]), None);
+        assert_eq!(reduction([3, 3], [0, 0]), None);
     }
 }

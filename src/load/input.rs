@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Color, Decode, Interpolation, MAX_SIDE, Preprocessing};
+use crate::model::{Color, Decode, Fit, Interpolation, MAX_SIDE, Preprocessing};
 use crate::{Error, Result};
 
 /// Channels of an image as `ImageNet`'s networks take it.
@@ -17,6 +17,9 @@ const IMAGENET_CHANNELS: usize = 3;
 pub struct InputDescription {
     /// Height and width of the input.
     pub size: [usize; 2],
+    /// How an image is brought to that size.
+    #[serde(default, skip_serializing_if = "is_crop")]
+    pub fit: Fit,
     /// Length of the shorter side before the crop; null: no resize.
     #[serde(default)]
     pub resize: Option<usize>,
@@ -56,6 +59,11 @@ impl FromStr for Crop {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_crop(fit: &Fit) -> bool {
+    *fit == Fit::Crop
+}
+
 fn default_interpolation() -> Interpolation {
     Interpolation::Bilinear
 }
@@ -66,6 +74,7 @@ impl InputDescription {
     pub fn imagenet() -> Self {
         Self {
             size: [224, 224],
+            fit: Fit::Crop,
             resize: Some(256),
             crop: Crop::Center,
             interpolation: Interpolation::Bilinear,
@@ -77,7 +86,7 @@ impl InputDescription {
 
     /// What is taken where nothing is said, for an input of `channels` and `size`: `ImageNet`'s
     /// mean, deviation and margin around the crop for three channels; values from 0 to 1 for
-    /// others, gray images with their shorter side resized to the longer one of the input.
+    /// others, gray images stretched to the size.
     pub fn usual(channels: usize, size: [usize; 2]) -> Self {
         let longest = size[0].max(size[1]);
         if channels == IMAGENET_CHANNELS {
@@ -85,8 +94,8 @@ impl InputDescription {
             let resize = Some(longest.saturating_mul(8) / 7).filter(|&side| side <= MAX_SIDE);
             return Self { size, resize, ..Self::imagenet() };
         }
-        let resize = (channels == 1).then_some(longest);
-        Self { size, resize, mean: vec![0.0; channels], std: vec![1.0; channels], ..Self::imagenet() }
+        let fit = if channels == 1 { Fit::Stretch } else { Fit::Crop };
+        Self { size, fit, resize: None, mean: vec![0.0; channels], std: vec![1.0; channels], ..Self::imagenet() }
     }
 
     /// Channels of the input.
@@ -115,6 +124,9 @@ impl InputDescription {
         if resize.is_some_and(|side| side > MAX_SIDE || size.iter().any(|&crop| crop > side)) {
             return bad("input.resize", format!("must be from the longer side of {size:?} to {MAX_SIDE}, or null"));
         }
+        if self.fit != Fit::Crop && resize.is_some() {
+            return bad("input.fit", format!("{} brings images to the size itself: leave out `resize`", self.fit));
+        }
         if !mean.iter().all(|v| v.is_finite()) {
             return bad("input.mean", format!("must be numbers; got {mean:?}"));
         }
@@ -129,9 +141,10 @@ impl InputDescription {
 
     /// The same as the model's type.
     pub fn preprocessing(&self) -> Preprocessing {
-        let Self { size, resize, crop: Crop::Center, interpolation, ref mean, ref std, color: _ } = *self;
+        let Self { size, fit, resize, crop: Crop::Center, interpolation, ref mean, ref std, color: _ } = *self;
         Preprocessing {
             size,
+            fit,
             resize,
             interpolation,
             mean: mean.clone(),
@@ -145,10 +158,10 @@ impl InputDescription {
 impl From<&Preprocessing> for InputDescription {
     fn from(input: &Preprocessing) -> Self {
         // How files are decoded is no property of the model.
-        let Preprocessing { size, resize, interpolation, mean, std, color, decode: _ } = input.clone();
+        let Preprocessing { size, fit, resize, interpolation, mean, std, color, decode: _ } = input.clone();
         // Said where the number of channels does not say it.
         let color = Some(color).filter(|color| *color != Color::of(mean.len()));
-        Self { size, resize, crop: Crop::Center, interpolation, mean, std, color }
+        Self { size, fit, resize, crop: Crop::Center, interpolation, mean, std, color }
     }
 }
 

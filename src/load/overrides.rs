@@ -3,7 +3,7 @@
 
 use super::{Crop, InputDescription};
 use crate::error::{Term, text};
-use crate::model::{Color, Interpolation, MAX_SIDE};
+use crate::model::{Color, Fit, Interpolation, MAX_SIDE};
 use crate::{Error, Result};
 
 /// Each field that is there takes the place of the same field of an [`InputDescription`].
@@ -11,9 +11,11 @@ use crate::{Error, Result};
 pub struct InputOverrides {
     /// Height and width of the input.
     pub size: Option<[usize; 2]>,
-    /// Length of the shorter side before the crop; `Some(None)`: no resize.
+    /// How an image is brought to that size.
+    pub fit: Option<Fit>,
+    /// Length of the shorter side before the crop; `Some(None)`: no resize. It asks for a crop.
     pub resize: Option<Option<usize>>,
-    /// Where the crop is taken.
+    /// Where the crop is taken. It asks for a crop.
     pub crop: Option<Crop>,
     /// The filter of the resize.
     pub interpolation: Option<Interpolation>,
@@ -37,7 +39,8 @@ impl InputOverrides {
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where that makes no sense, or not together
     /// with the rest of `input`.
     pub fn over(&self, input: &InputDescription) -> Result<InputDescription> {
-        let Self { size, resize, crop, interpolation, mean, std, color } = self;
+        let Self { size, crop, interpolation, mean, std, color, .. } = self;
+        let (fit, resize) = self.fitted(input)?;
         let channels = input.channels();
         let each = |values: &Option<Vec<f64>>, said: &[f64]| match values.as_deref() {
             None => said.to_vec(),
@@ -46,7 +49,8 @@ impl InputOverrides {
         };
         let made = InputDescription {
             size: size.unwrap_or(input.size),
-            resize: resize.unwrap_or(input.resize),
+            fit,
+            resize,
             crop: crop.unwrap_or(input.crop),
             interpolation: interpolation.unwrap_or(input.interpolation),
             mean: each(mean, &input.mean),
@@ -67,7 +71,7 @@ impl InputOverrides {
         if size.is_some() && !made.size.iter().all(|side| (1..=MAX_SIDE).contains(side)) {
             return Err(Error::usage(format!("an input of {height}×{width}: sides must be from 1 to {MAX_SIDE}")));
         }
-        let asked = size.is_some() || resize.is_some();
+        let asked = size.is_some() || self.resize.is_some() || self.fit.is_some();
         if let Some(side) = made.resize.filter(|side| asked && !(longer..=MAX_SIDE).contains(side)) {
             let what = format!("images are resized to {side}, which gives no crop of {height}×{width}");
             return Err(Error::usage(what).hint(text![
@@ -106,6 +110,31 @@ impl InputOverrides {
         }
         Ok(made)
     }
+
+    /// How images are brought to the size, and to what the shorter side is resized for a crop.
+    ///
+    /// # Errors
+    /// A resize or a crop beside another way.
+    fn fitted(&self, input: &InputDescription) -> Result<(Fit, Option<usize>)> {
+        let crops = self.resize.is_some() || self.crop.is_some();
+        let fit = match self.fit {
+            Some(fit) if fit != Fit::Crop && crops => {
+                let term = if self.resize.is_some() { Term::Resize } else { Term::Crop };
+                let what = text![term, " and ", Term::Fit, format!(" {fit} contradict each other")];
+                return Err(Error::usage(what).hint(text![term, " is for images that are cropped"]));
+            }
+            Some(fit) => fit,
+            None if crops => Fit::Crop,
+            None => input.fit,
+        };
+        let resize = match (fit, self.resize) {
+            (Fit::Letterbox(_) | Fit::Stretch, _) => None,
+            (Fit::Crop, Some(resize)) => resize,
+            (Fit::Crop, None) if input.fit == Fit::Crop => input.resize,
+            (Fit::Crop, None) => Some(self.size.unwrap_or(input.size).into_iter().fold(0, usize::max)),
+        };
+        Ok((fit, resize))
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +152,16 @@ mod tests {
         assert_eq!(resize.over(&usual).unwrap(), InputDescription { resize: None, ..usual.clone() });
         let mean = InputOverrides { mean: Some(vec![0.5; 3]), crop: Some(Crop::Center), ..Default::default() };
         assert_eq!(mean.over(&usual).unwrap(), InputDescription { mean: vec![0.5; 3], ..usual.clone() });
+        for fit in [Fit::Letterbox(0), Fit::Stretch] {
+            let asked = InputOverrides { fit: Some(fit), ..Default::default() };
+            let fitted = InputDescription { fit, resize: None, ..usual.clone() };
+            assert_eq!(asked.over(&usual).unwrap(), fitted);
+            // And back: a crop of the longer side, or of what is asked for.
+            let crop = InputOverrides { fit: Some(Fit::Crop), ..Default::default() };
+            assert_eq!(crop.over(&fitted).unwrap(), InputDescription { resize: Some(224), ..usual.clone() });
+            let resize = InputOverrides { resize: Some(Some(300)), ..Default::default() };
+            assert_eq!(resize.over(&fitted).unwrap(), InputDescription { resize: Some(300), ..usual.clone() });
+        }
         let bgr = InputOverrides { color: Some(Color::Bgr), ..Default::default() };
         assert_eq!(bgr.over(&usual).unwrap().preprocessing().color, Color::Bgr);
         let bicubic = Interpolation::Bicubic;
@@ -151,6 +190,14 @@ mod tests {
             (
                 InputOverrides { color: Some(Color::Gray), ..Default::default() },
                 "`color` gray: the network's input has 3",
+            ),
+            (
+                InputOverrides { fit: Some(Fit::Stretch), resize: Some(Some(256)), ..Default::default() },
+                "`resize` and `fit` stretch contradict",
+            ),
+            (
+                InputOverrides { fit: Some(Fit::Letterbox(9)), crop: Some(Crop::Center), ..Default::default() },
+                "`crop` and `fit` letterbox:9 contradict",
             ),
             // Caffe's: means alone.
             (InputOverrides { mean: Some(vec![123.0; 3]), ..Default::default() }, "`std` 0.0039,0.0039,0.0039"),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::arch::{self, Architecture};
 use super::{Crop, Description, InputDescription};
 use crate::error::{Term, text};
-use crate::model::Interpolation;
+use crate::model::{Fit, Interpolation};
 use crate::{Error, Result};
 
 /// What such a file says.
@@ -124,6 +124,7 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
     let resize = resized(height, preset.crop_pct.unwrap_or(0.875))?;
     let input = InputDescription {
         size: [height, width],
+        fit: Fit::Crop,
         resize: Some(resize),
         crop: Crop::Center,
         interpolation,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Fit;
 use crate::{Error, Result};
 
 /// The longest side of an input or a resized image that is taken.
@@ -74,7 +75,7 @@ pub enum Color {
     /// those are no colours.)
     #[default]
     Rgb,
-    /// Blue, green, red, as OpenCV reads images.
+    /// Blue, green, red, as `OpenCV` reads images.
     Bgr,
     /// One channel, the luma that Pillow's `L` is: `(299 R + 587 G + 114 B) / 1000`, as
     /// `(19595 R + 38470 G + 7471 B + 0x8000) >> 16`.
@@ -120,14 +121,16 @@ impl FromStr for Color {
     }
 }
 
-/// Preprocessing: resize the shorter side, crop the centre, normalize each channel:
-/// `(v/255 − mean) / std`.
+/// Preprocessing: bring the image to the size, normalize each channel: `(v/255 − mean) / std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Height and width of the input.
     pub size: [usize; 2],
-    /// Length of the shorter side after resizing, before the crop; none: images must already have
-    /// `size`.
+    /// How an image is brought to that size; a file that does not say means [`Fit::Crop`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fit: Fit,
+    /// With [`Fit::Crop`] the length of the shorter side after resizing, before the crop; none:
+    /// images must already have `size`. None with every other.
     pub resize: Option<usize>,
     /// The filter of the resize.
     pub interpolation: Interpolation,

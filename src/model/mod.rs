@@ -10,6 +10,7 @@
 
 mod constants;
 mod digest;
+mod fit;
 mod function;
 mod graph;
 mod input;
@@ -25,6 +26,7 @@ mod shape;
 mod weights;
 
 pub use constants::{Constants, QBinary, Table};
+pub use fit::Fit;
 pub(crate) use function::{Expression, number};
 pub use function::{Function, Operand, Operator, Step};
 pub use graph::{Graph, GraphOutput, Node, NodeId, NoteKind};

@@ -2,7 +2,7 @@
 
 use repquant::internals::export::safetensors::read;
 use repquant::internals::load::{LoadOptions, load};
-use repquant::internals::model::Interpolation;
+use repquant::internals::model::{Color, Fit, Interpolation};
 
 use super::Bench;
 
@@ -22,6 +22,10 @@ fn each_flag_takes_the_place_of_one_field() {
     bench.run("fuse m.safetensors -o one.safetensors --resize none").ok();
     let one = of("one.safetensors");
     assert_eq!((one.size, one.resize, one.mean, one.std), ([8, 8], None, described.mean, described.std.clone()));
+
+    bench.run("fuse m.safetensors -o box.safetensors --fit letterbox --color bgr").ok();
+    let boxed = of("box.safetensors");
+    assert_eq!((boxed.fit, boxed.resize, boxed.color), (Fit::Letterbox(114), None, Color::Bgr));
 
     // A quantized model keeps what it was calibrated with.
     bench.run("quantize m.safetensors --images calib -o q.safetensors --mean 0.5,0.5,0.5 --device cpu").ok();
@@ -57,6 +61,9 @@ fn what_makes_no_sense_is_wrong_use() {
         ("--interpolation nearest", ["--interpolation", "bilinear or bicubic"]),
         ("--mean 0.5,0.5", ["--mean: 2 numbers", "3 channels"]),
         ("--mean 0.5,0.5,nan", ["--mean", "expected numbers"]),
+        ("--fit pad", ["--fit", "letterbox:FILL"]),
+        ("--fit letterbox --resize 10", ["--resize and --fit letterbox:114", "contradict"]),
+        ("--fit stretch --crop center", ["--crop and --fit stretch", "contradict"]),
         ("--color gray", ["--color gray", "3 channels"]),
         ("--color cmyk", ["--color", "rgb, bgr or gray"]),
         ("--mean 0.5,,0.5", ["--mean", "expected numbers"]),

@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, Array4, s};
 use repquant::internals::Random;
 use repquant::internals::calibrate::Calibration;
 use repquant::internals::model::{
-    Color, Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, QuantizedGraph, Shape,
+    Color, Conv, Decode, Fit, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, QuantizedGraph, Shape,
 };
 use repquant::internals::quantize::{QuantizeOptions, quantize};
 use repquant::internals::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
@@ -56,6 +56,7 @@ pub(crate) fn network() -> Graph {
             interpolation: Interpolation::Bilinear,
             mean: vec![0.485, 0.456, 0.406],
             std: vec![0.229, 0.224, 0.225],
+            fit: Fit::Crop,
             color: Color::Rgb,
             decode: Decode::Full,
         },

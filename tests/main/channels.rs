@@ -1,4 +1,4 @@
-//! Inputs that are not RGB: gray images, and any number of channels from arrays of NumPy.
+//! Inputs that are not RGB: gray images, and any number of channels from arrays of `NumPy`.
 
 use std::path::Path;
 
@@ -82,8 +82,8 @@ fn a_gray_network_sees_the_luma() {
 
 /// A file as `numpy.save` writes it.
 fn save(path: &Path, descr: &str, shape: &[usize], data: &[u8]) {
-    let sides: String = shape.iter().map(|side| format!("{side}, ")).collect();
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sides}), }}");
+    let sides = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sides},), }}");
     header.extend(std::iter::repeat_n(' ', 63 - (10 + header.len()) % 64));
     header.push('\n');
     let length = u16::try_from(header.len()).unwrap().to_le_bytes();

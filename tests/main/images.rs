@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use repquant::ErrorKind;
 use repquant::internals::images::{Batch, BatchOptions, Batches, Dataset, Found, Item, RgbImage, decode, preprocess};
-use repquant::internals::model::{Color, Decode, Interpolation, Preprocessing};
+use repquant::internals::model::{Color, Decode, Fit, Interpolation, Preprocessing};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -24,6 +24,7 @@ fn preprocessing(size: [usize; 2], resize: Option<usize>, interpolation: Interpo
         interpolation,
         mean: vec![0.5; 3],
         std: vec![0.5; 3],
+        fit: Fit::Crop,
         color: Color::Rgb,
         decode: Decode::Full,
     }

@@ -8,7 +8,7 @@ use repquant::internals::exec::{FloatNet, Keep};
 use repquant::internals::fuse::merge;
 use repquant::internals::images::{Batch, Content};
 use repquant::internals::model::{
-    Binary, Color, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, NoteKind, Op, Pool, PoolKind,
+    Binary, Color, Conv, Decode, Fit, Graph, GraphOutput, Interpolation, Node, NodeId, NoteKind, Op, Pool, PoolKind,
     Preprocessing, Rearrange, RearrangeKind, Shape, Weights,
 };
 
@@ -28,6 +28,7 @@ impl Builder {
             interpolation: Interpolation::Bilinear,
             mean: vec![0.5; 3],
             std: vec![0.25; 3],
+            fit: Fit::Crop,
             color: Color::Rgb,
             decode: Decode::Full,
         };

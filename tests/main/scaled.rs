@@ -6,7 +6,7 @@ use std::path::Path;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use repquant::internals::images::{BatchOptions, Batches, Dataset, Decoded, decode, preprocess, preprocess_decoded};
-use repquant::internals::model::{Color, Decode, Interpolation, Preprocessing};
+use repquant::internals::model::{Color, Decode, Fit, Interpolation, Preprocessing};
 
 use crate::common::test_data;
 
@@ -24,6 +24,7 @@ fn preprocessing(crop: usize, resize: Option<usize>, decode: Decode) -> Preproce
         interpolation,
         mean: vec![0.5; 3],
         std: vec![0.5; 3],
+        fit: Fit::Crop,
         color: Color::Rgb,
         decode,
     }

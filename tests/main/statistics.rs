@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use repquant::internals::calibrate::stats_file::{read, to_bytes};
 use repquant::internals::calibrate::{ActivationStats, BINS, Calibration};
 use repquant::internals::model::{
-    Color, Conv, Decode, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, Shape,
+    Color, Conv, Decode, Fit, Graph, GraphOutput, Interpolation, Node, Op, Preprocessing, Shape,
 };
 use repquant::{ErrorKind, Result};
 use safetensors::tensor::{Dtype, TensorView};
@@ -132,6 +132,7 @@ fn preprocessing() -> Preprocessing {
         interpolation: Interpolation::Bicubic,
         mean: vec![0.485, 0.456, 0.1 + 0.2],
         std: vec![0.229, 0.224, 0.225],
+        fit: Fit::Crop,
         color: Color::Rgb,
         decode: Decode::Full,
     }

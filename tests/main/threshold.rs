@@ -4,7 +4,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use repquant::internals::calibrate::{ActivationStats, BINS, Calibration, POWER_BINS};
-use repquant::internals::model::{Color, Decode, Interpolation, Preprocessing};
+use repquant::internals::model::{Color, Decode, Fit, Interpolation, Preprocessing};
 use repquant::internals::threshold::{ActivationMode, ActivationRange, Method, RangeOptions, choose};
 
 use crate::common::test_data;
@@ -145,6 +145,7 @@ fn calibration(activations: Vec<ActivationStats>) -> Calibration {
             interpolation: Interpolation::Bilinear,
             mean: vec![0.5; 3],
             std: vec![0.25; 3],
+            fit: Fit::Crop,
             color: Color::Rgb,
             decode: Decode::Full,
         },

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use repquant::options::{Color, Crop, InputOverrides, Interpolation, MAX_SIDE};
+use repquant::options::{Color, Crop, Fit, InputOverrides, Interpolation, MAX_SIDE};
 use repquant::{Error, Result};
 
 use super::values::parse;
@@ -13,6 +13,11 @@ pub(super) struct InputArgs {
     /// Height and width of the network's input, e.g. 224x224
     #[arg(long, value_name = "HxW", value_parser = size)]
     pub input_size: Option<[usize; 2]>,
+    /// How an image is brought to that size: crop (the shorter side to --resize, then the centre),
+    /// letterbox[:FILL] (the whole image scaled to fit, framed in FILL, 114 where it is not said, as
+    /// YOLO does) or stretch (each side by itself)
+    #[arg(long, value_name = "HOW", value_parser = parse::<Fit>)]
+    pub fit: Option<Fit>,
     /// Length of an image's shorter side before the crop, or none: images have the size of the
     /// input already
     #[arg(long, value_name = "N|none", value_parser = resize)]
@@ -29,7 +34,7 @@ pub(super) struct InputArgs {
     /// Standard deviation of each channel, on 0 to 1; one number serves all
     #[arg(long, value_name = "S,…", value_parser = deviations, allow_hyphen_values = true)]
     pub std: Option<Channels>,
-    /// Which colours the input's channels are: rgb, bgr (as OpenCV reads images) or gray [default:
+    /// Which colours the input's channels are: rgb, bgr (blue first) or gray [default:
     /// gray for one channel, else rgb]
     #[arg(long, value_name = "COLORS", value_parser = parse::<Color>)]
     pub color: Option<Color>,
@@ -48,6 +53,7 @@ impl InputArgs {
     pub(super) fn overrides(&self) -> InputOverrides {
         InputOverrides {
             size: self.input_size,
+            fit: self.fit,
             resize: self.resize.map(|Resize(side)| side),
             crop: self.crop,
             interpolation: self.interpolation,
@@ -64,6 +70,7 @@ impl InputArgs {
     pub(super) fn refuse(&self, place: &std::path::Path) -> Result<()> {
         let given = [
             ("--input-size", self.input_size.is_some()),
+            ("--fit", self.fit.is_some()),
             ("--resize", self.resize.is_some()),
             ("--crop", self.crop.is_some()),
             ("--interpolation", self.interpolation.is_some()),

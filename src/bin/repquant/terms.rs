@@ -18,6 +18,8 @@ fn flag(term: Term) -> String {
         Term::Describe => "--describe FILE",
         Term::Arch => "--arch NAME",
         Term::InputSize => "--input-size",
+        Term::Fit => "--fit",
+        Term::Crop => "--crop",
         Term::Resize => "--resize",
         Term::Mean => "--mean",
         Term::Std => "--std",

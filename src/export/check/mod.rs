@@ -13,7 +13,9 @@ mod value;
 use std::collections::HashSet;
 
 use self::value::{Value, is_scale};
-use crate::model::{Computed, GraphOutput, MAX_SIDE, Op, Preprocessing, QNode, QParams, QuantizedGraph, Shape, on_op};
+use crate::model::{
+    Computed, Fit, GraphOutput, MAX_SIDE, Op, Preprocessing, QNode, QParams, QuantizedGraph, Shape, on_op,
+};
 use crate::quantize::stored::Stored;
 use crate::{Error, Result};
 
@@ -46,7 +48,8 @@ fn check_preprocessing(input: &Preprocessing) -> Result<()> {
     let sides = input.size.iter().chain(&input.resize);
     let in_range = sides.into_iter().all(|side| (1..=MAX_SIDE).contains(side));
     let finite = input.mean.iter().chain(&input.std).all(|v| v.is_finite()) && input.std.iter().all(|&v| v > 0.0);
-    if in_range && finite && input.mean.len() == input.std.len() {
+    let fitted = input.fit == Fit::Crop || input.resize.is_none();
+    if in_range && finite && fitted && input.mean.len() == input.std.len() {
         Ok(())
     } else {
         Err(Error::bad("sizes, mean or std of the preprocessing are out of range"))

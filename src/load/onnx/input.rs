@@ -6,7 +6,7 @@ use super::simplify::{readers, take_name};
 use super::values::Active;
 use crate::error::{Term, text};
 use crate::load::InputOverrides;
-use crate::model::{MAX_SIDE, NoteKind, Op, Preprocessing, Shape};
+use crate::model::{Fit, MAX_SIDE, NoteKind, Op, Preprocessing, Shape};
 use crate::onnx_proto::ValueInfoProto;
 use crate::{Error, Result};
 
@@ -95,8 +95,9 @@ impl Input {
     fn assumed(&self, asked: &InputOverrides, input: &Preprocessing) -> String {
         let mean = !self.pixels && asked.mean.is_none();
         let std = !self.pixels && asked.std.is_none();
+        let fit = asked.fit.is_none() && asked.resize.is_none();
         if self.channels == COLOURS {
-            let open = [("mean", mean), ("deviation", std), ("size and crop", asked.resize.is_none())];
+            let open = [("mean", mean), ("deviation", std), ("size and crop", fit)];
             let open: Vec<&str> = open.iter().filter(|(_, open)| *open).map(|(what, _)| *what).collect();
             return if open.is_empty() { String::new() } else { format!("{} are as for ImageNet", open.join(", ")) };
         }
@@ -109,8 +110,9 @@ impl Input {
             (false, true) => Some("deviation 1"),
             (false, false) => None,
         };
-        let size = input.resize.filter(|_| asked.resize.is_none());
-        let size = size.map(|side| format!("the shorter side is resized to {side}"));
+        let [height, width] = input.size;
+        let stretched = fit && input.fit == Fit::Stretch;
+        let size = stretched.then(|| format!("images are stretched to {height}×{width}"));
         channels.into_iter().chain(values.map(str::to_owned)).chain(size).collect::<Vec<_>>().join(", ")
     }
 

@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::{LoadOptions, read, read_bytes};
 use crate::load::InputOverrides;
-use crate::model::{Color, Graph, Op, Shape};
+use crate::model::{Color, Fit, Graph, Op, Shape};
 use crate::onnx_proto::{
     AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
@@ -422,9 +422,10 @@ fn inputs_of_one_and_of_many_channels() {
         assert_eq!((graph.input.size, graph.shapes()[0]), ([6, 8], Shape::new(count, 6, 8)), "{sides:?}");
         assert_eq!((&graph.input.mean, &graph.input.std), (&vec![0.0; count], &vec![1.0; count]), "{sides:?}");
         assert_eq!(graph.input.color, if channels == 1 { Color::Gray } else { Color::Rgb });
-        assert_eq!(graph.input.resize, (channels == 1).then_some(8));
+        assert_eq!(graph.input.resize, None);
+        assert_eq!(graph.input.fit, if channels == 1 { Fit::Stretch } else { Fit::Crop });
         let note = &graph.notes[0].text;
-        let words = if channels == 1 { "the shorter side is resized to 8" } else { "channels" };
+        let words = if channels == 1 { "images are stretched to 6×8" } else { "channels" };
         assert!(note.contains("from 0 to 1 (mean 0, deviation 1)") && note.contains(words), "{note}");
     }
     // Sides that are open: those of the description.

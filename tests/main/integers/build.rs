@@ -3,8 +3,8 @@
 use ndarray::{Array1, Array2, Array4};
 use repquant::internals::Random;
 use repquant::internals::model::{
-    Activation, Binary, Color, Computed, Constants, Conv, Decode, GraphOutput, Interpolation, Multiplier, NodeId, Op,
-    Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Shape, SplitReport, Table,
+    Activation, Binary, Color, Computed, Constants, Conv, Decode, Fit, GraphOutput, Interpolation, Multiplier, NodeId,
+    Op, Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Shape, SplitReport, Table,
 };
 
 /// A graph that grows node by node.
@@ -28,6 +28,7 @@ impl Build {
             mean: vec![0.0; 3],
             // 256/255, so that a colour's 255 levels are 255 steps of 2^−8.
             std: vec![256.0 / 255.0; 3],
+            fit: Fit::Crop,
             color: Color::Rgb,
             decode: Decode::Full,
         };

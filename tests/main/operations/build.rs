@@ -6,7 +6,7 @@ use repquant::internals::Random;
 use repquant::internals::exec::{FloatNet, Keep};
 use repquant::internals::images::{Batch, Content};
 use repquant::internals::model::{
-    Color, Conv, Decode, Graph, GraphOutput, Interpolation, Node, NodeId, Op, Preprocessing, Shape,
+    Color, Conv, Decode, Fit, Graph, GraphOutput, Interpolation, Node, NodeId, Op, Preprocessing, Shape,
 };
 
 use crate::common::reference;
@@ -27,6 +27,7 @@ impl Builder {
             decode: Decode::Full,
             mean: vec![0.5; 3],
             std: vec![0.25, 0.3, 0.35],
+            fit: Fit::Crop,
             color: Color::Rgb,
         };
         let graph = Graph { name: "small".into(), input, classes: None, nodes: vec![], outputs: vec![], notes: vec![] };
