@@ -105,7 +105,9 @@ fn behind(graph: &Graph, readers: &[Vec<NodeId>], why: &mut [Option<String>]) {
             }
             if why[from].is_some() {
                 if !matches!(graph.nodes[from].op, Op::Constant(_)) {
-                    way.iter().for_each(|&id| why[id] = Some("in float: as what it reads".into()));
+                    for &id in &way {
+                        why[id] = Some("in float: as what it reads".into());
+                    }
                 }
                 break;
             }

@@ -41,8 +41,7 @@ TIMM = ["repvit_m0_9", "fastvit_t8", "mobilenetv4_conv_small", "efficientnet_lit
 
 def describe(path, size, preprocessing):
     """The description beside a network."""
-    channels = len(preprocessing["mean"])
-    path.with_suffix(".json").write_text(json.dumps({"input": {"size": [channels, *size], **preprocessing}}))
+    path.with_suffix(".json").write_text(json.dumps({"input": {"size": size, "fit": "stretch", **preprocessing}}))
 
 
 def wheels(folder, wanted):

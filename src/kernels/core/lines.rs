@@ -11,7 +11,7 @@ use crate::model::{Along, Shape};
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 pub(crate) struct Lines {
     /// Lines of the batch, those of padded channels included.
-    pub(crate) lines: u32,
+    pub(crate) total: u32,
     /// Lines that begin side by side.
     pub(crate) inner: u32,
     /// Values of a line.
@@ -41,7 +41,7 @@ impl Lines {
             Along::Pixels => (images, padded, padded, shape.height * row),
         };
         Self {
-            lines: (groups * inner) as u32,
+            total: (groups * inner) as u32,
             inner: inner as u32,
             count: along.count(shape) as u32,
             step: step as u32,

@@ -75,7 +75,7 @@ impl Kernel for ReduceF32<'_> {
 
     fn dispatches(&self) -> impl Iterator<Item = Dispatch<Params>> {
         let params = self.params();
-        Dispatch::of(&SHADER, params.lines.lines as usize, params).into_iter()
+        Dispatch::of(&SHADER, params.lines.total as usize, params).into_iter()
     }
 
     fn native(&self, _: Tier) -> Result<()> {

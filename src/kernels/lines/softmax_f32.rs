@@ -55,7 +55,7 @@ impl Kernel for SoftmaxF32<'_> {
 
     fn dispatches(&self) -> impl Iterator<Item = Dispatch<Params>> {
         let params = self.params();
-        Dispatch::of(&SHADER, params.lines as usize, params).into_iter()
+        Dispatch::of(&SHADER, params.total as usize, params).into_iter()
     }
 
     fn native(&self, _: Tier) -> Result<()> {

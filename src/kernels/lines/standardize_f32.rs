@@ -66,7 +66,7 @@ impl Kernel for StandardizeF32<'_> {
 
     fn dispatches(&self) -> impl Iterator<Item = Dispatch<Params>> {
         let params = self.params();
-        Dispatch::of(&SHADER, params.lines.lines as usize, params).into_iter()
+        Dispatch::of(&SHADER, params.lines.total as usize, params).into_iter()
     }
 
     fn native(&self, _: Tier) -> Result<()> {
@@ -102,9 +102,9 @@ pub(crate) fn reference(images: usize, shape: Shape, standardize: Standardize, x
 
 /// Compares with the twin. With u = 2^−24, n values of at most A, and σ the root that is divided
 /// by: the mean is off by at most `(n + 2)·u·A`, a difference by `e = (n + 4)·u·A`; the variance by
-/// a share of `(n + 6)·u` and, as the differences add up to 0, by e², so the root by the share `r =
-/// (n + 6)·u/2 + (e/σ)²` and what WGSL allows a root and a division, 5 units more. The result: `e/σ
-/// + |y|·(r + 10·u)`.
+/// a share of `(n + 6)·u` and, as the differences add up to 0, by e², so the root by the share
+/// `r = (n + 6)·u/2 + (e/σ)²` and what WGSL allows a root and a division, 5 units more. The result
+/// is off by `e/σ + |y|·(r + 10·u)`.
 ///
 /// # Errors
 /// If the device failed.

@@ -93,13 +93,13 @@ fn branches(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
 fn reads(node: &NodeProto) -> Vec<&str> {
     let mut names: Vec<&str> = node.input.iter().filter(|name| !name.is_empty()).map(String::as_str).collect();
     for graph in branches(node) {
-        let mut own: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
-        own.extend(graph.input.iter().map(|input| input.name()));
+        let mut own: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
+        own.extend(graph.input.iter().map(ValueInfoProto::name));
         for inner in &graph.node {
             names.extend(reads(inner).into_iter().filter(|name| !own.contains(name)));
             own.extend(inner.output.iter().map(String::as_str));
         }
-        names.extend(graph.output.iter().map(|output| output.name()).filter(|name| !own.contains(name)));
+        names.extend(graph.output.iter().map(ValueInfoProto::name).filter(|name| !own.contains(name)));
     }
     names
 }

@@ -237,7 +237,7 @@ fn what_operators_do_not_take() {
         (one("MatMul", "x x", vec![], vec![]), &["[3, 6, 8]", "do not go together"]),
         (one("MatMul", "x w", vec![], vec![floats("w", &[2, 8, 2])]), &["[2, 8, 2]", "do not go together"]),
         (of_two(one("ReduceMean", "x", vec![ints("axes", &[0])], vec![])), &["batch"]),
-        (one("ReduceMean", "x", vec![], vec![]), &["batch"]),
+        (of_two(one("ReduceMean", "x", vec![], vec![])), &["batch"]),
         (one("Gemm", "x w", vec![], vec![floats("w", &[8, 2])]), &["4 axes; 2 are expected"]),
         (of_two(one("Softmax", "x", vec![int("axis", 0)], vec![])), &["over the batch"]),
         (one("Cast", "x", vec![int("to", 7)], vec![]), &["data type number 7"]),
