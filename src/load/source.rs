@@ -150,7 +150,7 @@ fn build(name: &str, tensors: &Tensors<'_>, description: &Description) -> Result
 /// Loads a checkpoint that is in memory, e.g. embedded in a program.
 ///
 /// # Errors
-/// Those of [`read_checkpoint`] that concern the bytes and the description, with `name` as the place.
+/// Those of `read_checkpoint` that concern the bytes and the description, with `name` as the place.
 pub(crate) fn read_checkpoint_bytes(name: &str, bytes: &[u8], description: &Description) -> Result<Loaded> {
     let parse = || {
         let tensors = Tensors::open(bytes)?;
@@ -160,10 +160,10 @@ pub(crate) fn read_checkpoint_bytes(name: &str, bytes: &[u8], description: &Desc
     parse().map_err(|e| e.at(name))
 }
 
-/// As [`read_checkpoint_bytes`], for a file of this program, which says itself what it is.
+/// As `read_checkpoint_bytes`, for a file of this program, which says itself what it is.
 ///
 /// # Errors
-/// As [`read_checkpoint_bytes`], and where it does not.
+/// As `read_checkpoint_bytes`, and where it does not.
 pub(crate) fn from_own_bytes(name: &str, bytes: &[u8]) -> Result<Loaded> {
     let parse = || {
         let tensors = Tensors::open(bytes)?;
@@ -204,23 +204,23 @@ fn own_description(tensors: &Tensors) -> Result<Option<Description>> {
     Ok(Some(metadata.description))
 }
 
-/// As [`read_checkpoint`], of a network that is a chain of blocks.
+/// As `read_checkpoint`, of a network that is a chain of blocks.
 ///
 /// # Errors
-/// As [`read_checkpoint`], and of any other network.
+/// As `read_checkpoint`, and of any other network.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<TrainedNet> {
     read_checkpoint(path, options)?.into_blocks().map_err(|e| e.at(path.display()))
 }
 
-/// As [`read_checkpoint_bytes`], of a network that is a chain of blocks.
+/// As `read_checkpoint_bytes`, of a network that is a chain of blocks.
 ///
 /// # Errors
-/// As [`read_checkpoint_bytes`], and of any other network.
+/// As `read_checkpoint_bytes`, and of any other network.
 pub fn from_bytes(name: &str, bytes: &[u8], description: &Description) -> Result<TrainedNet> {
     read_checkpoint_bytes(name, bytes, description)?.into_blocks().map_err(|e| e.at(name))
 }
 
-/// The files that [`read_checkpoint`] or [`onnx::read`](super::onnx::read) may read for these arguments: an
+/// The files that `read_checkpoint` or [`onnx::read`](super::onnx::read) may read for these arguments: an
 /// output must not replace one of them.
 pub(crate) fn input_files(path: &Path, options: &LoadOptions) -> Vec<PathBuf> {
     let located = if super::onnx::is_onnx(path) {
