@@ -133,8 +133,17 @@ impl AffineMap {
         Self { weight, groups, ..self.clone() }
     }
 
-    /// `self` applied to what `first` gives, as one kernel; an error says why there is none.
-    pub(super) fn after(&self, first: &Self) -> Result<Self, &'static str> {
+    /// Multiplications for one image of `self` applied to what `first` gives, as one kernel. Told
+    /// without making it, which can take many times what both kernels have.
+    pub(super) fn macs_after(&self, first: &Self) -> usize {
+        let side = |axis: usize| (self.side(axis) - 1) * first.stride[axis] + first.side(axis);
+        let inputs = first.in_channels() / gcd(self.groups, first.groups);
+        let weights = [inputs, side(0), side(1), self.to[0], self.to[1]];
+        weights.into_iter().fold(self.out_channels(), usize::saturating_mul)
+    }
+
+    /// Whether `self` applied to what `first` gives is one kernel; an error says why not.
+    pub(super) fn follows(&self, first: &Self) -> Result<(), &'static str> {
         for axis in 0..2 {
             let (offset, side) = (self.offset[axis], self.side(axis) as i64);
             let last = (self.to[axis] as i64 - 1) * self.stride[axis] as i64 + offset + side;
@@ -152,11 +161,23 @@ impl AffineMap {
                 return Err("the second pads with zeros where the first would give its bias");
             }
         }
+        Ok(())
+    }
+
+    /// `self` applied to what `first` gives, as one kernel; an error says why there is none.
+    pub(super) fn after(&self, first: &Self) -> Result<Self, &'static str> {
+        self.follows(first)?;
         let groups = gcd(self.groups, first.groups);
         let (second, first) = (self.regrouped(groups), first.regrouped(groups));
         let side = |axis: usize| (second.side(axis) - 1) * first.stride[axis] + first.side(axis);
         let (out, middle, kh, kw) = second.weight.dim();
-        let (_, inputs, fh, fw) = first.weight.dim();
+        let (_, inputs, ..) = first.weight.dim();
+        // Most of a regrouped depthwise kernel is zeros.
+        let taps: Vec<Vec<_>> = first
+            .weight
+            .outer_iter()
+            .map(|filter| filter.indexed_iter().filter(|(_, v)| **v != 0.0).map(|(at, v)| (at, *v)).collect())
+            .collect();
         let mut weight = Array4::<f64>::zeros((out, inputs, side(0), side(1)));
         let mut bias = second.bias.clone();
         let group_out = out / groups;
@@ -170,13 +191,8 @@ impl AffineMap {
                             continue;
                         }
                         bias[o] += factor * first.bias[from];
-                        for i in 0..inputs {
-                            for v in 0..fh {
-                                for u in 0..fw {
-                                    weight[[o, i, y * first.stride[0] + v, x * first.stride[1] + u]] +=
-                                        factor * first.weight[[from, i, v, u]];
-                                }
-                            }
+                        for &((i, v, u), tap) in &taps[from] {
+                            weight[[o, i, y * first.stride[0] + v, x * first.stride[1] + u]] += factor * tap;
                         }
                     }
                 }

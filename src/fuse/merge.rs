@@ -233,12 +233,12 @@ impl Work<'_> {
             let second = AffineMap::conv(conv, self.shapes[before]);
             let Some((source, first, name)) = self.linear(before) else { return };
             let text = format!("{name} then {}", second.name());
-            let merged = second.after(&first).map_err(str::to_owned).and_then(|map| {
-                let (after, apart) = (map.macs(), first.macs() + second.macs());
+            let merged = second.follows(&first).map_err(str::to_owned).and_then(|()| {
+                let (after, apart) = (second.macs_after(&first), first.macs() + second.macs());
                 if after > apart {
                     return Err(format!("one kernel would take {after} multiplications, the two take {apart}"));
                 }
-                map.to_conv().ok_or_else(|| "one kernel would need uneven padding".to_owned())
+                second.after(&first)?.to_conv().ok_or_else(|| "one kernel would need uneven padding".to_owned())
             });
             match merged {
                 Ok(conv) => {
