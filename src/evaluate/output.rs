@@ -28,7 +28,10 @@ impl OutputFidelity {
     /// Adds pairs of values.
     pub fn add(&mut self, y: &[f64], quantized: &[f64]) {
         self.fidelity.add(y, quantized);
-        self.parts.add(y, quantized);
+        // A network beside itself, as the float network's own row of the table, has no worst part.
+        if !std::ptr::eq(y, quantized) {
+            self.parts.add(y, quantized);
+        }
         for (y, q) in y.iter().zip(quantized) {
             self.largest_difference = self.largest_difference.max((y - q).abs());
             self.largest = self.largest.max(y.abs());

@@ -100,7 +100,7 @@ impl Parts {
 mod tests {
     use super::*;
 
-    /// Two boxes of hundreds and a score below 1, `wrong` times as far off as the boxes are.
+    /// Two boxes of hundreds, off by a hundredth, and a score below 1, off by a half.
     fn output(boxes_first: bool) -> Parts {
         let sides = if boxes_first { [3, 4] } else { [4, 3] };
         let mut parts = Parts::new(&sides);

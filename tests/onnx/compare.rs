@@ -4,17 +4,12 @@ use repquant::Device;
 use repquant::internals::exec::{Int8Net, Keep};
 use repquant::internals::export::onnx::{Format, InputForm, quantized};
 use repquant::internals::images::Batch;
-use repquant::internals::model::{Computed, Op, QuantizedGraph};
+use repquant::internals::model::{Computed, Graph, Op, QuantizedGraph};
 
 use crate::runtime::{Answer, Runtime};
 
-/// A batch's images as bytes, image by image, 3 × height × width.
-pub(crate) fn planes(batch: &Batch) -> Vec<u8> {
-    channels(batch, 3)
-}
-
 /// A batch's images as bytes, image by image, channels × height × width.
-fn channels(batch: &Batch, channels: usize) -> Vec<u8> {
+pub(crate) fn planes(batch: &Batch, channels: usize) -> Vec<u8> {
     let pixels = batch.size[0] * batch.size[1];
     let mut planes = Vec::with_capacity(channels * batch.pixels().len());
     for image in batch.pixels().chunks_exact(pixels) {
@@ -23,6 +18,15 @@ fn channels(batch: &Batch, channels: usize) -> Vec<u8> {
         }
     }
     planes
+}
+
+/// What a float network is fed for a batch, image by image, channels × height × width: levels less
+/// the mean, divided by the deviation.
+pub(crate) fn normalized(graph: &Graph, batch: &Batch) -> Vec<f32> {
+    let (levels, channels) = (graph.input.levels(), graph.input.channels());
+    let pixels = batch.size[0] * batch.size[1];
+    let value = |(at, level): (usize, &u8)| levels[at / pixels % channels][usize::from(*level)] as f32;
+    planes(batch, channels).iter().enumerate().map(value).collect()
 }
 
 /// The index of the largest value, the first of several.
@@ -89,7 +93,7 @@ pub(crate) fn assert_same_integers(what: &str, graph: &QuantizedGraph, batch: &B
     let mut answer = None;
     for input in [InputForm::Pixels, InputForm::Normalized] {
         let file = quantized(graph, Format::Integer, input).unwrap();
-        let found = runtime.run(&file, input, &channels(batch, graph.input.channels()), batch.count, &names);
+        let found = runtime.run(&file, input, &planes(batch, graph.input.channels()), batch.count, &names);
         for (node, name) in &stored {
             let own = levels(&net, *node, batch.count);
             assert!(!own.is_empty() && found.types[name] == "uint8", "{what}: {name} is {}", found.types[name]);

@@ -18,7 +18,7 @@ use repquant::internals::threshold::{RangeOptions, choose};
 use repquant::progress::Silent;
 
 use crate::common::{devices, test_data};
-use crate::compare::{assert_same_integers, planes};
+use crate::compare::{assert_same_integers, normalized, planes};
 use crate::runtime::Runtime;
 
 /// Name, side of its images, and how many convolutions are left of those in the file.
@@ -48,18 +48,6 @@ fn noise(seed: u64, count: usize, side: usize) -> Batch {
     let pixels = (0..count * side * side).map(|_| random.next_u64() as u32 & 0x00FF_FFFF).collect();
     let names = (0..count).map(|i| format!("noise {i}")).collect();
     Batch { count, size: [side; 2], content: Content::Pixels(pixels), names, labels: vec![None; count] }
-}
-
-/// What the network is fed: colours less the mean, divided by the deviation.
-fn normalized(graph: &Graph, batch: &Batch) -> Vec<f32> {
-    let levels = graph.input.levels();
-    let pixels = batch.size[0] * batch.size[1];
-    let image = |image: &[u32]| {
-        let colour = |c: usize| image.iter().map(move |p| (c, p.to_le_bytes()[c])).collect::<Vec<_>>();
-        (0..3).flat_map(colour).collect::<Vec<_>>()
-    };
-    let values = batch.pixels().chunks_exact(pixels).flat_map(image);
-    values.map(|(c, level)| levels[c][usize::from(level)] as f32).collect()
 }
 
 fn quantized(graph: &Graph, batch: &Batch) -> QuantizedGraph {
@@ -168,7 +156,7 @@ fn picked_entries_are_written_in_every_form() {
         (float(&graph, InputForm::Pixels).unwrap(), 80.0),
         (written(&made, Format::Qdq, InputForm::Pixels).unwrap(), 20.0),
     ] {
-        let answer = runtime.run(&file, InputForm::Pixels, &planes(&batch), batch.count, &name);
+        let answer = runtime.run(&file, InputForm::Pixels, &planes(&batch, 3), batch.count, &name);
         let theirs: Vec<f64> = answer.floats(&name[0]).into_iter().map(f64::from).collect();
         let mut fidelity = Fidelity::default();
         fidelity.add(&expected, &theirs);
@@ -201,7 +189,7 @@ fn the_float_and_the_qdq_form_give_the_float_networks_outputs() {
             (written(&quantized(&graph, &noise(2, 16, side)), Format::Qdq, InputForm::Pixels).unwrap(), 20.0),
         ];
         for (file, least) in files {
-            let answer = runtime.run(&file, InputForm::Pixels, &planes(&batch), batch.count, &names);
+            let answer = runtime.run(&file, InputForm::Pixels, &planes(&batch, 3), batch.count, &names);
             for (output, own) in names.iter().zip(&expected) {
                 let mut fidelity = Fidelity::default();
                 let theirs: Vec<f64> = answer.floats(output).into_iter().map(f64::from).collect();

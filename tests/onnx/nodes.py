@@ -13,10 +13,12 @@ several, its forms, that compute the same:
 
 Inputs that come from the image are cut out of its values, row by row, in their order; nothing is computed on the way. Their
 first axis is the batch. Where the operator needs that axis itself, a batch of 1 is put in front instead, and the axes that
-the operator names move on by one. A case of a newer opset is declared as of 21 where the operator is not another one there.
+the operator names move on by one. A case of an old opset is declared as of 13 where the operator is the same there, and
+one of a newer opset than any that is read as of the newest.
 
-Of a Cast the finite values are kept; whole numbers that are only chosen among are floats. Each network is run in ONNX Runtime, or where that lacks something by onnx.reference, and
-must give the case's outputs; where these are written with few digits, those of the run are expected.
+Of a Cast the finite values are kept; whole numbers that are only chosen among are floats. Each network is run in ONNX
+Runtime, or where that lacks something by onnx.reference, and must give the case's outputs; where these are written with few
+digits, those of the run are expected.
 
 FOLDER gets NUMBER.onnx for each network, `values`, float32, and index.json: for each form of each case the file, the numbers
 of images and of values of each input and output and where they begin, or why there is no network.
@@ -34,21 +36,47 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 from onnx.reference import ReferenceEvaluator
 
-NEWEST, COLUMNS = 21, 1024
-BINARY = {"Add", "Sub", "Mul", "Div", "MatMul"}
-ONE = {
-    "AveragePool", "BatchNormalization", "Cast", "Clip", "Conv", "ConvTranspose", "DepthToSpace", "Dropout", "Flatten",
-    "Gather", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool",
-    "Pad", "ReduceMax", "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "SpaceToDepth", "Split",
-    "Squeeze", "Transpose", "Unsqueeze",
+OLDEST, NEWEST, COLUMNS = 13, 28, 1024
+BINARY = {
+    "Add", "Sub", "Mul", "Div", "MatMul", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Pow", "PRelu",
+}  # fmt: skip
+MANY = {"Max", "Mean", "Min", "Sum"}
+UNARY = {
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Elu", "Erf", "Exp",
+    "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu",
+    "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh",
+    "ThresholdedRelu",
+}  # fmt: skip
+REDUCTIONS = {
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "ReduceSumSquare",
+}  # fmt: skip
+# Those that have an axis as an attribute, and its default.
+AXIS = {
+    "ArgMax": 0, "ArgMin": 0, "Concat": 0, "Gather": 0, "LayerNormalization": -1, "LogSoftmax": -1,
+    "LpNormalization": -1, "RMSNormalization": -1, "Softmax": -1, "Split": 0,
+}  # fmt: skip
+ONE = UNARY | REDUCTIONS | (set(AXIS) - {"Concat"}) | {
+    "AveragePool", "BatchNormalization", "Cast", "Conv", "ConvTranspose", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gemm",
+    "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "Identity", "InstanceNormalization", "MaxPool", "Pad",
+    "Reshape", "Resize", "Slice", "SpaceToDepth", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample",
 }  # fmt: skip
 FOLDED = {
-    "Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand", "Floor", "Gather", "Identity",
-    "Mul", "Range", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Div", "Equal", "Expand",
+    "Floor", "Gather", "Identity", "Mul", "Not", "Or", "Range", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub",
+    "Transpose", "Unsqueeze", "Where", "Xor",
 }  # fmt: skip
-OPERATORS = BINARY | ONE | FOLDED
-CHOOSING = {"Clip", "MaxPool", "Pad"}
-INTEGERS = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32}
+OPERATORS = BINARY | MANY | ONE | FOLDED
+# Of these the operands have as many axes as the result, where there is a batch.
+WIDE = BINARY | MANY | {"Where"}
+CHOOSING = {
+    "Abs", "ArgMax", "ArgMin", "Clip", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "MaxPool", "Min",
+    "Neg", "Pad", "Relu", "Sign", "Where",
+}  # fmt: skip
+INTEGERS = {
+    TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32, TensorProto.UINT32,
+    TensorProto.INT64, TensorProto.UINT64,
+}  # fmt: skip
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
@@ -71,7 +99,7 @@ class Case:
     def __init__(self, test):
         graph, (inputs, outputs) = test.model.graph, test.data_sets[0]
         self.name, self.node = test.name.removeprefix("test_"), graph.node[0]
-        self.opset = min(next(o.version for o in test.model.opset_import if o.domain == ""), NEWEST)
+        self.opset = self.declared(min(next(o.version for o in test.model.opset_import if o.domain == ""), NEWEST))
         kinds = [v.type.WhichOneof("value") for v in (*graph.input, *graph.output)]
         self.tensors = all(kind == "tensor_type" for kind in kinds)
         self.inputs = {v.name: value for v, value in zip(graph.input, inputs)}
@@ -82,14 +110,31 @@ class Case:
             self.keep_finite()
         if self.node.op_type in CHOOSING:
             self.as_floats()
+        if self.node.op_type in UNARY:
+            self.widened()
+
+    def declared(self, opset):
+        """The opset of the network: a newer one for an old case, where the operator is the same in it."""
+        since = [onnx.defs.get_schema(self.node.op_type, version).since_version for version in (opset, max(opset, OLDEST))]
+        return max(opset, OLDEST) if since[0] == since[1] else opset
 
     def as_floats(self):
         """Whole numbers as floats, for operators that only choose among them."""
-        whole = self.kinds[self.node.input[0]]
-        if whole not in INTEGERS:
+        whole = self.kinds[self.node.input[self.node.op_type == "Where"]]
+        if whole not in INTEGERS or (whole == TensorProto.INT64 and self.node.op_type in ("ArgMax", "ArgMin", "Pad")):
             return
         for tensors in (self.inputs, self.outputs):
             for name in [name for name in tensors if self.kinds[name] == whole]:
+                tensors[name], self.kinds[name] = array(tensors[name]).astype(np.float32), TensorProto.FLOAT
+
+    def widened(self):
+        """Functions of 16-bit floats as of 32: the network computes with those, and the case rounds."""
+        short = {TensorProto.FLOAT16: 1e-3, TensorProto.BFLOAT16: 1e-2}
+        if self.kinds[self.node.input[0]] not in short:
+            return
+        self.tolerance = dict.fromkeys(("rtol", "atol"), short[self.kinds[self.node.input[0]]])
+        for tensors in (self.inputs, self.outputs):
+            for name in [name for name in tensors if self.kinds[name] in short]:
                 tensors[name], self.kinds[name] = array(tensors[name]).astype(np.float32), TensorProto.FLOAT
 
     def keep_finite(self):
@@ -122,11 +167,15 @@ class Case:
                 del made["constant, activation"]
             if kind == "MatMul" and 1 in ranks:
                 del made["activations"]
-        elif kind == "Concat":
+        elif kind == "Concat" or kind in MANY:
             made["activations"] = names
+            if kind in MANY and len(names) > 1:
+                made["activation, constant"] = names[:1]
+        elif kind == "Where":
+            made |= {"activations": names[1:], "activation, constant": names[1:2], "constant, activation": names[2:]}
         elif kind != "Cast" and kind in ONE or to in (TensorProto.FLOAT, TensorProto.DOUBLE):
             made["activation"] = names[:1]
-            if len(self.outputs) > 1 and kind in ("MaxPool", "Dropout"):
+            if len(self.outputs) > 1 and kind in ("MaxPool", "Dropout", "LayerNormalization"):
                 made["first result"] = names[:1]
         if kind in FOLDED:
             # Integers are only ever computed while reading.
@@ -159,20 +208,24 @@ def keeps_batch(case, actives):
         if node.input[0] not in actives:
             return len(others[0]) == 1
         return rank >= 2 and all(len(other) <= 2 for other in others)
-    if kind in BINARY:
+    if kind in WIDE:
         same = all(d[0] == out[0] and len(d) == len(out) for d in dims)
         others = [shape(v) for name, v in case.inputs.items() if name not in actives]
         return same and all(len(other) < len(out) or other[0] == 1 for other in others)
-    if kind in ("Concat", "Split", "Gather", "Softmax"):
-        return case.attribute("axis", -1 if kind == "Softmax" else 0) % rank != 0
+    if kind in AXIS:
+        return case.attribute("axis", AXIS[kind]) % rank != 0
     if kind == "Transpose":
         return (case.attribute("perm") or list(range(rank))[::-1])[0] == 0
     if kind == "Squeeze":
         return all(axis % rank for axis in case.ints(1) or [0])
     if kind == "Unsqueeze":
         return all(axis % len(out) for axis in case.ints(1))
-    if kind in ("ReduceMax", "ReduceMean"):
-        return all(axis % rank for axis in case.ints(1) or [0])
+    if kind in REDUCTIONS:
+        return all(axis % rank for axis in case.ints(1) or [0]) or bool(case.attribute("noop_with_empty_axes") and not case.ints(1))
+    if kind == "Tile":
+        return case.ints(1)[0] == 1
+    if kind == "Expand":
+        return len(out) == rank and out[0] == dims[0][0]
     if kind in ("Reshape", "Slice", "Pad"):
         return out[:1] == dims[0][:1]
     return True
@@ -194,18 +247,18 @@ def lifted(case, node, constants, actives):
         node.input[position] = node.input[position] or f"moved{position}~"
         constants[node.input[position]] = np.array(values, np.int64)
 
-    if kind in ("Concat", "Split", "Gather", "Softmax"):
-        axis = case.attribute("axis", -1 if kind == "Softmax" else 0)
+    if kind in AXIS:
+        axis = case.attribute("axis", AXIS[kind])
         attribute("axis", axis + (axis >= 0))
     elif kind == "Transpose":
         attribute("perm", [0] + [axis + 1 for axis in case.attribute("perm") or range(rank)[::-1]])
     elif kind == "Squeeze":
         constant(1, lift_axes(case.ints(1) or [i for i, s in enumerate(shape(case.inputs[actives[0]])) if s == 1], rank))
-    elif kind in ("Unsqueeze", "ReduceMax", "ReduceMean"):
+    elif kind in REDUCTIONS | {"Unsqueeze"}:
         constant(1, lift_axes(case.ints(1) or None, rank))
     elif kind == "Slice":
         constant(3, lift_axes(case.ints(3) or range(len(case.ints(1))), rank))
-    elif kind == "Reshape":
+    elif kind in ("Expand", "Reshape", "Tile"):
         constant(1, [1] + case.ints(1))
     elif kind == "Pad":
         if case.ints(3) is None:
@@ -213,7 +266,7 @@ def lifted(case, node, constants, actives):
             constant(1, [0, *pads[:rank], 0, *pads[rank:]])
         else:
             constant(3, lift_axes(case.ints(3), rank))
-    elif kind not in BINARY:
+    elif kind not in WIDE | UNARY:
         raise Cannot("the batch is no axis that it can keep")
 
 
@@ -263,7 +316,7 @@ def network(case, form, actives):
             lifted(case, node, constants, actives)
             outputs = {name: value[None] for name, value in outputs.items()}
         # Both operands have the batch, and so the same number of axes.
-        wide = case.node.op_type in BINARY and (len(actives) == 2 or case.node.op_type != "MatMul")
+        wide = case.node.op_type in WIDE and (len(actives) == 2 or case.node.op_type != "MatMul")
         rank = max(len(shape(value)) for value in case.inputs.values())
         for name in actives:
             value = array(case.inputs[name]).astype(np.float32)
@@ -331,6 +384,7 @@ def checked(model, x, outputs, tolerance):
     feed = {info.name: x.astype(helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type))}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     def runtime():

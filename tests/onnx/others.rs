@@ -20,7 +20,7 @@ use repquant::internals::threshold::{RangeOptions, choose};
 use repquant::progress::Silent;
 
 use crate::common::{skipped, test_data};
-use crate::compare::{assert_same_integers, planes};
+use crate::compare::{assert_same_integers, normalized, planes};
 use crate::runtime::Runtime;
 
 /// How far a value may be from ONNX Runtime's, as a part of the largest.
@@ -41,17 +41,6 @@ fn images(graph: &Graph, folder: Option<&Path>, skip: usize, count: usize) -> Ba
     let items = Dataset::unlabelled(folder).unwrap().items.into_iter().skip(skip).take(count).collect();
     let options = BatchOptions { batch_size: count, skip_bad: false, threads: None };
     Batches::new(items, &graph.input, options).next().unwrap().unwrap()
-}
-
-/// What the network is fed, image by image: channels × height × width, less the mean, divided by
-/// the deviation.
-fn normalized(graph: &Graph, batch: &Batch) -> Vec<f32> {
-    let levels = graph.input.levels();
-    let pixels = batch.size[0] * batch.size[1];
-    let planes = planes(batch);
-    let channels = planes.len() / pixels / batch.count;
-    let value = |(at, level): (usize, &u8)| levels[at / pixels % channels][usize::from(*level)] as f32;
-    planes.iter().enumerate().map(value).collect()
 }
 
 /// One network: what the table says of it, or what went wrong.
@@ -88,7 +77,7 @@ fn tried(path: &Path, photos: Option<&Path>, runtime: &mut Runtime) -> Result<St
     let outputs: Vec<String> = found[1].outputs.iter().map(|output| decibels(&output.fidelity)).collect();
     // The QDQ form loads and gives outputs of the same sizes; the integer form gives the same bits.
     let qdq = quantized(&made, Format::Qdq, InputForm::Pixels).map_err(|e| format!("QDQ: {e}"))?;
-    runtime.run(&qdq, InputForm::Pixels, &planes(&test), test.count, &names);
+    runtime.run(&qdq, InputForm::Pixels, &planes(&test, graph.input.channels()), test.count, &names);
     assert_same_integers(&graph.name, &made, &test, runtime);
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let row = format!("| {name} | {} | {apart:.0e} | {} | yes |", graph.nodes.len(), outputs.join(", "));

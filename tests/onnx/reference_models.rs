@@ -111,7 +111,7 @@ fn agrees_with_onnx_runtime(name: &str) {
             continue;
         }
         let file = quantized(&graph, Format::Qdq, InputForm::Normalized).unwrap();
-        let answer = runtime.run(&file, InputForm::Normalized, &planes(images), images.count, &["logits".into()]);
+        let answer = runtime.run(&file, InputForm::Normalized, &planes(images, 3), images.count, &["logits".into()]);
         let own: Vec<usize> = logits(&graph, images).iter().map(|row| top1(&row[..classes])).collect();
         let theirs: Vec<usize> = answer.logits(classes).iter().map(|row| top1(row)).collect();
         assert_eq!((own.len(), theirs.len()), (images.count, images.count));

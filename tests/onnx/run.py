@@ -3,9 +3,9 @@
 Reads one job a line from stdin, JSON, and answers each with one line:
   {"model": path, "input": "normalized" | "pixels" | "floats", "pixels": path, "count": images, "batch": images,
    "tensors": {name: path}}
-`pixels` holds uint8 images, count × channels × height × width; for "floats" (a file of another program) float32. Each tensor named is written to its path, raw and
-little-endian. The answer has the tensors' types and shapes, the model's metadata, the operators of its graph, and those
-that are left after ONNX Runtime's optimizations; or {"error": text}.
+`pixels` holds uint8 images, count × channels × height × width; for "floats" (a file of another program) float32. Each tensor
+named is written to its path, raw and little-endian. The answer has the tensors' types and shapes, the model's metadata, the
+operators of its graph, and those that are left after ONNX Runtime's optimizations; or {"error": text}.
 """
 
 import json
@@ -22,6 +22,8 @@ def session(model, optimized):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = optimized
+    # The tests run side by side, each with a process of its own: threads that spin while they wait would take their cores.
+    options.intra_op_num_threads = 1
     # On x86 processors without VNNI, products of int8 saturate unless this asks for the slower ones that do not.
     options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

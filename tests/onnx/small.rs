@@ -152,7 +152,7 @@ fn level_differences(graph: &QuantizedGraph, format: Format, input: InputForm, r
     let stored: Vec<(usize, String)> = stored.map(|(id, node)| (id, format!("{}/quantized", node.name))).collect();
     let names: Vec<String> = stored.iter().map(|(_, name)| name.clone()).collect();
     let file = quantized(graph, format, input).unwrap();
-    let answer = runtime.run(&file, input, &planes(&batch), batch.count, &names);
+    let answer = runtime.run(&file, input, &planes(&batch, 3), batch.count, &names);
     let (mut differ, mut largest, mut values) = (0, 0, 0);
     for (id, name) in stored {
         let zero_point = graph.nodes[id].output.unwrap().zero_point;
@@ -222,7 +222,7 @@ fn onnx_runtime_recognises_the_pattern() {
     let Some(mut runtime) = Runtime::start() else { return };
     let options = QuantizeOptions { split: SplitMode::None, ..Default::default() };
     let file = quantized(&made(&options, ActivationMode::Affine, 8), Format::Qdq, InputForm::Normalized).unwrap();
-    let answer = runtime.run(&file, InputForm::Normalized, &planes(&batch(2)), 2, &["logits".into()]);
+    let answer = runtime.run(&file, InputForm::Normalized, &planes(&batch(2), 3), 2, &["logits".into()]);
     let count = |operators: &[String], operator: &str| operators.iter().filter(|o| *o == operator).count();
     assert_eq!(count(&answer.operators, "Conv"), 5);
     assert_eq!(count(&answer.optimized, "QLinearConv"), 5, "{:?}", answer.optimized);
@@ -237,7 +237,7 @@ fn the_float_form_computes_the_float_network() {
     let own = net.run(&batch).unwrap();
     for input in [InputForm::Pixels, InputForm::Normalized] {
         let file = float(&graph, input).unwrap();
-        let answer = runtime.run(&file, input, &planes(&batch), batch.count, &["logits".into(), "stage1.0".into()]);
+        let answer = runtime.run(&file, input, &planes(&batch, 3), batch.count, &["logits".into(), "stage1.0".into()]);
         let worst = difference(&own, &answer.logits(5));
         assert!(worst < 1e-5, "{input:?}: {worst}");
         // The layer's name is that of its activation, after the ReLU.
@@ -254,7 +254,7 @@ fn the_file_says_what_it_is() {
     for format in [Format::Qdq, Format::Integer] {
         let file = quantized(&graph, format, InputForm::Normalized).unwrap();
         assert_eq!(file, quantized(&graph, format, InputForm::Normalized).unwrap());
-        let answer = runtime.run(&file, InputForm::Normalized, &planes(&batch(1)), 1, &["logits".into()]);
+        let answer = runtime.run(&file, InputForm::Normalized, &planes(&batch(1), 3), 1, &["logits".into()]);
         assert_eq!(answer.operators.len(), file.operations);
         let said = |key: &str| answer.metadata[&format!("repquant.{key}")].as_str();
         let json = |key: &str| serde_json::from_str::<serde_json::Value>(said(key)).unwrap();

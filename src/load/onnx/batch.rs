@@ -15,18 +15,20 @@ use super::values::{Active, Value};
 use crate::{Error, Result};
 
 /// Operators that take values whose first axis is not the batch, besides functions and reductions.
-const ANY_AXIS: [&str; 24] = [
+const ANY_AXIS: [&str; 27] = [
     "Add",
     "Cast",
     "Clip",
     "Concat",
     "Dropout",
+    "Expand",
     "Flatten",
     "Gather",
     "HardSigmoid",
     "HardSwish",
     "Identity",
     "LeakyRelu",
+    "LogSoftmax",
     "MatMul",
     "Mul",
     "Relu",
@@ -38,13 +40,27 @@ const ANY_AXIS: [&str; 24] = [
     "Split",
     "Squeeze",
     "Sub",
+    "Tile",
     "Transpose",
     "Unsqueeze",
 ];
 
 /// Operators that may move the batch, or leave it out, besides reductions.
-const MOVES: [&str; 10] =
-    ["Concat", "Flatten", "Gather", "Reshape", "Slice", "Softmax", "Split", "Squeeze", "Transpose", "Unsqueeze"];
+const MOVES: [&str; 13] = [
+    "Concat",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "LogSoftmax",
+    "Reshape",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+];
 
 fn moves(kind: &str) -> bool {
     MOVES.contains(&kind) || reduce::OPERATORS.contains(&kind)

@@ -138,7 +138,7 @@ fn spread_view(x: &Tensor, dims: &[usize]) -> View {
 }
 
 /// The sides that broadcasting gives.
-fn together(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
+pub(super) fn together(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
     let rank = a.len().max(b.len());
     let side = |dims: &[usize], axis: usize| axis.checked_sub(rank - dims.len()).map_or(1, |axis| dims[axis]);
     let both = (0..rank).map(|axis| match (side(a, axis), side(b, axis)) {

@@ -175,11 +175,7 @@ fn one(op: &Operation<'_>, e: &mut Expression, x: &Operand) -> Result<Operand> {
             e.push(Operator::Mul, &[x, gate])
         }
         "Softplus" => softplus(e, x),
-        "Mish" => {
-            let soft = softplus(e, x.clone());
-            let tanh = e.push(Operator::Tanh, &[soft]);
-            e.push(Operator::Mul, &[x, tanh])
-        }
+        "Mish" => mish(e, x),
         "Softsign" => {
             let magnitude = e.push(Operator::Abs, std::slice::from_ref(&x));
             let divisor = e.push(Operator::Add, &[magnitude, number(1.0)]);
@@ -246,6 +242,18 @@ fn softplus(e: &mut Expression, x: Operand) -> Operand {
     let raised = e.push(Operator::Add, &[power, number(1.0)]);
     let log = e.push(Operator::Log, &[raised]);
     e.push(Operator::Add, &[high, log])
+}
+
+/// `x·tanh(ln(1 + e^x))` as `x·n / (n + 2)` with `n = e^x·(e^x + 2)`: no sum with 1 loses the small
+/// `e^x`. Above 20 the quotient is 1, and a larger power would overflow.
+fn mish(e: &mut Expression, x: Operand) -> Operand {
+    let low = e.push(Operator::Min, &[x.clone(), number(20.0)]);
+    let power = e.push(Operator::Exp, &[low]);
+    let raised = e.push(Operator::Add, &[power.clone(), number(2.0)]);
+    let n = e.push(Operator::Mul, &[power, raised]);
+    let divisor = e.push(Operator::Add, &[n.clone(), number(2.0)]);
+    let quotient = e.push(Operator::Div, &[n, divisor]);
+    e.push(Operator::Mul, &[x, quotient])
 }
 
 /// `a^b`; where b is a small number, as products and roots, which are defined for a negative a and

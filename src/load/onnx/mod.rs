@@ -41,6 +41,7 @@ mod program;
 mod range;
 mod reader;
 mod reduce;
+mod repeat;
 mod resize;
 mod shape_ops;
 mod simplify;

@@ -4,6 +4,7 @@ use super::draft::Draft;
 use super::elementwise::with_constant;
 use super::operation::Operation;
 use super::reduce::{along, lines};
+use super::shape_ops::flat;
 use super::tensors::{Tensor, product};
 use super::values::Active;
 use crate::model::{Along, Expression, Op, Operand, Operator, ReduceKind, Standardize, number};
@@ -162,16 +163,20 @@ fn norm(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
 fn root_mean_square(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     op.at_most(2)?;
     op.int("stash_type")?;
-    let x = op.active(0)?.clone();
-    let axes = trailing(op, &x)?;
-    let &[axis] = axes.as_slice() else { return Err(Error::bad("is over more than the last axis")) };
-    let count = super::tensors::narrowed(1.0 / x.dims()[axis] as f64);
+    let x = op.active(0)?;
+    let (dims, first) = (x.dims(), trailing(op, x)?[0]);
+    // Several axes are one line.
+    let line: usize = dims[first..].iter().product();
+    let sides = [&dims[..first], &[line]].concat();
+    let x = if first + 1 < dims.len() { flat(draft, x, sides, op.name)? } else { x.clone() };
+    let count = super::tensors::narrowed(1.0 / line as f64);
     let mut e = Expression::default();
     let mean = e.push(Operator::Mul, &[Operand::Input(1), number(count)]);
     let raised = e.push(Operator::Add, &[mean, number(epsilon(op)?)]);
     let root = e.push(Operator::Sqrt, &[raised]);
     let quotient = e.push(Operator::Div, &[Operand::Input(0), root]);
-    let y = over_lines(op, draft, &x, axis, ReduceKind::SumOfSquares, e, &quotient)?;
+    let y = over_lines(op, draft, &x, first, ReduceKind::SumOfSquares, e, &quotient)?;
+    let y = if first + 1 < dims.len() { flat(draft, &y, dims, op.name)? } else { y };
     scaled(op, draft, y, [1, 2])
 }
 

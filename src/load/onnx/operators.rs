@@ -7,7 +7,8 @@ use super::operation::Operation;
 use super::tensors::Source;
 use super::values::{Active, Value};
 use super::{
-    conv, dense, elementwise, fold, functions, normalization, pad, pool, program, reduce, resize, shape_ops, softmax,
+    conv, dense, elementwise, fold, functions, normalization, pad, pool, program, reduce, repeat, resize, shape_ops,
+    softmax,
 };
 use crate::onnx_proto::{ModelProto, NodeProto};
 use crate::{Error, Result};
@@ -30,7 +31,7 @@ pub(super) fn refuse_quantized(model: &ModelProto) -> Result<()> {
 
 /// The operators that are read, of constants or of activations, besides functions, reductions and
 /// normalizations.
-const SUPPORTED: [&str; 43] = [
+const SUPPORTED: [&str; 45] = [
     "Add",
     "AveragePool",
     "BatchNormalization",
@@ -55,6 +56,7 @@ const SUPPORTED: [&str; 43] = [
     "Identity",
     "If",
     "LeakyRelu",
+    "LogSoftmax",
     "MatMul",
     "MaxPool",
     "Mul",
@@ -71,6 +73,7 @@ const SUPPORTED: [&str; 43] = [
     "Split",
     "Squeeze",
     "Sub",
+    "Tile",
     "Transpose",
     "Unsqueeze",
     "Upsample",
@@ -175,9 +178,11 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
         "Slice" => shape_ops::slice(op, draft, batch)?,
         "Gather" => shape_ops::gather(op, draft)?,
         "Concat" => shape_ops::concat(op, draft)?,
+        "Expand" => repeat::expand(op, draft, batch)?,
+        "Tile" => repeat::tile(op, draft)?,
         "DepthToSpace" | "SpaceToDepth" => shape_ops::blocks(op, draft)?,
         "Resize" => resize::resize(op, draft)?,
-        "Softmax" => softmax::softmax(op, draft)?,
+        "LogSoftmax" | "Softmax" => softmax::softmax(op, draft)?,
         _ if op.inputs.iter().flatten().all(|input| matches!(input, Value::Constant(_))) => {
             return Err(Error::bad("the operator is not supported on constants"));
         }

@@ -515,5 +515,20 @@ case("if", "conv constant add", [
                              else_branch=branch("else2", [("Add", "r shift", "e2")], "e2", {"shift": weights(1, 4, 6, 8)}))),
 ], {**w, "one": np.array(1), "four": np.array(4)})
 
+# Repeated values, and the logarithm of a softmax where the exponential alone would be 0.
+case("log_softmax", "conv max subtract log of sum of exponentials subtract max subtract log of sum of exponentials subtract", [
+    ("Mul", "x wide", "a", {}), ("LogSoftmax", "a", "y", dict(axis=1)), ("LogSoftmax", "a", "z", {}),
+], {"wide": np.float32(100)}, outputs=("y", "z"))
+case("log_softmax_of_11", "reshape max subtract log of sum of exponentials subtract", [
+    ("LogSoftmax", "x", "y", dict(axis=1)),
+], opset=11)
+case("expand", "global average pool pick pick add", [
+    ("GlobalAveragePool", "x", "a", {}), ("Shape", "x", "s", {}), ("Expand", "a s", "b", {}), ("Add", "x b", "y", {}),
+])
+case("expand_in_front", "pick pick pick", [
+    ("Expand", "x more", "y", {}), ("Expand", "x both", "z", {}),
+], {"more": ints(4, 3, 1, 8), "both": ints(2, 1, 3, 6, 8)}, shape=(1, 3, 1, 8), outputs=("y", "z"), fixed=True)
+case("tile", "pick pick", [("Tile", "x times", "y", {})], {"times": ints(1, 1, 2, 3)})
+
 save_file(tensors, Path(__file__).with_name("onnx_cases.safetensors"), {"kinds": json.dumps(expected), "fixed": json.dumps(fixed_outputs)})
 print(len(expected), "cases")
