@@ -57,12 +57,6 @@ fn erf(v: vec4<f32>) -> vec4<f32> {
     return sign(v) * (1.0 - p * exp(-m * m));
 }
 
-// By e^-2|v|, which cannot overflow.
-fn tanh_of(v: vec4<f32>) -> vec4<f32> {
-    let e = exp(-2.0 * abs(v));
-    return sign(v) * (1.0 - e) / (1.0 + e);
-}
-
 // Of a negative base only by integers; elsewhere there is no number.
 fn power(v: vec4<f32>, w: vec4<f32>) -> vec4<f32> {
     let magnitude = pow(abs(v), w);

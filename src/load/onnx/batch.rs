@@ -9,13 +9,15 @@ use super::draft::Draft;
 use super::functions;
 use super::operation::Operation;
 use super::operators;
+use super::recurrent;
 use super::reduce;
 use super::tensors::Source;
 use super::values::{Active, Value};
 use crate::{Error, Result};
 
-/// Operators that take values whose first axis is not the batch, besides functions and reductions.
-const ANY_AXIS: [&str; 24] = [
+/// Operators that take values whose first axis is not the batch, besides functions, reductions and
+/// recurrent layers.
+const ANY_AXIS: [&str; 25] = [
     "Add",
     "Cast",
     "Clip",
@@ -23,6 +25,7 @@ const ANY_AXIS: [&str; 24] = [
     "Dropout",
     "Flatten",
     "Gather",
+    "Gemm",
     "HardSigmoid",
     "HardSwish",
     "Identity",
@@ -42,12 +45,12 @@ const ANY_AXIS: [&str; 24] = [
     "Unsqueeze",
 ];
 
-/// Operators that may move the batch, or leave it out, besides reductions.
+/// Operators that may move the batch, or leave it out, besides reductions and recurrent layers.
 const MOVES: [&str; 10] =
     ["Concat", "Flatten", "Gather", "Reshape", "Slice", "Softmax", "Split", "Squeeze", "Transpose", "Unsqueeze"];
 
 fn moves(kind: &str) -> bool {
-    MOVES.contains(&kind) || reduce::OPERATORS.contains(&kind)
+    MOVES.contains(&kind) || reduce::OPERATORS.contains(&kind) || recurrent::OPERATORS.contains(&kind)
 }
 
 /// What an operation gives, and for each result whether it is lifted; `lifted` says whether each
@@ -64,8 +67,8 @@ pub(super) fn run(
 ) -> Result<Vec<(Value, bool)>> {
     let any = lifted.contains(&true);
     let first = if any {
-        let takes = ANY_AXIS.contains(&op.kind) || functions::is_function(op.kind);
-        if !takes && !reduce::OPERATORS.contains(&op.kind) {
+        let takes = ANY_AXIS.contains(&op.kind) || functions::is_function(op.kind) || moves(op.kind);
+        if !takes {
             return Err(Error::bad("reads an activation whose first axis is not the batch"));
         }
         None
