@@ -57,12 +57,6 @@ fn erf(v: vec4<f32>) -> vec4<f32> {
     return sign(v) * (1.0 - p * exp(-m * m));
 }
 
-// By e^-2|v|, which cannot overflow.
-fn tanh_of(v: vec4<f32>) -> vec4<f32> {
-    let e = exp(-2.0 * abs(v));
-    return sign(v) * (1.0 - e) / (1.0 + e);
-}
-
 // asin(v) of the smaller of |v| and sqrt((1 − |v|) / 2), by a polynomial of its square z that was fitted to
 // (asin(sqrt(z)) / sqrt(z) − 1) / z on [0, 1/4] at Chebyshev's nodes: 3e-7 off at most. WGSL allows its own asin 7e-5.
 fn small_asin(v: vec4<f32>) -> vec4<f32> {

@@ -83,10 +83,11 @@ pub fn write(device: &Device, buffer: &Buffer, words: &[u32]) -> Result<()> {
 /// Networks as graphs.
 pub mod model {
     pub use crate::model::{
-        Activation, Along, Axis, Binary, Coarse, CoarseScale, Color, Computed, Constants, Conv, Coordinates, Decode,
-        Fit, Function, Graph, GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op, Operand, Operator,
-        Pool, PoolKind, Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Rearrange, RearrangeKind,
-        Reduce, ReduceKind, Resize, Shape, SplitReport, Standardize, Step, Support, Table, Weights, conv_output,
+        Activation, Along, Axis, Binary, Cell, Coarse, CoarseScale, Color, Computed, Constants, Conv, Coordinates,
+        Decode, Direction, Fit, Function, Graph, GraphOutput, Interpolation, Multiplier, Node, NodeId, NoteKind, Op,
+        Operand, Operator, Pool, PoolKind, Preprocessing, QBinary, QConv, QNode, QParams, QuantizedGraph, Rearrange,
+        RearrangeKind, Recurrent, Reduce, ReduceKind, Resize, Shape, SplitReport, Standardize, Step, Support, Table,
+        Weights, conv_output,
     };
 }
 

@@ -126,6 +126,8 @@ impl AttributeProto {
     pub(crate) const FLOATS: i32 = 6;
     /// A list of integers.
     pub(crate) const INTS: i32 = 7;
+    /// A list of texts.
+    pub(crate) const STRINGS: i32 = 8;
 }
 
 /// A constant. The values, row by row, are in `raw_data`, or in the list for their type, or in

@@ -25,6 +25,7 @@ use crate::kernels::pool::pool_i8::{PoolI8, Windows};
 use crate::kernels::rearrange::gather_f32::{self, GatherF32};
 use crate::kernels::rearrange::gather_i8::{self, GatherI8};
 use crate::kernels::rearrange::resize_f32::{ResizeF32, Taps};
+use crate::kernels::recurrent::{self, RecurrentF32};
 use crate::kernels::statistics::range::Range;
 use crate::kernels::statistics::{Extent, Row};
 use crate::model::{
@@ -102,6 +103,7 @@ enum Work {
     ReduceF32(Reduce),
     StandardizeF32(Standardize),
     MatMulF32,
+    RecurrentF32(recurrent::Weights),
     ConstantF32 {
         values: Buffer,
         order: gather_f32::Order,
@@ -140,6 +142,7 @@ impl Layer {
             Op::Reduce(reduce) => Work::ReduceF32(*reduce),
             Op::Standardize(standardize) => Work::StandardizeF32(*standardize),
             Op::MatMul => Work::MatMulF32,
+            Op::Recurrent(cells) => Work::RecurrentF32(recurrent::Weights::new(device, cells, inputs[0])?),
             Op::Constant(values) => {
                 let mut words = vec![0; y.padded_len()];
                 for ((c, h, w), value) in values.indexed_iter() {
@@ -346,6 +349,7 @@ impl Layer {
                 rec.run(&StandardizeF32 { images, shape: shape(0), standardize: *standardize, x: x(0), y })
             }
             Work::MatMulF32 => rec.run(&MatMulF32 { images, a: (shape(0), x(0)), b: (shape(1), x(1)), y }),
+            Work::RecurrentF32(weights) => rec.run(&RecurrentF32 { images, weights, x: x(0), y }),
             Work::ConstantF32 { values, order } => rec.run(&GatherF32 { images, order, x: values, y }),
             Work::Same => Ok(()),
         }?;

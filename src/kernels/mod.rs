@@ -5,6 +5,7 @@
 //! | `convert` | pixels, levels, accumulators and f32, from one to the other |
 //! | `conv` | convolutions: dense, tiled, depthwise; in f32 and in integers |
 //! | `pool`, `binary`, `function`, `lines`, `concat`, `rearrange` | the operations between them |
+//! | `recurrent` | cells that go through sequences |
 //! | `statistics` | ranges, histograms, magnitudes, error sums |
 //! | `peaks` | loads that measure what a device can do |
 //! | `core`, `cpu` | what they share: levels and requantization, vectors of the Cpu device |
@@ -29,6 +30,7 @@ pub(crate) mod lines;
 pub(crate) mod peaks;
 pub(crate) mod pool;
 pub(crate) mod rearrange;
+pub(crate) mod recurrent;
 pub(crate) mod statistics;
 #[cfg(test)]
 mod tests;
@@ -46,6 +48,7 @@ use self::lines::{reduce_f32, softmax_f32, standardize_f32};
 use self::peaks::{copy, dot, multiply_add};
 use self::pool::{global_pool_f32, global_pool_i8, pool_f32, pool_i8};
 use self::rearrange::{gather_f32, gather_i8, resize_f32};
+use self::recurrent::kernel as recurrent_f32;
 use self::statistics::{coarsen, error_sums, histogram, magnitudes, range};
 use crate::Result;
 use crate::device::{Device, Shader};
@@ -101,6 +104,7 @@ pub(crate) static ALL: &[Entry] = &[
     Entry::of::<reduce_f32::Params>(&reduce_f32::SHADER, reduce_f32::verify),
     Entry::of::<standardize_f32::Params>(&standardize_f32::SHADER, standardize_f32::verify),
     Entry::of::<matmul_f32::Params>(&matmul_f32::SHADER, matmul_f32::verify),
+    Entry::of::<recurrent_f32::Params>(&recurrent_f32::SHADER, recurrent::verify::verify),
     Entry::of::<concat_f32::Params>(&concat_f32::SHADER, concat_f32::verify),
     Entry::of::<concat_i8::Params>(&concat_i8::SHADER, concat_i8::verify),
     Entry::of::<gather_f32::Params>(&gather_f32::SHADER, gather_f32::verify),

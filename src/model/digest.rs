@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use super::{Conv, Graph, GraphOutput, Op, Weights};
+use super::{Conv, Graph, GraphOutput, Op, Recurrent, Weights};
 
 impl Graph {
     /// SHA-256 over names, shapes, strides and the bits of every weight: the identity of what is
@@ -26,6 +26,14 @@ impl Graph {
                 Op::Constant(values) => {
                     hash.update("constant;");
                     update(&mut hash, values);
+                }
+                Op::Recurrent(recurrent) => {
+                    let Recurrent { cell, direction, gives_memory, .. } = recurrent.as_ref();
+                    hash.update(format!("{cell:?}:{direction:?}:{gives_memory};"));
+                    for (name, sides, values) in recurrent.tensors() {
+                        hash.update(format!("{name}:{sides:?};"));
+                        update(&mut hash, &values);
+                    }
                 }
                 // The shape says all.
                 Op::Input(_) | Op::GlobalAveragePool => {}

@@ -3,7 +3,7 @@
 //! | what | file |
 //! | --- | --- |
 //! | what an operation is, in whatever numbers: [`Op`] | `op.rs` |
-//! | the parameters of operations | `ops.rs`, `function.rs`, `lines.rs`, `pool.rs`, `rearrange.rs` |
+//! | the parameters of operations | `ops.rs`, `function.rs`, `lines.rs`, `pool.rs`, `rearrange.rs`, `recurrent.rs` |
 //! | weights: [`Weights`], [`Conv`], [`QConv`] | `weights.rs`, `qconv.rs` |
 //! | the integers beside them: [`Constants`] | `constants.rs`, `qparams.rs` |
 //! | networks: [`Graph`], [`QuantizedGraph`] | `graph.rs`, `digest.rs`, `quantized.rs` |
@@ -22,6 +22,7 @@ mod qconv;
 mod qparams;
 mod quantized;
 mod rearrange;
+mod recurrent;
 mod shape;
 mod weights;
 
@@ -44,6 +45,7 @@ pub(crate) use quantized::Integer;
 pub use quantized::{Computed, QNode, QuantizedGraph, SplitReport};
 pub(crate) use rearrange::View;
 pub use rearrange::{Rearrange, RearrangeKind};
+pub use recurrent::{Cell, Direction, Recurrent};
 pub use shape::{Shape, conv_output};
 pub use weights::{Conv, Weights};
 

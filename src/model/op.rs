@@ -5,8 +5,8 @@ use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Axis, Binary, Conv, Function, MAX_SIDE, Pool, PoolKind, Rearrange, Reduce, Resize, Shape, Standardize,
-    Weights, broadcast, joined, matrix_product,
+    Activation, Axis, Binary, Conv, Function, MAX_SIDE, Pool, PoolKind, Rearrange, Recurrent, Reduce, Resize, Shape,
+    Standardize, Weights, broadcast, joined, matrix_product,
 };
 use crate::{Error, Result};
 
@@ -53,6 +53,9 @@ pub enum Op<W = Conv> {
     /// Matrix products of two activations, channel by channel: channels × rows × depth by channels
     /// × depth × columns; one channel serves all.
     MatMul,
+    /// States of cells that go through sequences step by step.
+    #[serde(skip)]
+    Recurrent(Box<Recurrent>),
     /// The same values for every image, channels × rows × columns; it has no inputs.
     #[serde(skip)]
     Constant(Array3<f32>),
@@ -105,6 +108,7 @@ impl<W: Weights> Op<W> {
             Self::Reduce(reduce) => reduce.kind.name(),
             Self::Standardize(_) => "standardization",
             Self::MatMul => "matrix product",
+            Self::Recurrent(recurrent) => recurrent.cell.name(),
             Self::Constant(_) => "constant",
         }
     }
@@ -142,6 +146,7 @@ impl<W: Weights> Op<W> {
             Self::Activation(_) | Self::Softmax(_) | Self::Standardize(_) => inputs[0],
             Self::Reduce(reduce) => reduce.along.reduced(inputs[0]),
             Self::MatMul => matrix_product(inputs[0], inputs[1])?,
+            Self::Recurrent(recurrent) => recurrent.output(inputs[0])?,
             Self::Binary(_) => broadcast(inputs[0], inputs[1])?,
             Self::Function(function) => {
                 let shape = inputs[1..].iter().try_fold(inputs[0], |shape, other| broadcast(shape, *other))?;
@@ -175,6 +180,7 @@ impl<W: Weights> Op<W> {
                 fits(activation.is_in_range(), &|| format!("a parameter of {} is out of range", activation.name()))
             }
             Self::Function(function) => function.check(),
+            Self::Recurrent(recurrent) => recurrent.check(),
             Self::Standardize(Standardize { epsilon, .. }) => {
                 fits(epsilon.is_finite() && *epsilon >= 0.0, &|| format!("its epsilon is {epsilon}"))
             }
@@ -234,6 +240,7 @@ impl<W: Weights> Op<W> {
             | Self::Reduce(_)
             | Self::Standardize(_)
             | Self::MatMul
+            | Self::Recurrent(_)
             | Self::Constant(_) => None,
         }
     }
@@ -264,6 +271,7 @@ impl<W: Weights> Op<W> {
             Self::Reduce(reduce) => Op::Reduce(*reduce),
             Self::Standardize(standardize) => Op::Standardize(*standardize),
             Self::MatMul => Op::MatMul,
+            Self::Recurrent(recurrent) => Op::Recurrent(recurrent.clone()),
             Self::Constant(values) => Op::Constant(values.clone()),
         })
     }
@@ -272,6 +280,7 @@ impl<W: Weights> Op<W> {
     pub fn parameters(&self) -> u64 {
         let count = match self {
             Self::Conv(weights) | Self::Linear(weights) => weights.weight_count() + weights.out_channels(),
+            Self::Recurrent(recurrent) => recurrent.parameters(),
             Self::Constant(values) => values.len(),
             _ => 0,
         };
@@ -280,7 +289,10 @@ impl<W: Weights> Op<W> {
 
     /// Multiplications by weights for one image, where the result has shape `y`.
     pub fn macs(&self, y: Shape) -> u64 {
-        self.weights().map_or(0, |weights| weights.macs(y))
+        match self {
+            Self::Recurrent(recurrent) => recurrent.macs(y),
+            _ => self.weights().map_or(0, |weights| weights.macs(y)),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod checkpoints;
 pub(crate) mod network;
+pub(crate) mod recurrent;
 pub(crate) mod reference;
 pub(crate) mod timm;
 

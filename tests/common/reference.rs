@@ -7,6 +7,8 @@ use repquant::internals::model::{
     Shape,
 };
 
+use super::recurrent;
+
 /// The logits of one image of 8-bit values, colour by row by column.
 pub(crate) fn logits(graph: &Graph, image: &[u8]) -> Vec<f64> {
     let levels = graph.input.levels();
@@ -87,6 +89,7 @@ fn result(node: &Node, shape: Shape, inputs: &[&Array3<f64>], input: &[f64]) -> 
             let variance = line.iter().map(|v| v * v).sum::<f64>() / line.len() as f64 - mean * mean;
             line.iter().map(|v| (v - mean) / (variance + f64::from(standardize.epsilon)).sqrt()).collect()
         }),
+        Op::Recurrent(recurrent) => recurrent::states(recurrent, x()),
         Op::MatMul => {
             let channel = |x: &Array3<f64>, c: usize| x.index_axis(Axis(0), c.min(x.dim().0 - 1)).into_owned();
             let mut y = Array3::zeros(dims);

@@ -8,6 +8,7 @@ mod compare;
 mod networks;
 mod nodes;
 mod others;
+mod recurrent;
 mod reference_models;
 mod runtime;
 mod small;

@@ -85,6 +85,11 @@ pub(super) fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.into()), ..attribute(name, AttributeProto::STRING) }
 }
 
+/// An attribute of several texts.
+pub(super) fn texts(name: &str, values: &[&str]) -> AttributeProto {
+    AttributeProto { strings: values.iter().map(|&v| v.into()).collect(), ..attribute(name, AttributeProto::STRINGS) }
+}
+
 /// An attribute of several integers.
 pub(super) fn integers(name: &str, values: &[usize]) -> AttributeProto {
     AttributeProto { ints: values.iter().map(|&v| v as i64).collect(), ..attribute(name, AttributeProto::INTS) }
@@ -144,15 +149,27 @@ impl Builder {
         attribute: Vec<AttributeProto>,
         output: &str,
     ) -> String {
+        self.node_with(operator, name, inputs, attribute, &[output]);
+        output.to_owned()
+    }
+
+    /// Adds an operation called `name` with several outputs; those without a name are left out.
+    pub(super) fn node_with(
+        &mut self,
+        operator: &str,
+        name: &str,
+        inputs: &[&str],
+        attribute: Vec<AttributeProto>,
+        outputs: &[&str],
+    ) {
         self.graph.node.push(NodeProto {
             input: inputs.iter().map(|&input| input.to_owned()).collect(),
-            output: vec![output.to_owned()],
+            output: outputs.iter().map(|&output| output.to_owned()).collect(),
             name: Some(name.to_owned()),
             op_type: Some(operator.to_owned()),
             attribute,
             ..Default::default()
         });
-        output.to_owned()
     }
 
     /// Adds a `Cast` to `T`.
@@ -207,7 +224,10 @@ impl Builder {
         let mut names = HashSet::new();
         let inputs = self.graph.input.iter().filter_map(|i| i.name.as_ref());
         let constants = self.graph.initializer.iter().filter_map(|i| i.name.as_ref());
-        for name in inputs.chain(constants).chain(self.graph.node.iter().flat_map(|node| &node.output)) {
+        for name in inputs
+            .chain(constants)
+            .chain(self.graph.node.iter().flat_map(|node| &node.output).filter(|name| !name.is_empty()))
+        {
             if !names.insert(name) {
                 return Err(Error::bad(format!(
                     "two tensors of the ONNX file would be called `{}`",

@@ -24,6 +24,7 @@ mod moves;
 mod operations;
 mod outputs;
 mod qdq;
+mod recurrent;
 mod requantize;
 mod tensors;
 

@@ -5,6 +5,7 @@ use super::builder::{Builder, Window, integer, integers, number, text};
 use super::functions::function;
 use super::lines::{reduce, standardize};
 use super::moves::{concat, max_pool, padding, rearrange, sides};
+use super::recurrent::recurrent;
 use super::requantize::{Levels, Requantization};
 use super::tensors::{FloatTensor, LevelTensor, before_relu, byte, levels, rectified};
 use crate::model::{
@@ -52,6 +53,7 @@ pub(super) fn in_float<W: Weights>(
         (Op::Reduce(how), [(_, shape)], [x]) => reduce(builder, name, x, *shape, *how),
         (Op::Standardize(how), _, [x]) => standardize(builder, name, x, *how),
         (Op::MatMul, _, [_, _]) => builder.node("MatMul", name, &tensors, vec![]),
+        (Op::Recurrent(cells), [(_, shape)], [x]) => recurrent(builder, name, x, *shape, cells),
         (Op::Constant(values), [], []) => {
             let (channels, height, width) = values.dim();
             builder.constant(name, &[1, channels, height, width], values.iter().copied())

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    Activation, Axis, Binary, CoarseScale, Computed, Constants, GraphOutput, Integer, Multiplier, Op, Preprocessing,
-    QBinary, QConv, QParams, SplitReport, Support,
+    Activation, Axis, Binary, Cell, CoarseScale, Computed, Constants, Direction, GraphOutput, Integer, Multiplier, Op,
+    Preprocessing, QBinary, QConv, QParams, Recurrent, SplitReport, Support,
 };
 
 /// What the entry calls this kind of file.
@@ -76,8 +76,21 @@ pub(super) enum HeaderOp {
 #[serde(rename_all = "snake_case")]
 pub(super) enum FloatOp {
     Constant,
+    Recurrent(Cells),
     #[serde(untagged)]
     Op(Op),
+}
+
+/// What the tensors of recurrent cells do not say.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cells {
+    pub cell: Cell,
+    pub direction: Direction,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gives_memory: bool,
+    /// Which of the tensors that need not be there are: peepholes, initial state, initial memory.
+    pub has: [bool; 3],
 }
 
 /// A sum, difference or product.
@@ -157,6 +170,7 @@ impl HeaderOp {
             }
             Op::Linear(_) => Self::FloatLinear,
             Op::Constant(_) => Self::Float(FloatOp::Constant),
+            Op::Recurrent(recurrent) => Self::Float(FloatOp::Recurrent(Cells::of(recurrent))),
             op => Self::Float(FloatOp::Op(op.clone())),
         }
     }
@@ -173,6 +187,14 @@ impl HeaderOp {
             }
             (op, _) => Self::Integer(op.clone()),
         }
+    }
+}
+
+impl Cells {
+    fn of(recurrent: &Recurrent) -> Self {
+        let Recurrent { cell, direction, gives_memory, peepholes, initial_state, initial_memory, .. } = recurrent;
+        let has = [peepholes.is_some(), initial_state.is_some(), initial_memory.is_some()];
+        Self { cell: *cell, direction: *direction, gives_memory: *gives_memory, has }
     }
 }
 
@@ -239,7 +261,9 @@ by_name!(HeaderOp, content, Integer,
     "float_linear" => { content.unit_variant()?; HeaderOp::FloatLinear },
     "float" => HeaderOp::Float(content.newtype_variant()?));
 
-by_name!(FloatOp, content, Op, "constant" => { content.unit_variant()?; FloatOp::Constant });
+by_name!(FloatOp, content, Op,
+    "constant" => { content.unit_variant()?; FloatOp::Constant },
+    "recurrent" => FloatOp::Recurrent(content.newtype_variant()?));
 
 /// An operation whose name was read already. Not by trying one form after the other, as serde's
 /// untagged enums are read: they keep numbers as f64 meanwhile, and a f32 that is rounded twice may

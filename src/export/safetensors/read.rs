@@ -7,15 +7,15 @@ use ndarray::{Array1, Array2, Array3, Array4};
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 
 use super::header::{
-    CoarseForm, FloatGeometry, FloatOp, Geometry, Header, HeaderNode, HeaderOp, KIND, ScaleForm, Tables, VERSION,
-    VERSION_1,
+    Cells, CoarseForm, FloatGeometry, FloatOp, Geometry, Header, HeaderNode, HeaderOp, KIND, ScaleForm, Tables,
+    VERSION, VERSION_1,
 };
 use crate::error::{Term, Text, text};
 use crate::export::check::check;
 use crate::export::kind::Kind;
 use crate::model::{
     Coarse, CoarseScale, Computed, Constants, ConstantsKind, Conv, GraphOutput, Multiplier, Op, QConv, QNode,
-    QuantizedGraph, Table, Weights, on_op,
+    QuantizedGraph, Recurrent, Table, Weights, on_op,
 };
 use crate::tensor_file::{self, METADATA_KEY, open};
 use crate::{Error, Result};
@@ -144,15 +144,13 @@ fn read_node(node: HeaderNode, tensors: &mut Tensors<'_>) -> Result<QNode> {
             groups,
         })),
         HeaderOp::FloatLinear => {
-            let (shape, values) = layer.take::<_, 4, 2>("weight", Dtype::F32, f32::from_le_bytes)?;
-            let weight = Array2::from_shape_vec(shape, values).map_err(|e| Error::bad("weight").because(e))?;
+            let weight = layer.array2("weight")?;
             let bias = layer.array1("bias", Dtype::F32, f32::from_le_bytes)?;
             Computed::Float(Op::Linear(Conv::linear(weight, bias)))
         }
-        HeaderOp::Float(FloatOp::Constant) => {
-            let (shape, values) = layer.take::<_, 4, 3>("value", Dtype::F32, f32::from_le_bytes)?;
-            let values = Array3::from_shape_vec(shape, values).map_err(|e| Error::bad("value").because(e))?;
-            Computed::Float(Op::Constant(values))
+        HeaderOp::Float(FloatOp::Constant) => Computed::Float(Op::Constant(layer.array3("value")?)),
+        HeaderOp::Float(FloatOp::Recurrent(cells)) => {
+            Computed::Float(Op::Recurrent(Box::new(layer.recurrent(&cells)?)))
         }
         HeaderOp::Float(FloatOp::Op(op)) => Computed::Float(op),
     };
@@ -238,6 +236,31 @@ impl LayerTensors<'_, '_> {
             },
         };
         Ok(Coarse { support: form.support, weights: self.array4("coarse", Dtype::I8, i8::from_le_bytes)?, scale })
+    }
+
+    fn recurrent(&mut self, cells: &Cells) -> Result<Recurrent> {
+        let &Cells { cell, direction, gives_memory, has } = cells;
+        Ok(Recurrent {
+            cell,
+            direction,
+            gives_memory,
+            input: self.array3("input")?,
+            state: self.array3("state")?,
+            bias: self.array2("bias")?,
+            peepholes: has[0].then(|| self.array2("peepholes")).transpose()?,
+            initial_state: has[1].then(|| self.array3("initial_state")).transpose()?,
+            initial_memory: has[2].then(|| self.array3("initial_memory")).transpose()?,
+        })
+    }
+
+    fn array2(&mut self, part: &str) -> Result<Array2<f32>> {
+        let (shape, values) = self.take::<_, 4, 2>(part, Dtype::F32, f32::from_le_bytes)?;
+        Array2::from_shape_vec(shape, values).map_err(|e| Error::bad("shape and length differ").because(e).at(part))
+    }
+
+    fn array3(&mut self, part: &str) -> Result<Array3<f32>> {
+        let (shape, values) = self.take::<_, 4, 3>(part, Dtype::F32, f32::from_le_bytes)?;
+        Array3::from_shape_vec(shape, values).map_err(|e| Error::bad("shape and length differ").because(e).at(part))
     }
 
     fn array1<T, const N: usize>(&mut self, part: &str, dtype: Dtype, value: fn([u8; N]) -> T) -> Result<Array1<T>> {

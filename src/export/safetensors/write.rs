@@ -74,6 +74,11 @@ fn push(tensors: &mut Vec<Tensor>, name: &str, computed: &Computed) {
         Computed::Float(Op::Constant(values)) => {
             add("value", Dtype::F32, values.shape(), le(values, f32::to_le_bytes));
         }
+        Computed::Float(Op::Recurrent(recurrent)) => {
+            for (part, sides, values) in recurrent.tensors() {
+                add(part, Dtype::F32, &sides, le(&values, f32::to_le_bytes));
+            }
+        }
         // All there is to say about these is in the entry.
         Computed::Float(_) => {}
         Computed::Integer(integer) => push_integer(&mut add, integer),

@@ -15,7 +15,7 @@ use crate::model::{Expression, Function, Operand, Operator, Shape, Step, broadca
 use crate::{Error, Result};
 
 /// `function_f32.wgsl`.
-pub(crate) static SHADER: Shader = shader!("function_f32", "operand", "sigmoid");
+pub(crate) static SHADER: Shader = shader!("function_f32", "operand", "sigmoid", "tanh");
 
 /// Values that the native function computes at a time, step by step.
 const BLOCK: usize = 1024;

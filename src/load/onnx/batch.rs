@@ -9,13 +9,15 @@ use super::draft::Draft;
 use super::functions;
 use super::operation::Operation;
 use super::operators;
+use super::recurrent;
 use super::reduce;
 use super::tensors::Source;
 use super::values::{Active, Value};
 use crate::{Error, Result};
 
-/// Operators that take values whose first axis is not the batch, besides functions and reductions.
-const ANY_AXIS: [&str; 27] = [
+/// Operators that take values whose first axis is not the batch, besides functions, reductions and
+/// recurrent layers.
+const ANY_AXIS: [&str; 28] = [
     "Add",
     "Cast",
     "Clip",
@@ -24,6 +26,7 @@ const ANY_AXIS: [&str; 27] = [
     "Expand",
     "Flatten",
     "Gather",
+    "Gemm",
     "HardSigmoid",
     "HardSwish",
     "Identity",
@@ -45,7 +48,7 @@ const ANY_AXIS: [&str; 27] = [
     "Unsqueeze",
 ];
 
-/// Operators that may move the batch, or leave it out, besides reductions.
+/// Operators that may move the batch, or leave it out, besides reductions and recurrent layers.
 const MOVES: [&str; 13] = [
     "Concat",
     "Expand",
@@ -63,7 +66,7 @@ const MOVES: [&str; 13] = [
 ];
 
 fn moves(kind: &str) -> bool {
-    MOVES.contains(&kind) || reduce::OPERATORS.contains(&kind)
+    MOVES.contains(&kind) || reduce::OPERATORS.contains(&kind) || recurrent::OPERATORS.contains(&kind)
 }
 
 /// What an operation gives, and for each result whether it is lifted; `lifted` says whether each
@@ -80,8 +83,8 @@ pub(super) fn run(
 ) -> Result<Vec<(Value, bool)>> {
     let any = lifted.contains(&true);
     let first = if any {
-        let takes = ANY_AXIS.contains(&op.kind) || functions::is_function(op.kind);
-        if !takes && !reduce::OPERATORS.contains(&op.kind) {
+        let takes = ANY_AXIS.contains(&op.kind) || functions::is_function(op.kind) || moves(op.kind);
+        if !takes {
             return Err(Error::bad("reads an activation whose first axis is not the batch"));
         }
         None

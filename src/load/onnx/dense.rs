@@ -96,7 +96,17 @@ pub(super) fn gemm(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
             values.iter().cycle().take(out).map(|&b| beta * f64::from(b)).collect()
         }
     };
-    product(op, draft, op.active(0)?, weight, alpha, shift)
+    let x = op.active(0)?;
+    if !op.lifted {
+        return product(op, draft, x, weight, alpha, shift);
+    }
+    // The rows are those of one image.
+    let (dims, inputs) = (x.dims(), weight.dim().1);
+    let wrong = || Error::bad(format!("weights of {out} × {inputs} and sides of {dims:?} do not go together"));
+    if dims.len() != 2 || dims[1] != inputs {
+        return Err(wrong());
+    }
+    contracted(op, draft, x, weight.into_dyn(), 1, (alpha, Some(shift)))?.ok_or_else(wrong)
 }
 
 /// `MatMul`: with a constant, on the right or on the left, over the last axis, or the last but one,
@@ -128,7 +138,7 @@ pub(super) fn matmul(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     if weight.shape().last() != dims.get(summed) {
         return Err(wrong());
     }
-    let y = contracted(op, draft, x, weight, summed)?.ok_or_else(wrong)?;
+    let y = contracted(op, draft, x, weight, summed, (1.0, None))?.ok_or_else(wrong)?;
     if !vector {
         return Ok(y);
     }
@@ -157,13 +167,15 @@ fn matrices(constant: &Tensor, right: bool) -> Result<ArrayD<f32>> {
 }
 
 /// `weight` summed with `x` over one of its last two axes; the result has that axis' place for what
-/// the weights give. None where the axes before do not fit.
+/// the weights give, times a factor, with offsets where there is one matrix. None where the axes
+/// before do not fit.
 fn contracted(
     op: &Operation<'_>,
     draft: &mut Draft,
     x: &Active,
     mut weight: ArrayD<f32>,
     summed: usize,
+    (scale, shift): (f64, Option<Vec<f64>>),
 ) -> Result<Option<Active>> {
     let dims = x.dims();
     let rank = dims.len();
@@ -199,7 +211,8 @@ fn contracted(
     }
     let weight = weight.into_shape_with_order((groups * out, inputs, 1, 1));
     let weight = weight.map_err(|e| Error::bad("its weights do not fit").because(e))?;
-    let node = dense(op, draft, node, weight, groups, (1.0, vec![0.0; groups * out]))?;
+    let shift = shift.unwrap_or_else(|| vec![0.0; groups * out]);
+    let node = dense(op, draft, node, weight, groups, (scale, shift))?;
     // How the axes of the result lie: as those of what was moved.
     let sides = order.iter().map(|&axis| if axis == summed { out } else { dims[axis] }).collect();
     let back: Vec<usize> = (0..rank).filter_map(|axis| order.iter().position(|&moved| moved == axis)).collect();

@@ -6,7 +6,7 @@
 //! | what the names stand for, operation by operation | `reader` |
 //! | constants, from the file or beside it | `tensors` |
 //! | operations on constants and shapes are computed | `fold`, `range` |
-//! | every other operation becomes nodes of a draft | `conv`, `dense`, `elementwise`, `functions`, `matmul`, `normalization`, `pad`, `pool`, `reduce`, `resize`, `shape_ops`, `softmax` |
+//! | every other operation becomes nodes of a draft | `conv`, `dense`, `elementwise`, `functions`, `matmul`, `normalization`, `pad`, `pool`, `recurrent`, `reduce`, `resize`, `shape_ops`, `softmax` |
 //! | operators of old opsets, batches that move, branches | `former`, `batch`, `branch` |
 //! | standardization that is spelled out | `spelled` |
 //! | patterns, folding into convolutions | `simplify` |
@@ -40,6 +40,7 @@ mod pool;
 mod program;
 mod range;
 mod reader;
+mod recurrent;
 mod reduce;
 mod repeat;
 mod resize;

@@ -123,6 +123,13 @@ impl<'a> Operation<'a> {
         })
     }
 
+    /// An attribute of several texts.
+    pub(super) fn texts(&self, name: &str) -> Result<Option<Vec<String>>> {
+        let found = self.find(name, AttributeProto::STRINGS, "a list of texts")?;
+        let text = |text: &Vec<u8>| String::from_utf8_lossy(text).into_owned();
+        Ok(found.map(|found| found.strings.iter().map(text).collect()))
+    }
+
     /// An attribute that is a constant, as the file holds it.
     pub(super) fn tensor(&self, name: &str) -> Result<Option<&'a crate::onnx_proto::TensorProto>> {
         Ok(self.find(name, AttributeProto::TENSOR, "a tensor")?.and_then(|a| a.t.as_ref()))

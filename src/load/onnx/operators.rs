@@ -7,8 +7,8 @@ use super::operation::Operation;
 use super::tensors::Source;
 use super::values::{Active, Value};
 use super::{
-    conv, dense, elementwise, fold, functions, normalization, pad, pool, program, reduce, repeat, resize, shape_ops,
-    softmax,
+    conv, dense, elementwise, fold, functions, normalization, pad, pool, program, recurrent, reduce, repeat, resize,
+    shape_ops, softmax,
 };
 use crate::onnx_proto::{ModelProto, NodeProto};
 use crate::{Error, Result};
@@ -29,8 +29,8 @@ pub(super) fn refuse_quantized(model: &ModelProto) -> Result<()> {
     }
 }
 
-/// The operators that are read, of constants or of activations, besides functions, reductions and
-/// normalizations.
+/// The operators that are read, of constants or of activations, besides functions, reductions,
+/// normalizations and recurrent layers.
 const SUPPORTED: [&str; 45] = [
     "Add",
     "AveragePool",
@@ -85,6 +85,7 @@ pub(super) fn refuse_unsupported(nodes: &[&NodeProto]) -> Result<()> {
         SUPPORTED.contains(&kind)
             || reduce::OPERATORS.contains(&kind)
             || normalization::OPERATORS.contains(&kind)
+            || recurrent::OPERATORS.contains(&kind)
             || functions::is_function(kind)
     };
     let other = |node: &&&NodeProto| !read(node.op_type()) || check_domain(node).is_err();
@@ -153,6 +154,7 @@ pub(super) fn run(op: &Operation<'_>, draft: &mut Draft, source: &Source, batch:
             return Ok(vec![Value::Constant(Rc::new(fold::shape(op, &dims)?))]);
         }
         "Split" => return shape_ops::split(op, draft),
+        kind if recurrent::OPERATORS.contains(&kind) => return recurrent::recurrent(op, draft),
         "Identity" => op.active(0)?.clone(),
         "Dropout" => elementwise::dropout(op)?,
         "Cast" => elementwise::cast(op, draft)?,

@@ -7,6 +7,8 @@
     reason = "small numbers"
 )]
 
+mod recurrent;
+
 use prost::Message;
 
 use super::{LoadOptions, read, read_bytes};

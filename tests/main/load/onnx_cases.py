@@ -497,6 +497,48 @@ case("attention", "conv transpose reshape matrix product softmax matrix product"
     ("MatMul", "k q", "s", {}), ("Softmax", "s", "p", dict(axis=-1)), ("MatMul", "q p", "y", {}),
 ], {**w, "heads": ints(0, 2, 2, -1)})
 
+# Recurrent layers. Columns are steps, with a batch that moves and comes back; then all results; rows as sequences; states to
+# begin with that exporters make of the batch; rows of one image through Gemm.
+def cells(gates, directions=1, features=18, hidden=5, **more):
+    names = {"W": (gates * hidden, features), "R": (gates * hidden, hidden), "B": (2 * gates * hidden,)}
+    return {name: weights(directions, *sides, low=-0.6, high=0.6) for name, sides in names.items()} | more
+
+
+columns = [("Reshape", "x lines", "l", {}), ("Transpose", "l", "t", dict(perm=[2, 0, 1]))]
+back = [("Squeeze", "r one", "q", {}), ("Transpose", "q", "y", dict(perm=[1, 0, 2]))]
+lines = {"lines": ints(0, 18, 8), "one": ints(1)}
+case("lstm", "reshape lstm transpose", columns + [("LSTM", "t W R B", "r", dict(hidden_size=5))] + back, {**cells(4), **lines})
+case("gru", "reshape gru transpose", columns + [("GRU", "t W R B", "r", dict(hidden_size=5))] + back, {**cells(3), **lines})
+case("gru_reset_after", "reshape gru transpose", columns + [
+    ("GRU", "t W R B", "r", dict(hidden_size=5, linear_before_reset=1, direction="reverse")),
+] + back, {**cells(3), **lines})
+case("rnn", "reshape rnn transpose", columns + [("RNN", "t W R", "r", dict(hidden_size=5))] + back, {**cells(1), **lines})
+case("rnn_relu", "reshape rnn transpose", columns + [
+    ("RNN", "t W R B", "r", dict(hidden_size=5, activations=["Relu"], direction="reverse")),
+] + back, {**cells(1), **lines})
+case("lstm_results", "reshape lstm slice slice slice slice concat lstm transpose", columns + [
+    ("LSTM", "t W R B lengths", "y h c", dict(hidden_size=5, direction="bidirectional", activations=2 * ["Sigmoid", "Tanh", "Tanh"])),
+], {**cells(4, 2), **lines, "lengths": np.array([8], np.int32)}, outputs=("y", "h", "c"), fixed=True)
+case("gru_last", "reshape gru slice", columns + [
+    ("GRU", "t W R B", "_ h", dict(hidden_size=5, direction="reverse")), ("Squeeze", "h zero", "y", {}),
+], {**cells(3), **lines, "zero": ints(0)})
+case("lstm_rows", "transpose lstm slice slice slice slice concat transpose transpose", [
+    ("Squeeze", "x zero", "a", {}), ("LSTM", "a W R B _ h c P", "r z", dict(hidden_size=5, direction="bidirectional")),
+    ("Transpose", "r", "y", dict(perm=[2, 0, 1, 3])),
+], {**cells(4, 2, 8), "zero": ints(0), "h": weights(2, 6, 5), "c": weights(2, 6, 5), "P": weights(2, 15)}, outputs=("y", "z"),
+    fixed=True)
+case("crnn", "conv reshape lstm transpose transpose gru transpose transpose conv transpose", [
+    ("Conv", "x w b", "a", {}), ("Reshape", "a lines", "l", {}), ("Transpose", "l", "t", dict(perm=[2, 0, 1])),
+    ("Shape", "t", "s", {}), ("Gather", "s one", "n", {}), ("Concat", "two n five", "d", dict(axis=0)),
+    ("ConstantOfShape", "d", "zeros", {}), ("Expand", "ones d", "h", {}),
+    ("LSTM", "t W R B _ h zeros", "r", dict(hidden_size=5, direction="bidirectional")),
+    ("Transpose", "r", "u", dict(perm=[0, 2, 1, 3])), ("Reshape", "u joined", "v", {}),
+    ("GRU", "v W2 R2 B2", "g", dict(hidden_size=5)), ("Squeeze", "g one", "q", {}),
+    ("Reshape", "q rows", "f", {}), ("Gemm", "f m o", "e", dict(alpha=0.5, transB=1)), ("Reshape", "e steps", "y", {}),
+], {**w, **cells(4, 2, 24), **{f"{name}2": value for name, value in cells(3, 1, 10).items()}, "lines": ints(0, 24, 8),
+    "one": ints(1), "two": ints(2), "five": ints(5), "ones": np.ones(5, np.float32), "joined": ints(0, 0, -1), "rows": ints(-1, 5),
+    "m": weights(7, 5), "o": weights(7), "steps": ints(8, 1, 7)}, fixed=True)
+
 # Branches with a constant condition; they read what is around them, and have constants of their own.
 def branch(name, nodes, result, constants=None):
     return helper.make_graph(

@@ -9,11 +9,12 @@ use repquant::Device;
 use repquant::internals::Random;
 use repquant::internals::exec::{FloatNet, Keep};
 use repquant::internals::model::{
-    Activation, Along, Axis, Binary, Conv, Coordinates, GraphOutput, NodeId, Op, Pool, PoolKind, Rearrange,
-    RearrangeKind, Reduce, ReduceKind, Resize, Shape, Standardize,
+    Activation, Along, Axis, Binary, Cell, Conv, Coordinates, Direction, GraphOutput, NodeId, Op, Pool, PoolKind,
+    Rearrange, RearrangeKind, Recurrent, Reduce, ReduceKind, Resize, Shape, Standardize,
 };
 
 use crate::common::devices;
+use crate::common::recurrent::cells;
 use build::{Builder, batch, compare};
 
 /// Compares the graph that gives the nodes that none reads, and these.
@@ -242,6 +243,27 @@ fn lines_and_matrix_products() {
     b.push(Op::MatMul, &[x, turned]);
     b.push(Op::MatMul, &[x, one]);
     b.push(Op::MatMul, &[one, x]);
+    check(b, &[]);
+}
+
+#[test]
+fn recurrent_cells() {
+    let mut b = Builder::new(12, [4, 7]);
+    let x = b.conv(0, 6, 3, 1, 1);
+    let kinds = [Cell::Tanh, Cell::Relu, Cell::Gru { reset_after: false }, Cell::Gru { reset_after: true }, Cell::Lstm];
+    for cell in kinds {
+        for direction in [Direction::Forward, Direction::Reverse, Direction::Bidirectional] {
+            let cells = cells(&mut b.random, cell, direction, [6, 5]);
+            b.push(Op::Recurrent(Box::new(cells)), &[x]);
+        }
+    }
+    // 4 steps of 7 sequences.
+    let mut lstm = cells(&mut b.random, Cell::Lstm, Direction::Bidirectional, [6, 3]);
+    lstm.peepholes = Some(Array2::from_shape_fn((2, 9), |(d, unit)| 0.1 * (d + unit) as f32 - 0.4));
+    lstm.initial_state = Some(Array3::from_elem((2, 7, 3), 0.5));
+    lstm.initial_memory = Some(Array3::from_shape_fn((2, 7, 3), |(d, s, unit)| 0.1 * (d + s + unit) as f32));
+    b.push(Op::Recurrent(Box::new(Recurrent { gives_memory: true, ..lstm.clone() })), &[x]);
+    b.push(Op::Recurrent(Box::new(lstm)), &[x]);
     check(b, &[]);
 }
 

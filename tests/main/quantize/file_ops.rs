@@ -1,11 +1,11 @@
 //! Files of networks with every operation and several outputs.
 
-use ndarray::Array3;
+use ndarray::{Array2, Array3};
 use repquant::internals::Random;
 use repquant::internals::export::safetensors::{from_bytes, to_bytes};
 use repquant::internals::model::{
-    Activation, Axis, Binary, CoarseScale, Computed, Constants, GraphOutput, Multiplier, Op, Pool, PoolKind, QBinary,
-    QNode, QuantizedGraph, Shape, Table,
+    Activation, Axis, Binary, Cell, CoarseScale, Computed, Constants, Direction, GraphOutput, Multiplier, Op, Pool,
+    PoolKind, QBinary, QNode, QuantizedGraph, Recurrent, Shape, Table,
 };
 use repquant::internals::quantize::{QuantizeOptions, SplitMode};
 use repquant::internals::threshold::ActivationMode;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::branched::{branched, made};
 use super::file::{refused, with_entry, with_header};
 use crate::common::network::quantized;
+use crate::common::recurrent::cells;
 
 fn model(split: SplitMode) -> QuantizedGraph {
     let options = QuantizeOptions { split, keep_float: vec!["thumb.stem".into()], ..Default::default() };
@@ -58,6 +59,33 @@ fn parameters_of_float_operations_load_back_equal() {
         let mut graph = model(SplitMode::None);
         find(&mut graph, "kept").computed = Computed::Float(Op::Activation(clip(low, high)));
         assert!(to_bytes(&graph).is_err(), "{low} {high}");
+    }
+}
+
+/// With all tensors that recurrent cells may have, and with those that they must have.
+#[test]
+fn recurrent_cells_load_back_equal() {
+    let mut graph = model(SplitMode::None);
+    let id = graph.nodes.iter().position(|node| node.name == "kept").unwrap();
+    let shape = graph.shapes()[id];
+    let sides = [shape.channels, shape.channels];
+    let lstm = cells(&mut Random::new(1), Cell::Lstm, Direction::Reverse, sides);
+    let full = Recurrent {
+        peepholes: Some(Array2::from_elem((1, 3 * sides[1]), 0.5)),
+        initial_state: Some(Array3::from_elem((1, shape.width, sides[1]), -0.5)),
+        initial_memory: Some(Array3::from_elem((1, shape.width, sides[1]), 1.5)),
+        ..lstm.clone()
+    };
+    for recurrent in [lstm.clone(), full.clone()] {
+        graph.nodes[id].computed = Computed::Float(Op::Recurrent(Box::new(recurrent)));
+        assert_eq!(from_bytes(&to_bytes(&graph).unwrap()).unwrap(), graph);
+    }
+    let too_many = Recurrent { initial_state: Some(Array3::zeros((1, shape.width + 1, sides[1]))), ..full.clone() };
+    for wrong in
+        [too_many, Recurrent { cell: Cell::Tanh, ..full }, Recurrent { gives_memory: true, cell: Cell::Relu, ..lstm }]
+    {
+        graph.nodes[id].computed = Computed::Float(Op::Recurrent(Box::new(wrong)));
+        assert!(to_bytes(&graph).is_err());
     }
 }
 

@@ -7,6 +7,7 @@ use repquant::internals::model::{
 use repquant::internals::quantize::dequantize;
 
 use super::graph::integer_output;
+use crate::common::recurrent::states;
 
 /// An activation as the operations that read it see it.
 #[derive(Clone)]
@@ -141,6 +142,7 @@ pub(crate) fn apply(op: &Op, relu: bool, inputs: &[&Array3<f64>]) -> Array3<f64>
             }
             y
         }
+        Op::Recurrent(recurrent) => states(recurrent, inputs[0]),
         Op::Reduce(_) | Op::Standardize(_) | Op::MatMul => lines(op, inputs),
     };
     if relu { y.mapv(|v| v.max(0.0)) } else { y }
