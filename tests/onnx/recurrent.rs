@@ -83,7 +83,7 @@ fn a_recognizer_computes_the_same_in_every_form() {
     net.run(&batch).unwrap();
     let own = net.outputs(batch.count).unwrap();
     let file = float(&graph, InputForm::Pixels).unwrap();
-    let answer = runtime.run(&file, InputForm::Pixels, &planes(&batch), batch.count, &names);
+    let answer = runtime.run(&file, InputForm::Pixels, &planes(&batch, graph.input.channels()), batch.count, &names);
     let apart = |own: &[Vec<f64>], theirs: &[f32]| {
         let own = own.concat();
         assert_eq!(own.len(), theirs.len());
@@ -102,7 +102,7 @@ fn a_recognizer_computes_the_same_in_every_form() {
         assert_eq!(made.nodes.iter().filter(in_float).count(), 5);
         assert_same_integers(&format!("{mode}"), &made, &batch, &mut runtime);
         let qdq = quantized(&made, Format::Qdq, InputForm::Pixels).unwrap();
-        let answer = runtime.run(&qdq, InputForm::Pixels, &planes(&batch), batch.count, &names);
+        let answer = runtime.run(&qdq, InputForm::Pixels, &planes(&batch, graph.input.channels()), batch.count, &names);
         for (name, own) in names.iter().zip(&own) {
             let apart = apart(own, &answer.floats(name));
             assert!(apart < 0.1, "{name} of {mode} is off by {apart:e}");

@@ -558,10 +558,10 @@ case("if", "conv constant add", [
 ], {**w, "one": np.array(1), "four": np.array(4)})
 
 # Repeated values, and the logarithm of a softmax where the exponential alone would be 0.
-case("log_softmax", "conv max subtract log of sum of exponentials subtract max subtract log of sum of exponentials subtract", [
+case("log_softmax", "conv maximum subtract log of sum of exponentials subtract maximum subtract log of sum of exponentials subtract", [
     ("Mul", "x wide", "a", {}), ("LogSoftmax", "a", "y", dict(axis=1)), ("LogSoftmax", "a", "z", {}),
 ], {"wide": np.float32(100)}, outputs=("y", "z"))
-case("log_softmax_of_11", "reshape max subtract log of sum of exponentials subtract", [
+case("log_softmax_of_11", "reshape maximum subtract log of sum of exponentials subtract", [
     ("LogSoftmax", "x", "y", dict(axis=1)),
 ], opset=11)
 case("expand", "global average pool pick pick add", [
