@@ -1,7 +1,8 @@
 //! Preprocessing that is asked for in place of what a description says.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
-use super::{Crop, InputDescription};
+use super::input::{by_255, too_high};
+use super::{Crop, InputDescription, Preset};
 use crate::error::{Term, text};
 use crate::model::{Color, Fit, Interpolation, MAX_SIDE};
 use crate::{Error, Result};
@@ -9,6 +10,8 @@ use crate::{Error, Result};
 /// Each field that is there takes the place of the same field of an [`InputDescription`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct InputOverrides {
+    /// Several of the fields at once; what else is asked for must not contradict it.
+    pub preset: Option<Preset>,
     /// Height and width of the input.
     pub size: Option<[usize; 2]>,
     /// How an image is brought to that size.
@@ -39,6 +42,9 @@ impl InputOverrides {
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where that makes no sense, or not together
     /// with the rest of `input`.
     pub fn over(&self, input: &InputDescription) -> Result<InputDescription> {
+        if let Some(preset) = self.preset {
+            return preset.fill(self, input)?.over(input);
+        }
         let Self { size, crop, interpolation, mean, std, color, .. } = self;
         let (fit, resize) = self.fitted(input)?;
         let channels = input.channels();
@@ -94,11 +100,9 @@ impl InputOverrides {
         if std.is_some() && !made.std.iter().all(|v| v.is_finite() && *v > 0.0) {
             return Err(Error::usage(format!("the deviation {:?}: positive numbers are expected", made.std)));
         }
-        let high = |asked: bool, values: &[f64]| asked && values.iter().any(|v| *v > 1.0);
-        if high(mean.is_some(), &made.mean) || high(std.is_some(), &made.std) {
+        if (mean.is_some() && too_high(&made.mean)) || (std.is_some() && too_high(&made.std)) {
             let of = |asked: Option<&Vec<f64>>, otherwise: f64| {
-                let values = asked.cloned().unwrap_or_else(|| vec![otherwise; channels]);
-                values.iter().map(|v| format!("{:.4}", v / 255.0)).collect::<Vec<_>>().join(",")
+                by_255(&asked.cloned().unwrap_or_else(|| vec![otherwise; channels]), ",")
             };
             return Err(Error::usage("mean and deviation are on 0 to 1, and these are greater").hint(text![
                 "for pixels of 0 to 255 divide both by 255: ",
@@ -200,7 +204,10 @@ mod tests {
                 "`crop` and `fit` letterbox:9 contradict",
             ),
             // Caffe's: means alone.
-            (InputOverrides { mean: Some(vec![123.0; 3]), ..Default::default() }, "`std` 0.0039,0.0039,0.0039"),
+            (
+                InputOverrides { mean: Some(vec![123.0; 3]), ..Default::default() },
+                "`std` 0.00392157,0.00392157,0.00392157",
+            ),
             (InputOverrides { mean: Some(vec![0.5; 2]), ..Default::default() }, "`mean`: 2 numbers for an input of 3"),
         ] {
             let error = overrides.over(&InputDescription::imagenet()).unwrap_err();

@@ -43,6 +43,7 @@ fn each_flag_takes_the_place_of_one_field() {
         ("inspect q.safetensors --resize none", "--resize"),
         ("inspect q.safetensors --crop center", "--crop"),
         ("inspect q.safetensors --color bgr", "--color"),
+        ("inspect q.safetensors --preprocess yolo", "--preprocess"),
     ] {
         bench.fails(command, 2, &[flag, "a part of a quantized model"]);
     }
@@ -75,6 +76,39 @@ fn what_makes_no_sense_is_wrong_use() {
     let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
     bench.write("resnet18.onnx", &std::fs::read(onnx).unwrap());
     bench.fails("inspect resnet18.onnx --input-size 13x17", 2, &["--input-size", "[13, 17]", "the network has"]);
+}
+
+#[test]
+fn presets_stand_for_several_flags() {
+    let bench = Bench::new();
+    let of = |flags: &str| {
+        bench.run(&format!("fuse m.safetensors -o f.safetensors --force {flags}")).ok();
+        load(&bench.path("f.safetensors"), &LoadOptions::default()).unwrap().input
+    };
+    assert_eq!(of("--preprocess yolo"), of("--mean 0 --std 1 --fit letterbox:114 --color rgb"));
+    assert_eq!(of("--preprocess none"), of("--mean 0 --std 0.00392156862745098 --fit stretch"));
+    let imagenet = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --fit crop --color rgb --resize";
+    assert_eq!(of("--preprocess imagenet"), of(&format!("{imagenet} 9")));
+    assert_eq!(of("--preprocess imagenet --resize 12"), of(&format!("{imagenet} 12")));
+    assert_eq!(of("--preprocess none --fit letterbox --color bgr").fit, Fit::Letterbox(114));
+    for (flags, words) in [
+        ("--preprocess caffe", ["--preprocess", "imagenet, yolo or none"]),
+        ("--preprocess imagenet --mean 0.5", ["--preprocess imagenet and --mean", "contradict"]),
+        ("--preprocess yolo --std 0.229", ["--preprocess yolo and --std", "contradict"]),
+        ("--preprocess yolo --fit stretch", ["--preprocess yolo and --fit", "--fit letterbox:114"]),
+        ("--preprocess yolo --color bgr", ["--preprocess yolo and --color", "contradict"]),
+    ] {
+        bench.fails(&format!("inspect m.safetensors {flags}"), 2, &words);
+    }
+    // What is asked for is not assumed.
+    let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
+    bench.write("r.onnx", &std::fs::read(onnx).unwrap());
+    for preset in ["imagenet", "yolo", "none"] {
+        let run = bench.run(&format!("fuse r.onnx -o f.onnx --force --preprocess {preset}")).ok();
+        assert!(!run.stderr.contains("assumed"), "{}", run.stderr);
+    }
+    let run = bench.run("fuse r.onnx -o f.onnx --force").ok();
+    assert!(run.stderr.contains("as for ImageNet") && run.stderr.contains("--preprocess yolo"), "{}", run.stderr);
 }
 
 #[test]
