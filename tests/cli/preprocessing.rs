@@ -111,6 +111,40 @@ fn presets_stand_for_several_flags() {
     assert!(run.stderr.contains("as for ImageNet") && run.stderr.contains("--preprocess yolo"), "{}", run.stderr);
 }
 
+/// What a description lacks is all named, and what is known otherwise need not be in it.
+#[test]
+fn a_description_may_be_a_part() {
+    let bench = Bench::new();
+    let whole = std::fs::read_to_string(bench.path("m.json")).unwrap();
+    for (json, words) in [
+        (r#"{"classes": ["cat", "dog"]}"#.to_owned(), [r#""family", "strides", "input.size""#, "--arch NAME"]),
+        (whole.replace("[8, 8]", "[3, 8, 8]"), ["m.json", "write [8, 8]"]),
+        (
+            r#"{"family": "repvgg", "strides": [1], "input": {"mean": [127.5]}}"#.into(),
+            ["m.json", "\"mean\": [0.5000]"],
+        ),
+    ] {
+        bench.write("m.json", json.as_bytes());
+        bench.fails("inspect m.safetensors", 3, &words);
+    }
+    // Flags say the rest.
+    bench.write("m.json", br#"{"family": "repvgg", "strides": [1, 2, 1]}"#);
+    bench.fails("inspect m.safetensors", 3, &[r#"lacks "input.size", "input.mean", "input.std""#, "--preprocess"]);
+    bench.run("fuse m.safetensors -o f.safetensors --input-size 8x8 --preprocess none").ok();
+    // Beside a file that describes itself, and an ONNX file.
+    bench.write("f.json", br#"{"input": {"mean": [0.25, 0.25, 0.25]}, "classes": ["cat", "dog"]}"#);
+    bench.run("fuse f.safetensors -o g.safetensors").ok();
+    let input = load(&bench.path("g.safetensors"), &LoadOptions::default()).unwrap().input;
+    assert_eq!((input.mean, input.std, input.fit), (vec![0.25; 3], vec![1.0 / 255.0; 3], Fit::Stretch));
+    let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
+    bench.write("r.onnx", &std::fs::read(onnx).unwrap());
+    bench.write("r.json", br#"{"input": {"mean": [0, 0, 0]}}"#);
+    let run = bench.run("fuse r.onnx -o s.onnx").ok();
+    assert!(run.stderr.contains(": deviation, size and crop are as for ImageNet"), "{}", run.stderr);
+    bench.write("r.json", br#"{"input": {"std": [255, 255, 255]}}"#);
+    bench.fails("inspect r.onnx", 3, &["r.json", "on 0 to 1", "\"std\": [1.0000"]);
+}
+
 #[test]
 fn what_is_assumed_of_the_input_is_said() {
     let bench = Bench::new();

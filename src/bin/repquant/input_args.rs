@@ -33,7 +33,8 @@ pub(super) struct InputArgs {
     /// The filter of the resize: bilinear or bicubic
     #[arg(long, value_name = "FILTER", value_parser = parse::<Interpolation>)]
     pub interpolation: Option<Interpolation>,
-    /// Mean of each channel (R,G,B; gray: one number), on 0 to 1; one number serves all
+    /// Mean of each channel (R,G,B; gray: one number), on 0 to 1; one number serves all. Floats in
+    /// .npy files are never normalized
     #[arg(long, value_name = "M,…", value_parser = channels, allow_hyphen_values = true)]
     pub mean: Option<Channels>,
     /// Standard deviation of each channel, on 0 to 1; one number serves all
