@@ -78,7 +78,8 @@ pub fn decode_for(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Decoded
         // Sizes that make no sense are told of when the image is placed.
         && let Ok(Some(Placement { full, .. })) = Placement::of(size, preprocessing)
         && let Some(reduction) = scaled::reduction(size, full)
-        && let Some(image) = scaled::decode(bytes, size, reduction)
+        && scaled::can_be_scaled(bytes)
+        && let Some(image) = jpeg::decode(bytes, size, reduction, MAX_ALLOCATION)
     {
         return Ok(Decoded { image, size, reduction });
     }
@@ -88,7 +89,7 @@ pub fn decode_for(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Decoded
 /// Decodes every pixel.
 fn whole(opened: Opened<impl ImageDecoder>, bytes: &[u8]) -> Result<RgbImage> {
     let Opened { decoder, name, format, size } = opened;
-    let jpeg = (format == ImageFormat::Jpeg).then(|| jpeg::decode(bytes, size, MAX_ALLOCATION)).flatten();
+    let jpeg = (format == ImageFormat::Jpeg).then(|| jpeg::decode(bytes, size, 1, MAX_ALLOCATION)).flatten();
     match jpeg {
         Some(image) => Ok(image),
         None => to_rgb(DynamicImage::from_decoder(decoder).map_err(|e| broken(name, e))?),
@@ -225,7 +226,7 @@ mod tests {
             let message = decode(bytes).expect_err("no image").to_string();
             assert_eq!(message, "not a JPEG, PNG, WebP, BMP, TIFF or GIF image");
         }
-        for (bytes, name) in [(&b"GIF89a and more"[..], "GIF"), (b"II*\0rest", "TIFF")] {
+        for (bytes, name) in [(&b"GIF89a\x02\0"[..], "GIF"), (b"II*\0rest", "TIFF")] {
             let message = decode(bytes).expect_err("no image").to_string();
             assert!(message.starts_with(&format!("the {name} is truncated or broken")), "{message}");
         }
