@@ -68,8 +68,8 @@ impl fmt::Debug for Images<'_> {
 }
 
 impl<'a> Images<'a> {
-    /// All images of a folder and the folders inside it (jpg, png, webp, bmp), without classes. Where
-    /// there are none, arrays of `NumPy` (npy) are taken in their place: channels × height × width,
+    /// All images of a folder and the folders inside it (jpg, png, webp, bmp, tif, gif), without classes.
+    /// Where there are none, arrays of `NumPy` (npy) are taken in their place: channels × height × width,
     /// floats as the network takes them, or bytes that are pixels.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub enum Term {
     Crop,
     /// Length of an image's shorter side before the crop.
     Resize,
+    /// Preprocessing that is known by a name.
+    Preprocess,
     /// Mean of each colour.
     Mean,
     /// Standard deviation of each colour.
@@ -83,6 +85,7 @@ impl Term {
             Self::Fit => "`fit`",
             Self::Crop => "`crop`",
             Self::Resize => "`resize`",
+            Self::Preprocess => "`preset`",
             Self::Mean => "`mean`",
             Self::Std => "`std`",
             Self::Color => "`color`",

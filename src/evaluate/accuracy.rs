@@ -26,6 +26,8 @@ pub struct Accuracy {
     pub top1: u64,
     /// Those whose class was among the first five.
     pub top5: u64,
+    /// Those whose class was one more than the first: the right ones, were classes counted from 1.
+    pub one_more: u64,
 }
 
 impl Accuracy {
@@ -35,11 +37,17 @@ impl Accuracy {
         self.labelled += 1;
         self.top1 += u64::from(rank == 0);
         self.top5 += u64::from(rank < 5);
+        self.one_more += u64::from(label > 0 && top1(logits) == label - 1);
     }
 
     /// Top-1 as a fraction; none without labels.
     pub fn top1_fraction(&self) -> Option<f64> {
         (self.labelled > 0).then(|| self.top1 as f64 / self.labelled as f64)
+    }
+
+    /// The fraction whose class was one more than the first; none without labels.
+    pub fn one_more_fraction(&self) -> Option<f64> {
+        (self.labelled > 0).then(|| self.one_more as f64 / self.labelled as f64)
     }
 
     /// Top-5 as a fraction; none without labels.
@@ -61,6 +69,9 @@ mod tests {
         accuracy.add(&logits, 1);
         accuracy.add(&logits, 0);
         accuracy.add(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 0);
-        assert_eq!(accuracy, Accuracy { labelled: 3, top1: 1, top5: 2 });
+        assert_eq!(accuracy, Accuracy { labelled: 3, top1: 1, top5: 2, one_more: 0 });
+        // Class 1 comes first, which is the second one.
+        accuracy.add(&logits, 2);
+        assert_eq!((accuracy.labelled, accuracy.top1, accuracy.one_more), (4, 1, 1));
     }
 }

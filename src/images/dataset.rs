@@ -153,7 +153,7 @@ impl Dataset {
         Self::new(root, items, sorted.or_else(|| classes.map(<[String]>::to_vec)), found)
     }
 
-    fn new(root: &Path, mut items: Vec<Item>, classes: Option<Vec<String>>, found: Found) -> Result<Self> {
+    fn new(root: &Path, mut items: Vec<Item>, classes: Option<Vec<String>>, mut found: Found) -> Result<Self> {
         if items.is_empty() {
             return Err(
                 Error::input(root, "holds no images").hint(format!("images are files ending in {EXTENSIONS_IN_WORDS}"))
@@ -164,6 +164,13 @@ impl Dataset {
         if let (Some(array), Some(image)) = (array, items.iter().find(|item| !is_array(&item.path))) {
             let what = format!("{} is an array, {} an image", array.path.display(), image.path.display());
             return Err(Error::input(root, what).hint("a set holds images, or arrays of NumPy (.npy), not both"));
+        }
+        if array.is_some() {
+            found.assumed.push(
+                "arrays of floats are the network's input as they are, without mean and std; uint8 and uint16 are \
+                 pixels, and normalized"
+                    .into(),
+            );
         }
         Ok(Self { items, classes, found })
     }

@@ -1,4 +1,4 @@
-//! Decoding JPEG, PNG, WebP and BMP files to 8-bit RGB.
+//! Decoding JPEG, PNG, WebP, BMP, TIFF and GIF files to 8-bit RGB.
 //!
 //! With [`Decode::Scaled`] a big JPEG is decoded at 1/4 or 1/8 of its width and height by a smaller
 //! inverse transform, as Pillow's `Image.draft` and libjpeg do it, and resized from there.
@@ -9,10 +9,10 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::preprocess::Placement;
-use super::{Decoded, RgbImage, scaled};
+use super::{Decoded, RgbImage, jpeg, scaled};
 use crate::model::{Decode, Preprocessing};
 use crate::{Error, Result};
 
@@ -26,7 +26,8 @@ const MAX_ALLOCATION: u64 = 2 << 30;
 /// Reads and decodes one image file. Its content decides the format, not its name.
 ///
 /// Gray becomes RGB, transparency is dropped (the colours below it stay), 16 bits lose the lower 8,
-/// and the EXIF orientation is ignored, as Pillow's `convert("RGB")` and torchvision do.
+/// and the EXIF orientation is ignored, as Pillow's `convert("RGB")` and torchvision do. Of several
+/// pages or frames the first is read.
 ///
 /// # Errors
 /// A file that cannot be read, is no such image, is truncated or broken, or claims more than 179
@@ -63,8 +64,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
-    let Opened { decoder, name, .. } = open(bytes)?;
-    to_rgb(DynamicImage::from_decoder(decoder).map_err(|e| broken(name, e))?)
+    whole(open(bytes)?, bytes)
 }
 
 /// Decodes an image file that lies in memory for `preprocessing`; see [`read_for`].
@@ -72,18 +72,28 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
 /// # Errors
 /// As [`read`].
 pub fn decode_for(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Decoded> {
-    let Opened { decoder, name, format } = open(bytes)?;
-    let size = [side(decoder.dimensions().0)?, side(decoder.dimensions().1)?];
-    if let (Decode::Scaled, ImageFormat::Jpeg) = (preprocessing.decode, format)
+    let opened = open(bytes)?;
+    let size = opened.size;
+    if let (Decode::Scaled, ImageFormat::Jpeg) = (preprocessing.decode, opened.format)
         // Sizes that make no sense are told of when the image is placed.
         && let Ok(Some(Placement { full, .. })) = Placement::of(size, preprocessing)
         && let Some(reduction) = scaled::reduction(size, full)
-        && let Some(image) = scaled::decode(bytes, size, reduction)
+        && scaled::can_be_scaled(bytes)
+        && let Some(image) = jpeg::decode(bytes, size, reduction, MAX_ALLOCATION)
     {
         return Ok(Decoded { image, size, reduction });
     }
-    let image = to_rgb(DynamicImage::from_decoder(decoder).map_err(|e| broken(name, e))?)?;
-    Ok(Decoded { image, size, reduction: 1 })
+    Ok(Decoded { image: whole(opened, bytes)?, size, reduction: 1 })
+}
+
+/// Decodes every pixel.
+fn whole(opened: Opened<impl ImageDecoder>, bytes: &[u8]) -> Result<RgbImage> {
+    let Opened { decoder, name, format, size } = opened;
+    let jpeg = (format == ImageFormat::Jpeg).then(|| jpeg::decode(bytes, size, 1, MAX_ALLOCATION)).flatten();
+    match jpeg {
+        Some(image) => Ok(image),
+        None => to_rgb(DynamicImage::from_decoder(decoder).map_err(|e| broken(name, e))?),
+    }
 }
 
 /// A file that passed all checks that can be made before its pixels are decoded.
@@ -91,10 +101,16 @@ struct Opened<D> {
     decoder: D,
     name: &'static str,
     format: ImageFormat,
+    /// Width and height.
+    size: [usize; 2],
 }
 
-fn broken(name: &str, e: image::ImageError) -> Error {
-    Error::bad(format!("the {name} is truncated or broken")).because(e)
+fn broken(name: &str, e: ImageError) -> Error {
+    let what = match &e {
+        ImageError::Unsupported(_) => format!("this kind of {name} is not supported"),
+        _ => format!("the {name} is truncated or broken"),
+    };
+    Error::bad(what).because(e)
 }
 
 fn open(bytes: &[u8]) -> Result<Opened<impl ImageDecoder + '_>> {
@@ -103,7 +119,9 @@ fn open(bytes: &[u8]) -> Result<Opened<impl ImageDecoder + '_>> {
         Ok(ImageFormat::Png) => (ImageFormat::Png, "PNG"),
         Ok(ImageFormat::WebP) => (ImageFormat::WebP, "WebP"),
         Ok(ImageFormat::Bmp) => (ImageFormat::Bmp, "BMP"),
-        _ => return Err(Error::bad("not a JPEG, PNG, WebP or BMP image")),
+        Ok(ImageFormat::Tiff) => (ImageFormat::Tiff, "TIFF"),
+        Ok(ImageFormat::Gif) => (ImageFormat::Gif, "GIF"),
+        _ => return Err(Error::bad("not a JPEG, PNG, WebP, BMP, TIFF or GIF image")),
     };
     if u64::try_from(bytes.len()).is_ok_and(|n| n > MAX_FILE_BYTES) {
         return Err(Error::bad("the file is larger than 1 GiB"));
@@ -123,7 +141,7 @@ fn open(bytes: &[u8]) -> Result<Opened<impl ImageDecoder + '_>> {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Error::bad(format!("the {name} claims {width}×{height} pixels; the limit is {MAX_PIXELS} in all")));
     }
-    Ok(Opened { decoder, name, format })
+    Ok(Opened { decoder, name, format, size: [side(width)?, side(height)?] })
 }
 
 fn side(length: u32) -> Result<usize> {
@@ -204,8 +222,13 @@ mod tests {
 
     #[test]
     fn what_is_no_image_is_said_to_be_none() {
-        for bytes in [&b""[..], b"cat", b"GIF89a and more", b"II*\0rest"] {
-            assert_eq!(decode(bytes).expect_err("no image").to_string(), "not a JPEG, PNG, WebP or BMP image");
+        for bytes in [&b""[..], b"cat", b"GIF9", b"II*rest", b"\0\0\0\x20ftypavif and more"] {
+            let message = decode(bytes).expect_err("no image").to_string();
+            assert_eq!(message, "not a JPEG, PNG, WebP, BMP, TIFF or GIF image");
+        }
+        for (bytes, name) in [(&b"GIF89a\x02\0"[..], "GIF"), (b"II*\0rest", "TIFF")] {
+            let message = decode(bytes).expect_err("no image").to_string();
+            assert!(message.starts_with(&format!("the {name} is truncated or broken")), "{message}");
         }
     }
 

@@ -9,8 +9,8 @@ use super::npy::{self, is_array};
 use crate::{Error, Result};
 
 /// What image files are called; the case does not matter.
-const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp"];
-pub(super) const EXTENSIONS_IN_WORDS: &str = "jpg, jpeg, jpe, jfif, png, webp or bmp";
+const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "tif", "tiff", "gif"];
+pub(super) const EXTENSIONS_IN_WORDS: &str = "jpg, jpeg, jpe, jfif, png, webp, bmp, tif, tiff or gif";
 
 /// What lies in folders and those inside them.
 #[derive(Debug, Default)]

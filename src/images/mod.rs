@@ -12,6 +12,7 @@ pub mod decode;
 mod finder;
 mod folders;
 mod item;
+mod jpeg;
 mod labels;
 mod npy;
 mod preprocess;

@@ -1,12 +1,8 @@
-//! Decoding a JPEG at 1/4 or 1/8 of its width and height: an inverse transform of 2×2 or 1×1 for
-//! each block of 8×8.
+//! Which JPEGs are decoded at 1/4 or 1/8 of their width and height, by an inverse transform of 2×2 or
+//! 1×1 for each block of 8×8.
 //!
 //! At 1/2 it takes as long as decoding the whole image and then resizing it, so that is not done.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
-
-use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
-
-use super::RgbImage;
 
 /// By how much the decoder may shrink an image of `size` that is to be resized to `full`: the most
 /// that leaves both sides at least that long, as Pillow's `Image.draft` chooses; none where that is
@@ -15,22 +11,19 @@ pub(super) fn reduction(size: [usize; 2], full: [usize; 2]) -> Option<usize> {
     [8, 4].into_iter().find(|reduction| (0..2).all(|axis| size[axis] / reduction >= full[axis].max(1)))
 }
 
-/// The colours of the files that are scaled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Colours {
-    Gray,
-    YCbCr,
+/// Whether a JPEG is one that is scaled: sequential, gray or of three components that are certainly Y,
+/// Cb and Cr. Of others, a damaged one might be read at one scale and not at another.
+pub(super) fn can_be_scaled(bytes: &[u8]) -> bool {
+    is_plain(bytes).unwrap_or(false)
 }
 
-/// The colours of a JPEG that is scaled: a sequential one, gray or of three components that are
-/// certainly Y, Cb and Cr. The two decoders guess differently about other colours, and about which
-/// damaged progressive files can still be read.
-fn colours(bytes: &[u8]) -> Option<Colours> {
+/// None where a segment is not whole.
+fn is_plain(bytes: &[u8]) -> Option<bool> {
     // Segments from behind the start of image: marker, length of what follows, content (ITU-T T.81,
     // annex B).
     let mut rest = bytes.get(2..)?;
     loop {
-        let (&[0xFF, marker, high, low], _) = rest.split_first_chunk::<4>()? else { return None };
+        let (&[0xFF, marker, high, low], _) = rest.split_first_chunk::<4>()? else { return Some(false) };
         let end = usize::from(u16::from_be_bytes([high, low])) + 2;
         let content = rest.get(4..end)?;
         rest = &rest[end..];
@@ -38,44 +31,18 @@ fn colours(bytes: &[u8]) -> Option<Colours> {
             // Sequential, Huffman: precision, height, width, the number of components, and three
             // bytes for each.
             0xC0 | 0xC1 => {
-                return match (content.get(5)?, content.get(6..)?) {
-                    (1, _) => Some(Colours::Gray),
-                    (3, [1, _, _, 2, _, _, 3, ..] | [0, _, _, 1, _, _, 2, ..]) => Some(Colours::YCbCr),
-                    _ => None,
-                };
+                return Some(matches!(
+                    (content.get(5)?, content.get(6..)?),
+                    (1, _) | (3, [1, _, _, 2, _, _, 3, ..] | [0, _, _, 1, _, _, 2, ..])
+                ));
             }
             // Adobe's marker, unless it says YCbCr.
-            0xEE if content.starts_with(b"Adobe") && content.get(11) != Some(&1) => return None,
+            0xEE if content.starts_with(b"Adobe") && content.get(11) != Some(&1) => return Some(false),
             // Tables, applications' data and comments.
             0xC4 | 0xDB | 0xDD | 0xE0..=0xEF | 0xFE => {}
-            _ => return None,
+            _ => return Some(false),
         }
     }
-}
-
-/// Decodes a JPEG at one `reduction`-th of its `size`, sides rounded up; none where this decoder
-/// cannot do that. `bytes` must have passed the checks of a whole decoding, which then says what is
-/// wrong, if anything is.
-pub(super) fn decode(bytes: &[u8], size: [usize; 2], reduction: usize) -> Option<RgbImage> {
-    let reduced = size.map(|side| side.div_ceil(reduction));
-    let [width, height] = reduced.map(|side| u16::try_from(side).ok());
-    let colours = colours(bytes)?;
-    let mut decoder = Decoder::new(bytes);
-    decoder.set_color_transform(match colours {
-        Colours::Gray => ColorTransform::Grayscale,
-        Colours::YCbCr => ColorTransform::YCbCr,
-    });
-    let scaled = decoder.scale(width?, height?).ok()?;
-    if [scaled.0, scaled.1].map(usize::from) != reduced {
-        return None;
-    }
-    let pixels = match (decoder.info()?.pixel_format, colours) {
-        (PixelFormat::L8, Colours::Gray) => decoder.decode().ok()?.into_iter().flat_map(|v| [v; 3]).collect(),
-        (PixelFormat::RGB24, Colours::YCbCr) => decoder.decode().ok()?,
-        _ => return None,
-    };
-    let [width, height] = reduced;
-    (pixels.len() == width * height * 3).then_some(RgbImage { width, height, pixels })
 }
 
 #[cfg(test)]

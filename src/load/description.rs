@@ -7,7 +7,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::InputOverrides;
 use super::input::{InputDescription, bad};
+use super::input_file::InputFile;
+use crate::error::{Term, text};
 use crate::{Error, Result};
 
 /// ε of `PyTorch`'s batch norm, where nothing else is said.
@@ -101,12 +104,9 @@ impl Description {
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) where it is not such JSON, has an unknown key,
-    /// or makes no sense.
+    /// lacks some (all are named), or makes no sense.
     pub fn from_json(text: &str) -> Result<Self> {
-        let description: Self = serde_json::from_str(without_mark(text))
-            .map_err(|e| Error::bad("the description cannot be read").because(e))?;
-        description.check()?;
-        Ok(description)
+        DescriptionFile::parse(text)?.complete(None, &InputOverrides::default())
     }
 
     /// Checks what can be checked without the weights.
@@ -131,6 +131,102 @@ impl Description {
         }
         self.input.check()?;
         check_classes(self.classes.as_deref())
+    }
+}
+
+/// The JSON form of a [`Description`], of which anything may be missing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DescriptionFile {
+    #[serde(default)]
+    family: Option<Family>,
+    #[serde(default)]
+    strides: Option<Vec<usize>>,
+    #[serde(default)]
+    groups: Option<usize>,
+    #[serde(default)]
+    bn_eps: Option<f64>,
+    #[serde(default)]
+    input: InputFile,
+    #[serde(default)]
+    classes: Option<Vec<String>>,
+}
+
+impl DescriptionFile {
+    /// Reads the JSON form.
+    ///
+    /// # Errors
+    /// What is not such JSON, or has an unknown key.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        serde_json::from_str(without_mark(text)).map_err(|e| Error::bad("the description cannot be read").because(e))
+    }
+
+    /// Whether it only adds to what is known of the network otherwise.
+    pub(super) fn is_part(&self) -> bool {
+        self.family.is_none()
+    }
+
+    /// The description: this, and of a part the rest of `base`. What `asked` says of the input may be
+    /// missing.
+    ///
+    /// # Errors
+    /// All keys that are missing, in one message; what makes no sense.
+    pub(super) fn complete(self, base: Option<&Description>, asked: &InputOverrides) -> Result<Description> {
+        self.input.check_units()?;
+        let base = base.filter(|_| self.is_part());
+        let Self { family, strides, groups, bn_eps, input, classes } = self;
+        let preset = asked.preset.is_some();
+        let of_input = [
+            ("input.size", input.size.is_some() || asked.size.is_some()),
+            ("input.mean", input.mean.is_some() || asked.mean.is_some() || preset),
+            ("input.std", input.std.is_some() || asked.std.is_some() || preset),
+        ];
+        let chain = family.is_none_or(Family::is_chain);
+        let known = [("family", family.is_some()), ("strides", strides.is_some() || !chain)];
+        let missing = known.into_iter().chain(of_input).filter(|(_, known)| base.is_none() && !known);
+        let missing: Vec<String> = missing.map(|(key, _)| format!("\"{key}\"")).collect();
+        // Without a base a family is there where nothing is missing.
+        let Some(family) = family.or(base.map(|base| base.family)).filter(|_| missing.is_empty()) else {
+            return Err(Error::bad(format!("the description lacks {}", missing.join(", "))).hint(text![
+                Term::Arch,
+                " says what a published network is; ",
+                Term::InputSize,
+                ", ",
+                Term::Mean,
+                " and ",
+                Term::Std,
+                ", or ",
+                Term::Preprocess,
+                ", say what its input is",
+            ]));
+        };
+        let input = match base {
+            Some(base) => input.over(&base.input),
+            None => {
+                // What is asked for takes the place of these later.
+                let said = [&input.mean, &input.std, &asked.mean, &asked.std].into_iter().flatten().map(Vec::len);
+                let channels = said.clone().find(|count| *count > 1).or(input.mean.as_ref().map(Vec::len));
+                let channels = channels.unwrap_or(InputDescription::imagenet().channels());
+                let (mean, std) = (vec![0.0; channels], vec![1.0; channels]);
+                let whole = InputFile {
+                    size: input.size.or(asked.size),
+                    mean: input.mean.clone().or(Some(mean)),
+                    std: input.std.clone().or(Some(std)),
+                    ..input
+                };
+                whole.over(&InputDescription::imagenet())
+            }
+        };
+        let description = Description {
+            family,
+            strides: strides.or_else(|| base.map(|base| base.strides.clone())).unwrap_or_default(),
+            groups: groups.or(base.and_then(|base| base.groups)),
+            bn_eps: bn_eps.or(base.map(|base| base.bn_eps)).unwrap_or(DEFAULT_BN_EPS),
+            input,
+            classes: classes.or_else(|| base.and_then(|base| base.classes.clone())),
+        };
+        description.check()?;
+        Ok(description)
     }
 }
 
@@ -170,11 +266,52 @@ mod tests {
             ("\"strides\"", "\"bn_eps\": 0, \"strides\"", "bn_eps"),
             ("\"strides\"", "\"groups\": 0, \"strides\"", "groups"),
             ("\"strides\"", "\"classes\": [\"a\", \"a\"], \"strides\"", "twice"),
+            ("[8, 8]", "[3, 8, 8]", "write [8, 8]"),
+            ("[0.5, 0.5, 0.5]", "[127.5, 127.5, 127.5]", "\"mean\": [0.5000, 0.5000, 0.5000]"),
+            ("0.25, 0.25, 0.25", "64, 64, 64", "key \"input.std\""),
         ];
         for (from, to, named) in cases {
             assert!(GOOD.contains(from));
             let error = Description::from_json(&GOOD.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(named), "{to}: {error}");
         }
+    }
+    #[test]
+    fn all_that_is_missing_is_named_at_once() {
+        let none = InputOverrides::default();
+        let complete = |text: &str, asked: &InputOverrides| DescriptionFile::parse(text).unwrap().complete(None, asked);
+        for (text, lacks) in [
+            ("{}", r#"lacks "family", "strides", "input.size", "input.mean", "input.std""#),
+            (r#"{"classes": ["a"], "input": {"std": [1]}}"#, r#""family", "strides", "input.size", "input.mean""#),
+            (r#"{"family": "repvit"}"#, r#"lacks "input.size", "input.mean", "input.std""#),
+            (r#"{"family": "mobileone", "input": {"size": [8, 8]}}"#, r#"lacks "strides", "input.mean", "input.std""#),
+        ] {
+            let error = complete(text, &none).unwrap_err().to_string();
+            assert!(error.contains(lacks), "{text}: {error}");
+        }
+        // What is asked for need not be there.
+        let asked = InputOverrides {
+            size: Some([8, 8]),
+            mean: Some(vec![0.5; 3]),
+            std: Some(vec![0.25; 3]),
+            ..InputOverrides::default()
+        };
+        let part = complete(r#"{"family": "repvgg", "strides": [1, 2]}"#, &asked).unwrap();
+        assert_eq!(asked.over(&part.input).unwrap(), Description::from_json(GOOD).unwrap().input);
+    }
+
+    #[test]
+    fn a_part_adds_to_what_is_known() {
+        let base = Description::from_json(GOOD).unwrap();
+        let part = |text: &str| {
+            DescriptionFile::parse(text).unwrap().complete(Some(&base), &InputOverrides::default()).unwrap()
+        };
+        let classes = Some(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(part(r#"{"classes": ["a", "b"]}"#), Description { classes, ..base.clone() });
+        let input = InputDescription { std: vec![0.5; 3], ..base.input.clone() };
+        assert_eq!(part(r#"{"input": {"std": [0.5]}}"#), Description { input, ..base.clone() });
+        // One that names the family is whole.
+        let whole = DescriptionFile::parse(r#"{"family": "repvgg", "classes": ["a"]}"#).unwrap();
+        assert!(whole.complete(Some(&base), &InputOverrides::default()).is_err());
     }
 }

@@ -165,6 +165,22 @@ impl From<&Preprocessing> for InputDescription {
     }
 }
 
+/// Whether means or deviations are those of pixels from 0 to 255.
+pub(super) fn too_high(values: &[f64]) -> bool {
+    values.iter().any(|v| *v > 1.0)
+}
+
+/// Means or deviations of pixels from 0 to 255 as they are written here.
+pub(super) fn by_255(values: &[f64], between: &str) -> String {
+    let written = |v: &f64| match v / 255.0 {
+        0.0 => "0".to_owned(),
+        // 1/255 needs more digits.
+        small if small.abs() < 0.1 => format!("{small:.8}"),
+        other => format!("{other:.4}"),
+    };
+    values.iter().map(written).collect::<Vec<_>>().join(between)
+}
+
 /// A key of a description that makes no sense.
 pub(super) fn bad(key: &str, what: String) -> Result<()> {
     Err(Error::bad(what).at(format!("description, key \"{key}\"")))

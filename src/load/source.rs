@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::arch::{self, Architecture};
-use super::description::without_mark;
+use super::description::{DescriptionFile, without_mark};
 use super::located::{Located, name_of};
 use super::tensors::Tensors;
 use super::{Description, LoadOptions, Loaded, TrainedNet, checkpoint, modules, timm_config};
@@ -45,38 +45,47 @@ impl Described {
         Self { description, architecture: None, num_classes: None, name: None }
     }
 
-    /// A description file, or timm's configuration.
-    fn read(file: &Path) -> Result<Self> {
-        let parse = |text: &[u8]| {
-            let text = std::str::from_utf8(text).map_err(|e| Error::bad("is not text").because(e))?;
-            let text = without_mark(text);
-            let json: Value = serde_json::from_str(text).map_err(|e| Error::bad("is not JSON").because(e))?;
-            if !timm_config::is_timm(&json) {
-                // Read from the text once more: its errors then name line and column.
-                return Description::from_json(text).map(Self::plain);
-            }
-            let config = timm_config::read(json)?;
-            Ok(Self {
-                description: config.description,
-                architecture: Some(config.architecture),
-                num_classes: config.num_classes,
-                name: Some(config.name),
-            })
-        };
-        parse(&read(file)?).map_err(|e| e.at(file.display()))
-    }
-
-    /// What the options ask for.
-    fn asked(options: &LoadOptions) -> Result<Option<Self>> {
+    /// What the architecture that is asked for says.
+    fn of_architecture(options: &LoadOptions) -> Result<Option<Self>> {
         match (&options.describe, &options.arch) {
             (Some(_), Some(_)) => Err(Error::usage("a description file and an architecture are both given")
                 .hint(text!["pass ", Term::Describe, " or ", Term::Arch, ", not both"])),
-            (Some(file), None) => Self::read(file).map(Some),
             (None, Some(name)) => {
                 let architecture = arch::find(name, Error::usage)?;
                 Ok(Some(Self { architecture: Some(architecture), ..Self::plain(architecture.description()) }))
             }
-            (None, None) => Ok(None),
+            (_, None) => Ok(None),
+        }
+    }
+
+    /// What the architecture that is asked for, or the file itself, says (`known`), and what a
+    /// description file does: the one that is asked for, or `beside`. The latter adds to what is
+    /// known only where it describes no network itself.
+    fn find(known: Option<Self>, beside: &Path, options: &LoadOptions) -> Result<Option<Self>> {
+        let Some(file) = options.describe.as_deref().or_else(|| beside.is_file().then_some(beside)) else {
+            return Ok(known);
+        };
+        let at = |e: Error| e.at(file.display());
+        let said = Said::read(file);
+        if let Some(known) = known.filter(|_| options.describe.is_none() || matches!(said, Ok(Said::Part(_)))) {
+            return match said {
+                Ok(Said::Part(part)) => {
+                    let description = part.complete(Some(&known.description), &options.input).map_err(at)?;
+                    Ok(Some(Self { description, ..known }))
+                }
+                _ => Ok(Some(known)),
+            };
+        }
+        match said? {
+            Said::Part(file) | Said::Whole(file) => {
+                file.complete(None, &options.input).map(|description| Some(Self::plain(description))).map_err(at)
+            }
+            Said::Timm(config) => Ok(Some(Self {
+                description: config.description,
+                architecture: Some(config.architecture),
+                num_classes: config.num_classes,
+                name: Some(config.name),
+            })),
         }
     }
 
@@ -99,12 +108,40 @@ impl Described {
     }
 }
 
+/// What a description file is.
+enum Said {
+    Timm(timm_config::TimmConfig),
+    Whole(DescriptionFile),
+    /// It adds to what is known of the network otherwise.
+    Part(DescriptionFile),
+}
+
+impl Said {
+    /// Reads a description file, or timm's configuration.
+    fn read(file: &Path) -> Result<Self> {
+        let parse = |text: &[u8]| {
+            let text = std::str::from_utf8(text).map_err(|e| Error::bad("is not text").because(e))?;
+            let text = without_mark(text);
+            let json: Value = serde_json::from_str(text).map_err(|e| Error::bad("is not JSON").because(e))?;
+            if timm_config::is_timm(&json) {
+                return timm_config::read(json).map(Self::Timm);
+            }
+            // Read from the text once more: its errors then name line and column.
+            let file = DescriptionFile::parse(text)?;
+            Ok(if file.is_part() { Self::Part(file) } else { Self::Whole(file) })
+        };
+        parse(&read(file)?).map_err(|e| e.at(file.display()))
+    }
+}
+
 /// Loads a checkpoint: a `.safetensors` file, one of `torch.save`, the index of its shards
 /// (`MODEL.safetensors.index.json`), or a folder with `model.safetensors`, its shards or
 /// `pytorch_model.bin`, and timm's `config.json`.
 ///
 /// The description is the first of: `options.describe` or `options.arch`; what a file written by
-/// this program says of itself; `MODEL.json` beside the file, or `config.json` in the folder.
+/// this program says of itself; `MODEL.json` beside the file, or `config.json` in the folder. A file
+/// that names no family (`classes` alone, a part of `input`) adds to the architecture, or to what the
+/// file says of itself.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where both options are given or the architecture
@@ -112,16 +149,16 @@ impl Described {
 /// keys are missing or left over, a tensor has a wrong shape or type or values that are not finite,
 /// a variance is negative, or the description contradicts the weights.
 pub(crate) fn read_checkpoint(path: &Path, options: &LoadOptions) -> Result<Loaded> {
-    let asked = Described::asked(options)?;
+    let architecture = Described::of_architecture(options)?;
     let located = Located::find(path)?;
     let Located { weights, beside } = &located;
     let at = |e: Error| e.at(weights.display());
     let files = located.read()?;
     let tensors = files.tensors()?;
     let own = own_description(&tensors).map_err(at)?;
-    let mut described = match asked.or_else(|| own.map(Described::plain)) {
+    let known = architecture.or_else(|| own.map(Described::plain));
+    let mut described = match Described::find(known, beside, options)? {
         Some(described) => described,
-        None if beside.is_file() => Described::read(beside)?,
         None => {
             return Err(Error::input(weights, "nothing describes this checkpoint").hint(text![
                 format!("write {}, or pass ", beside.display()),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::arch::{self, Architecture};
+use super::input_file::InputFile;
 use super::{Crop, Description, InputDescription};
 use crate::error::{Term, text};
 use crate::model::{Fit, Interpolation};
@@ -134,6 +135,7 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
     };
     let classes = label_names.map(LabelNames::list).transpose()?;
     let description = Description { input, classes, ..architecture.description() };
+    InputFile::from(description.input.clone()).check_units()?;
     description.check()?;
     Ok(TimmConfig { architecture, name, description, num_classes })
 }

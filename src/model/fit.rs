@@ -23,6 +23,13 @@ pub enum Fit {
     Stretch,
 }
 
+impl Fit {
+    /// The letterbox that `YOLO` has.
+    pub(crate) fn default_letterbox() -> Self {
+        Self::Letterbox(USUAL_FILL)
+    }
+}
+
 impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -41,7 +48,7 @@ impl FromStr for Fit {
         let fit = match text.split_once(':') {
             Some(("letterbox", value)) => fill(value),
             None if text == "crop" => Some(Self::Crop),
-            None if text == "letterbox" => Some(Self::Letterbox(USUAL_FILL)),
+            None if text == "letterbox" => Some(Self::default_letterbox()),
             None if text == "stretch" => Some(Self::Stretch),
             _ => None,
         };

@@ -18,6 +18,10 @@ pub struct ResultRow {
     pub top1: Option<f64>,
     /// Fraction among the first five; null without labels.
     pub top5: Option<f64>,
+    /// Fraction whose class is one more than the first: the right ones, were the classes counted from 1.
+    /// None without labels; no part of the document.
+    #[serde(skip)]
+    pub one_more: Option<f64>,
     /// Fraction that agrees with the float network's first class; null without one.
     pub agreement: Option<f64>,
     /// SQNR of the logits in decibels; null for float and for networks that are no classifiers.
@@ -75,6 +79,7 @@ impl ResultRow {
             activation_bits: 32,
             top1: None,
             top5: None,
+            one_more: None,
             agreement: None,
             logit_sqnr_db: None,
             logit_cosine: None,
@@ -94,6 +99,7 @@ impl ResultRow {
             activation_bits: bits[1],
             top1: None,
             top5: None,
+            one_more: None,
             agreement: None,
             logit_sqnr_db: None,
             logit_cosine: None,
@@ -108,6 +114,7 @@ impl ResultRow {
     pub(crate) fn measured(&mut self, measured: &Measured) {
         self.top1 = measured.accuracy.top1_fraction();
         self.top5 = measured.accuracy.top5_fraction();
+        self.one_more = measured.accuracy.one_more_fraction();
         self.agreement = measured.agreement_fraction();
         self.logit_sqnr_db = measured.logits().and_then(|f| f.sqnr_db());
         self.logit_cosine = measured.logits().and_then(|f| f.cosine());

@@ -1,7 +1,10 @@
 //! The commands on a small model: what they print and write.
 
+use std::path::Path;
+
 use super::Bench;
 use super::common::adapter_required;
+use super::common::checkpoints::description_json;
 
 const QUANTIZE: &str = "quantize m.safetensors --images calib --eval val";
 
@@ -116,6 +119,33 @@ fn a_fused_file_computes_the_same() {
     assert!(bench.run("inspect fused.safetensors").ok().stdout.contains("fused 3×3"));
 }
 
+#[test]
+fn files_of_torch_save_are_read() {
+    let bench = Bench::new();
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch").join(name);
+    let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
+    for (from, to) in [("zip.pth", "m.pth"), ("legacy.pth", "legacy.pth"), ("training.pth.tar", "t.pth.tar")] {
+        std::fs::copy(fixture(from), bench.path(to)).unwrap();
+    }
+    std::fs::copy(fixture("weights.safetensors"), bench.path("w.safetensors")).unwrap();
+    for name in ["m", "legacy", "t", "w"] {
+        bench.write(&format!("{name}.json"), description_json("repvgg", "[1, 2]").as_bytes());
+    }
+    bench.run("quantize w.safetensors --images calib -o w-int8.safetensors").ok();
+    for (file, name) in [("m.pth", "m"), ("legacy.pth", "legacy"), ("t.pth.tar", "t")] {
+        bench.run(&format!("quantize {file} --images calib -o {name}-int8.safetensors")).ok();
+        let baseline = format!("evaluate {name}-int8.safetensors --images val --baseline w.safetensors --json");
+        let row = bench.run(&baseline).ok().json()["results"][0].clone();
+        assert!(row["agreement"].is_f64(), "{file}: the same network as w.safetensors: {row}");
+    }
+    bench.run("fuse m.pth -o fused.safetensors").ok();
+    bench.run("quantize fused.safetensors --images calib -o fused-int8.safetensors").ok();
+    assert!(bench.run("inspect t.pth.tar").ok().stdout.contains("`state_dict` of the file"));
+    let torn = bytes("m.pth");
+    bench.write("torn.pth", &torn[..torn.len() / 2]);
+    bench.fails("fuse torn.pth -o f.safetensors --describe m.json", 3, &["torn.pth"]);
+}
+
 /// The text without the times in it: the seconds after the last `; `, and the lines on how fast the
 /// stages went.
 fn without_time(stdout: &str) -> String {
@@ -184,6 +214,34 @@ fn inspect_shows_branches() {
     let json = bench.run("inspect m.safetensors --json").ok().json();
     assert_eq!(json["layers"].as_array().unwrap().len(), 6);
     assert!(json["layers"][0]["center_to_neighbours"].as_f64().unwrap() > 0.0);
+}
+
+/// Where nothing is run, a device is not offered.
+#[test]
+fn device_flags_are_offered_where_something_runs() {
+    let bench = Bench::new();
+    for command in ["merge a.safetensors -o b.safetensors", "export a.safetensors -o b.onnx", "completions bash"] {
+        for flag in ["--device cpu", "--backend vulkan"] {
+            let name = flag.split(' ').next().unwrap();
+            bench.fails(&format!("{command} {flag}"), 2, &["unexpected argument", name]);
+        }
+    }
+    for (command, device, backend) in [
+        ("quantize", true, true),
+        ("calibrate", true, true),
+        ("evaluate", true, true),
+        ("demo", true, true),
+        ("verify", true, true),
+        ("devices", false, true),
+        ("merge", false, false),
+        ("fuse", false, false),
+        ("export", false, false),
+        ("inspect", false, false),
+        ("completions", false, false),
+    ] {
+        let help = bench.run(&format!("{command} --help")).ok().stdout;
+        assert_eq!((help.contains("--device <"), help.contains("--backend <")), (device, backend), "{help}");
+    }
 }
 
 #[test]

@@ -78,6 +78,32 @@ fn what_is_not_certain_is_refused() {
     }
 }
 
+/// Numbers that are all classes may be counted from 1 all the same: what comes of them tells.
+#[test]
+fn classes_that_seem_to_be_counted_from_one_are_said() {
+    let bench = Bench::new();
+    let says = |text: &str| {
+        bench.write("labels.txt", text.as_bytes());
+        let run = bench.run(&format!("{EVALUATE} --labels labels.txt")).ok();
+        let top1 = run.json()["results"][0]["top1"].as_f64().unwrap();
+        (top1, run.stderr.contains("seem to be counted from 1"))
+    };
+    // Which images the network takes for cats, its class 0.
+    let name = |i: usize| format!("{}/{i:02}.png", ["cat", "dog"][i % 2]);
+    let (cats, dogs): (Vec<usize>, Vec<usize>) = (0..12).partition(|&i| says(&format!("{} 0\n", name(i))).0 == 1.0);
+    let lines = |images: &[usize], class: usize| -> String {
+        images.iter().map(|&i| format!("{} {class}\n", name(i))).collect()
+    };
+    if !cats.is_empty() {
+        assert_eq!(says(&lines(&cats, 1)), (0.0, true));
+        assert_eq!(says(&lines(&cats, 0)), (1.0, false));
+    }
+    if !dogs.is_empty() {
+        assert_eq!(says(&lines(&dogs, 1)), (1.0, false));
+        assert_eq!(says(&lines(&dogs, 0)), (0.0, false));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn labels_are_read_from_regular_files() {

@@ -75,8 +75,8 @@ impl Bench {
         image::RgbImage::from_fn(width, height, pixel).save(path).unwrap();
     }
 
-    /// Runs `repquant` with these words (split at blanks) in the folder, on the Cpu device unless
-    /// they name another.
+    /// Runs `repquant` with these words (split at blanks) in the folder, a command that runs something
+    /// on the Cpu device unless they name another.
     fn run(&self, words: &str) -> Run {
         self.run_with(&[], words)
     }
@@ -86,7 +86,9 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_repquant"));
         command.envs(variables.iter().copied());
         command.current_dir(self.folder.path()).args(words.split_whitespace());
-        if !words.contains("--device") {
+        let runs = ["demo", "quantize", "calibrate", "evaluate", "verify"];
+        let first = words.split_whitespace().next().unwrap_or_default();
+        if runs.contains(&first) && !words.contains("--device") && !words.contains("--help") {
             command.args(["--device", "cpu"]);
         }
         let output = command.output().unwrap();

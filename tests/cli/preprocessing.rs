@@ -43,6 +43,7 @@ fn each_flag_takes_the_place_of_one_field() {
         ("inspect q.safetensors --resize none", "--resize"),
         ("inspect q.safetensors --crop center", "--crop"),
         ("inspect q.safetensors --color bgr", "--color"),
+        ("inspect q.safetensors --preprocess yolo", "--preprocess"),
     ] {
         bench.fails(command, 2, &[flag, "a part of a quantized model"]);
     }
@@ -75,6 +76,73 @@ fn what_makes_no_sense_is_wrong_use() {
     let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
     bench.write("resnet18.onnx", &std::fs::read(onnx).unwrap());
     bench.fails("inspect resnet18.onnx --input-size 13x17", 2, &["--input-size", "[13, 17]", "the network has"]);
+}
+
+#[test]
+fn presets_stand_for_several_flags() {
+    let bench = Bench::new();
+    let of = |flags: &str| {
+        bench.run(&format!("fuse m.safetensors -o f.safetensors --force {flags}")).ok();
+        load(&bench.path("f.safetensors"), &LoadOptions::default()).unwrap().input
+    };
+    assert_eq!(of("--preprocess yolo"), of("--mean 0 --std 1 --fit letterbox:114 --color rgb"));
+    assert_eq!(of("--preprocess none"), of("--mean 0 --std 0.00392156862745098 --fit stretch"));
+    let imagenet = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --fit crop --color rgb --resize";
+    assert_eq!(of("--preprocess imagenet"), of(&format!("{imagenet} 9")));
+    assert_eq!(of("--preprocess imagenet --resize 12"), of(&format!("{imagenet} 12")));
+    assert_eq!(of("--preprocess none --fit letterbox --color bgr").fit, Fit::Letterbox(114));
+    for (flags, words) in [
+        ("--preprocess caffe", ["--preprocess", "imagenet, yolo or none"]),
+        ("--preprocess imagenet --mean 0.5", ["--preprocess imagenet and --mean", "contradict"]),
+        ("--preprocess yolo --std 0.229", ["--preprocess yolo and --std", "contradict"]),
+        ("--preprocess yolo --fit stretch", ["--preprocess yolo and --fit", "--fit letterbox:114"]),
+        ("--preprocess yolo --color bgr", ["--preprocess yolo and --color", "contradict"]),
+    ] {
+        bench.fails(&format!("inspect m.safetensors {flags}"), 2, &words);
+    }
+    // What is asked for is not assumed.
+    let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
+    bench.write("r.onnx", &std::fs::read(onnx).unwrap());
+    for preset in ["imagenet", "yolo", "none"] {
+        let run = bench.run(&format!("fuse r.onnx -o f.onnx --force --preprocess {preset}")).ok();
+        assert!(!run.stderr.contains("assumed"), "{}", run.stderr);
+    }
+    let run = bench.run("fuse r.onnx -o f.onnx --force").ok();
+    assert!(run.stderr.contains("as for ImageNet") && run.stderr.contains("--preprocess yolo"), "{}", run.stderr);
+}
+
+/// What a description lacks is all named, and what is known otherwise need not be in it.
+#[test]
+fn a_description_may_be_a_part() {
+    let bench = Bench::new();
+    let whole = std::fs::read_to_string(bench.path("m.json")).unwrap();
+    for (json, words) in [
+        (r#"{"classes": ["cat", "dog"]}"#.to_owned(), [r#""family", "strides", "input.size""#, "--arch NAME"]),
+        (whole.replace("[8, 8]", "[3, 8, 8]"), ["m.json", "write [8, 8]"]),
+        (
+            r#"{"family": "repvgg", "strides": [1], "input": {"mean": [127.5]}}"#.into(),
+            ["m.json", "\"mean\": [0.5000]"],
+        ),
+    ] {
+        bench.write("m.json", json.as_bytes());
+        bench.fails("inspect m.safetensors", 3, &words);
+    }
+    // Flags say the rest.
+    bench.write("m.json", br#"{"family": "repvgg", "strides": [1, 2, 1]}"#);
+    bench.fails("inspect m.safetensors", 3, &[r#"lacks "input.size", "input.mean", "input.std""#, "--preprocess"]);
+    bench.run("fuse m.safetensors -o f.safetensors --input-size 8x8 --preprocess none").ok();
+    // Beside a file that describes itself, and an ONNX file.
+    bench.write("f.json", br#"{"input": {"mean": [0.25, 0.25, 0.25]}, "classes": ["cat", "dog"]}"#);
+    bench.run("fuse f.safetensors -o g.safetensors").ok();
+    let input = load(&bench.path("g.safetensors"), &LoadOptions::default()).unwrap().input;
+    assert_eq!((input.mean, input.std, input.fit), (vec![0.25; 3], vec![1.0 / 255.0; 3], Fit::Stretch));
+    let onnx = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/resnet18.onnx");
+    bench.write("r.onnx", &std::fs::read(onnx).unwrap());
+    bench.write("r.json", br#"{"input": {"mean": [0, 0, 0]}}"#);
+    let run = bench.run("fuse r.onnx -o s.onnx").ok();
+    assert!(run.stderr.contains(": deviation, size and crop are as for ImageNet"), "{}", run.stderr);
+    bench.write("r.json", br#"{"input": {"std": [255, 255, 255]}}"#);
+    bench.fails("inspect r.onnx", 3, &["r.json", "on 0 to 1", "\"std\": [1.0000"]);
 }
 
 #[test]

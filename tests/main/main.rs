@@ -7,6 +7,7 @@ mod accuracy;
 mod api;
 mod channels;
 mod devices;
+mod formats;
 mod images;
 mod integers;
 mod load;

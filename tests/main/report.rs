@@ -15,6 +15,7 @@ fn row(name: &str, bits: (u8, u8), top1: Option<f64>, sqnr: Option<f64>, overhea
         activation_bits: bits.1,
         top1,
         top5: top1.map(|_| 0.99),
+        one_more: None,
         agreement: top1.map(|t| t + 0.125),
         logit_sqnr_db: sqnr,
         logit_cosine: sqnr.map(|_| 0.75),

@@ -24,7 +24,7 @@ use super::values::parse;
 )]
 pub(super) struct Cli {
     /// Flags of every command.
-    #[command(flatten, next_help_heading = "Device and printing")]
+    #[command(flatten, next_help_heading = "Printing")]
     pub common: Common,
     /// What to do.
     #[command(subcommand)]
@@ -35,13 +35,6 @@ pub(super) struct Cli {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Common {
-    /// Where to run: auto (a hardware GPU, else native code), cpu (native code), software (WGSL on
-    /// lavapipe or the like), or an adapter's name or index
-    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE", value_parser = parse::<DeviceChoice>)]
-    pub device: DeviceChoice,
-    /// Look only at adapters of this interface
-    #[arg(long, global = true, value_enum)]
-    pub backend: Option<Backend>,
     /// Print one JSON document on stdout and nothing else there
     #[arg(long, global = true)]
     pub json: bool,
@@ -54,6 +47,26 @@ pub(super) struct Common {
     /// Draw no progress bars
     #[arg(long, global = true)]
     pub no_progress: bool,
+}
+
+/// Flags of the commands that run something.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct DeviceArgs {
+    /// Where to run: auto (a hardware GPU, else native code), cpu (native code), software (WGSL on
+    /// lavapipe or the like), or an adapter's name or index
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse::<DeviceChoice>, help_heading = "Device")]
+    pub device: DeviceChoice,
+    /// The interface.
+    #[command(flatten)]
+    pub adapters: BackendArgs,
+}
+
+/// Which adapters there are.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct BackendArgs {
+    /// Look only at adapters of this interface
+    #[arg(long, value_enum, help_heading = "Device")]
+    pub backend: Option<Backend>,
 }
 
 /// Graphics interfaces.
@@ -69,7 +82,7 @@ pub(super) enum Backend {
     Gl,
 }
 
-impl Common {
+impl BackendArgs {
     /// The interfaces to look at.
     pub(super) fn backends(&self) -> Backends {
         match self.backend {
@@ -121,10 +134,10 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// The adapters of this machine, with the limits that matter here
     #[command(after_help = "Example:\n  repquant devices")]
-    Devices,
+    Devices(BackendArgs),
     /// Compare every kernel with its plain twin on each adapter
     #[command(after_help = "Example:\n  repquant verify")]
-    Verify,
+    Verify(DeviceArgs),
     /// Print shell completions
     #[command(
         after_help = "Example:\n  repquant completions bash > ~/.local/share/bash-completion/completions/repquant"
@@ -133,6 +146,23 @@ pub(super) enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+impl Command {
+    /// Where to run, of a command that does.
+    pub(super) fn device(&self) -> DeviceArgs {
+        match self {
+            Self::Demo(args) => args.device.clone(),
+            Self::Quantize(args) => args.device.clone(),
+            Self::Calibrate(args) => args.device.clone(),
+            Self::Evaluate(args) => args.device.clone(),
+            Self::Verify(args) => args.clone(),
+            Self::Devices(adapters) => DeviceArgs { adapters: adapters.clone(), ..DeviceArgs::default() },
+            Self::Merge(_) | Self::Fuse(_) | Self::Export(_) | Self::Inspect(_) | Self::Completions { .. } => {
+                DeviceArgs::default()
+            }
+        }
+    }
 }
 
 /// A checkpoint and what it does not say itself.
@@ -204,7 +234,7 @@ pub(super) struct OutputArgs {
 pub(super) struct ProfileArgs {
     /// Time every kernel: a table of the totals, and the events as a Chrome trace (open it in
     /// ui.perfetto.dev)
-    #[arg(long, value_name = "FILE.json", help_heading = "Device and printing")]
+    #[arg(long, value_name = "FILE.json", help_heading = "Device")]
     pub profile: Option<PathBuf>,
 }
 
@@ -293,6 +323,9 @@ pub(super) struct DemoArgs {
     /// Images to evaluate on
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub eval_limit: u32,
+    /// Where to run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Whether time is taken.
     #[command(flatten)]
     pub profile: ProfileArgs,
@@ -337,6 +370,9 @@ pub(super) struct QuantizeArgs {
     /// Evaluate on at most N images, spread evenly
     #[arg(long, value_name = "N", requires = "eval", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub eval_limit: Option<u32>,
+    /// Where to run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Whether time is taken.
     #[command(flatten)]
     pub profile: ProfileArgs,
@@ -367,6 +403,9 @@ pub(super) struct CalibrateArgs {
     /// At most N images, spread evenly
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub limit: Option<u32>,
+    /// Where to run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Whether time is taken.
     #[command(flatten)]
     pub profile: ProfileArgs,
@@ -401,6 +440,9 @@ pub(super) struct EvaluateArgs {
     /// At most N images, spread evenly
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub limit: Option<u32>,
+    /// Where to run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Whether time is taken.
     #[command(flatten)]
     pub profile: ProfileArgs,

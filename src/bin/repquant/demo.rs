@@ -25,7 +25,7 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
     let model = session
         .loading(|| Model::from_checkpoint("repvgg-demo", network::checkpoint(), Some(network::description())))?;
     let device = session.device()?;
-    if device.is_native() && Device::adapters(session.common.backends()).is_empty() {
+    if device.is_native() && Device::adapters(session.device.adapters.backends()).is_empty() {
         session.bars.note(
             "no Vulkan, Metal or Direct3D 12 driver was found: install your GPU's, or software Vulkan (Debian, Ubuntu: apt-get install mesa-vulkan-drivers)",
         );
@@ -49,8 +49,9 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
     report.add_calibration(&calibration);
     // The table must not be lost to a second device that fails.
     let chosen = contenders.iter().find(|c| c.layers).map(|c| c.network);
-    report.second_device =
-        chosen.map_or(Ok(None), |chosen| repeat(&device, session.common.backends(), chosen)).unwrap_or_else(|e| {
+    report.second_device = chosen
+        .map_or(Ok(None), |chosen| repeat(&device, session.device.adapters.backends(), chosen))
+        .unwrap_or_else(|e| {
             session.bars.note(&format!("the second device could not be used: {}", terms::message(&e)));
             None
         });

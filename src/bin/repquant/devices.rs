@@ -15,7 +15,7 @@ struct Document {
 
 /// Lists the adapters and the Cpu device.
 pub(super) fn run(session: &Session) -> Result<()> {
-    let backends = session.common.backends();
+    let backends = session.device.adapters.backends();
     let cpu = Device::open(&DeviceOptions { choice: DeviceChoice::Cpu, ..session.device_options()? })?.info().clone();
     let document = Document { adapters: Device::adapters(backends), cpu };
     if session.common.json {

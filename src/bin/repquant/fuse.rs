@@ -4,6 +4,7 @@ use repquant::Result;
 use serde::Serialize;
 
 use super::args::FuseArgs;
+use super::image_sets::tell_preprocessing;
 use super::model_output::ModelOutput;
 use super::session::{Session, print, print_json};
 
@@ -20,6 +21,7 @@ struct Document {
 pub(super) fn run(session: &Session, args: &FuseArgs) -> Result<()> {
     let output = ModelOutput::float(&args.output, &args.onnx, args.model.inputs())?;
     let model = session.load(&args.model.model, &args.model.options())?;
+    tell_preprocessing(session, &model);
     output.write_float(&model)?;
     let document = Document {
         model: model.name().to_owned(),

@@ -84,8 +84,11 @@ pub(super) fn named(model: Model, classes: Option<&Path>) -> Result<Model> {
 /// Says what was assumed of how an image becomes the input.
 pub(super) fn tell_preprocessing(session: &Session, model: &Model) {
     let instead = match model.input().channels() {
-        3 => "--mean 0,0,0 --std 1,1,1 is for networks that take values from 0 to 1 (YOLO)",
-        _ => "--mean 0.5 --std 0.5 is for networks that take values from -1 to 1",
+        3 => {
+            "--preprocess yolo is for YOLO's networks, --mean 0,0,0 --std 1,1,1 for others that take values from \
+             0 to 1, --preprocess none for 0 to 255"
+        }
+        _ => "--preprocess none is for networks that take values from 0 to 255, --mean 0.5 --std 0.5 for -1 to 1",
     };
     for note in model.notes().into_iter().filter(|note| note.kind == "assumed") {
         session.bars.note(&format!("assumed: {}\n  {instead}; a description or flags say the rest", note.text));

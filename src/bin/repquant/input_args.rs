@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use repquant::options::{Color, Crop, Fit, InputOverrides, Interpolation, MAX_SIDE};
+use repquant::options::{Color, Crop, Fit, InputOverrides, Interpolation, MAX_SIDE, Preset};
 use repquant::{Error, Result};
 
 use super::values::parse;
@@ -10,6 +10,11 @@ use super::values::parse;
 /// Preprocessing in place of what the description says.
 #[derive(Debug, Args)]
 pub(super) struct InputArgs {
+    /// imagenet (RGB with ImageNet's mean and deviation, --fit crop), yolo (RGB from 0 to 1, --fit
+    /// letterbox:114) or none (the pixels' values, 0 to 255, --fit stretch unless said otherwise);
+    /// flags below that say something else are refused
+    #[arg(long, value_name = "NAME", value_parser = parse::<Preset>)]
+    pub preprocess: Option<Preset>,
     /// Height and width of the network's input, e.g. 224x224
     #[arg(long, value_name = "HxW", value_parser = size)]
     pub input_size: Option<[usize; 2]>,
@@ -28,7 +33,8 @@ pub(super) struct InputArgs {
     /// The filter of the resize: bilinear or bicubic
     #[arg(long, value_name = "FILTER", value_parser = parse::<Interpolation>)]
     pub interpolation: Option<Interpolation>,
-    /// Mean of each channel (R,G,B; gray: one number), on 0 to 1; one number serves all
+    /// Mean of each channel (R,G,B; gray: one number), on 0 to 1; one number serves all. Floats in
+    /// .npy files are never normalized
     #[arg(long, value_name = "M,…", value_parser = channels, allow_hyphen_values = true)]
     pub mean: Option<Channels>,
     /// Standard deviation of each channel, on 0 to 1; one number serves all
@@ -52,6 +58,7 @@ impl InputArgs {
     /// As the loader takes them.
     pub(super) fn overrides(&self) -> InputOverrides {
         InputOverrides {
+            preset: self.preprocess,
             size: self.input_size,
             fit: self.fit,
             resize: self.resize.map(|Resize(side)| side),
@@ -69,6 +76,7 @@ impl InputArgs {
     /// The first that is given, for a quantized model at `place`.
     pub(super) fn refuse(&self, place: &std::path::Path) -> Result<()> {
         let given = [
+            ("--preprocess", self.preprocess.is_some()),
             ("--input-size", self.input_size.is_some()),
             ("--fit", self.fit.is_some()),
             ("--resize", self.resize.is_some()),

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let session = Session::new(cli.common);
+    let session = Session::new(cli.common, cli.command.device());
     match cli.command {
         Command::Demo(args) => demo::run(&session, &args),
         Command::Quantize(args) => quantize::run(&session, &args),
@@ -56,8 +56,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Fuse(args) => fuse::run(&session, &args),
         Command::Export(args) => export::run(&session, &args),
         Command::Inspect(args) => inspect::run(&session, &args),
-        Command::Devices => devices::run(&session),
-        Command::Verify => verify::run(&session),
+        Command::Devices(_) => devices::run(&session),
+        Command::Verify(_) => verify::run(&session),
         Command::Completions { shell } => completions::run(shell),
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
 /// The device asked for; statistics alone need none, so the Cpu device serves unless another was
 /// named.
 fn open(session: &Session, needed: bool) -> Result<Device> {
-    if needed || session.common.device != DeviceChoice::Auto {
+    if needed || session.device.device != DeviceChoice::Auto {
         session.device()
     } else {
         Device::open(&DeviceOptions { choice: DeviceChoice::Cpu, ..session.device_options()? })

@@ -15,7 +15,7 @@ use repquant::report::{self, Report, Run, Seconds};
 use repquant::{Device, Error, Model, Result};
 use serde::Serialize;
 
-use super::args::{Common, OutputArgs, ProfileArgs};
+use super::args::{Common, DeviceArgs, OutputArgs, ProfileArgs};
 use super::bars::Bars;
 use super::profiling::{Files, Profiling};
 
@@ -38,6 +38,8 @@ fn instructions(value: &OsStr) -> Result<Instructions> {
 pub(super) struct Session {
     /// Flags of every command.
     pub common: Common,
+    /// Where to run.
+    pub device: DeviceArgs,
     /// Progress bars and notes.
     pub bars: Bars,
     profiling: OnceCell<Profiling>,
@@ -64,13 +66,13 @@ impl Progress for Session {
 }
 
 impl Session {
-    /// Takes the common flags.
-    pub(super) fn new(common: Common) -> Self {
+    /// Takes the common flags, and those that say where to run.
+    pub(super) fn new(common: Common, device: DeviceArgs) -> Self {
         let draw = !common.no_progress && !common.json && std::io::stderr().is_terminal();
         let bars = Bars::new(draw, common.quiet);
         let start = Instant::now();
         let (stage, seconds) = (Cell::new(start), Cell::default());
-        Self { common, bars, profiling: OnceCell::new(), start, stage, seconds }
+        Self { common, device, bars, profiling: OnceCell::new(), start, stage, seconds }
     }
 
     /// Reads a float model, and takes the time.
@@ -101,8 +103,8 @@ impl Session {
             Some(value) => Some(instructions(&value)?),
         };
         Ok(DeviceOptions {
-            choice: self.common.device.clone(),
-            backends: self.common.backends(),
+            choice: self.device.device.clone(),
+            backends: self.device.adapters.backends(),
             instructions,
             checks: std::env::var(CHECKS_VARIABLE).is_ok_and(|value| value == "1"),
             profile: self.profiling.get().map(|profiling| Arc::clone(&profiling.profile)),

@@ -21,6 +21,7 @@ fn flag(term: Term) -> String {
         Term::Fit => "--fit",
         Term::Crop => "--crop",
         Term::Resize => "--resize",
+        Term::Preprocess => "--preprocess",
         Term::Mean => "--mean",
         Term::Std => "--std",
         Term::Color => "--color",

@@ -16,11 +16,11 @@ struct Document {
 
 /// Compares every kernel with its twin, on every adapter or the one asked for.
 pub(super) fn run(session: &Session) -> Result<()> {
-    let devices = match session.common.device {
+    let devices = match session.device.device {
         DeviceChoice::Auto => Device::all(&session.device_options()?),
         _ => vec![Device::open(&session.device_options()?)],
     };
-    if matches!(session.common.device, DeviceChoice::Auto) && devices.iter().flatten().all(Device::is_native) {
+    if matches!(session.device.device, DeviceChoice::Auto) && devices.iter().flatten().all(Device::is_native) {
         session.bars.note("no adapter was found; only the Cpu device is verified");
     }
     let mut document = Document { devices: Vec::new(), passed: true };

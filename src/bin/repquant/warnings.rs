@@ -10,14 +10,33 @@ const LEAST_SQNR: f64 = 15.0;
 /// A lower agreement is worth a warning.
 const LEAST_AGREEMENT: f64 = 0.9;
 
+/// The top-1 of classes one less that is worth a warning, and by how much it must exceed the top-1.
+const LEAST_SHIFTED: f64 = 0.25;
+const MUCH_MORE: f64 = 3.0;
+
 /// Warns where the last network of a report, the chosen one, is far from the float network.
+/// Also where the classes look as if they were counted from 1.
 pub(super) fn warn(session: &Session, report: &Report) {
+    if let Some((first, one_more)) = report.results.first().and_then(counted_from_one) {
+        session.bars.note(&format!(
+            "warning: top-1 is {:.1} %, and would be {:.1} % if each class were one less: the classes seem to be \
+             counted from 1\n  take 1 from each, or write their names",
+            100.0 * first,
+            100.0 * one_more
+        ));
+    }
     let Some(found) = report.results.last().and_then(doubt) else { return };
     session.bars.note(&format!(
         "warning: {found}\n  try more calibration images, --threshold mse, --activations affine, \
          --split-support full, or --keep-float for the layers with the least SQNR, which -v shows; \
          check --mean and --std"
     ));
+}
+
+/// Top-1, and what it would be if each class were one less, where that is much more.
+fn counted_from_one(row: &ResultRow) -> Option<(f64, f64)> {
+    let (first, one_more) = row.top1.zip(row.one_more)?;
+    (one_more > LEAST_SHIFTED + MUCH_MORE * first).then_some((first, one_more))
 }
 
 /// What is doubtful about a network.

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use crate::error::{Term, text};
 use crate::load::arch;
 use crate::load::description::check_classes;
+use crate::load::input_file::InputFile;
 use crate::load::{InputDescription, InputOverrides, LoadOptions};
 use crate::model::Preprocessing;
 use crate::onnx_proto::ModelProto;
@@ -19,7 +20,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Described {
     /// How an image becomes the input.
-    pub input: Option<InputDescription>,
+    pub input: Option<InputFile>,
     /// Class names in the order of the logits.
     pub classes: Option<Vec<String>>,
     /// The name that this program gave the network; none where another program wrote the file.
@@ -34,7 +35,7 @@ pub(super) struct Described {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    input: Option<InputDescription>,
+    input: Option<InputFile>,
     #[serde(default)]
     classes: Option<Vec<String>>,
     // What a checkpoint needs beyond that is in the ONNX file.
@@ -70,7 +71,7 @@ impl Described {
             (Some(file), None) => Self::file(file)?,
             (None, Some(name)) => {
                 let description = arch::find(name, Error::usage)?.description();
-                Self { input: Some(description.input), classes: description.classes, ..Self::default() }
+                Self { input: Some(description.input.into()), classes: description.classes, ..Self::default() }
             }
             (None, None) if own.input.is_some() => own,
             (None, None) if beside.is_file() => Self::file(&beside)?,
@@ -84,7 +85,12 @@ impl Described {
         let bytes = read(path)?;
         let file: File = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes))
             .map_err(|e| at(Error::bad("the description cannot be read").because(e)))?;
-        file.input.iter().try_for_each(InputDescription::check).map_err(at)?;
+        if let Some(input) = &file.input {
+            input.check_units().map_err(at)?;
+            if input.is_whole() {
+                input.over(&InputDescription::imagenet()).check().map_err(at)?;
+            }
+        }
         check_classes(file.classes.as_deref()).map_err(at)?;
         Ok(Self { input: file.input, classes: file.classes, ..Self::default() })
     }
@@ -121,12 +127,30 @@ impl Described {
             entry(key).map(serde_json::from_str).transpose().map_err(|e| unreadable(key, e))?;
         check_classes(classes.as_deref())?;
         let name = model.graph.as_ref().and_then(|graph| graph.name.clone());
-        Ok(Self { input, classes, own_name: Some(name.unwrap_or_default()), ..Self::default() })
+        Ok(Self {
+            input: input.map(InputFile::from),
+            classes,
+            own_name: Some(name.unwrap_or_default()),
+            ..Self::default()
+        })
     }
 
     /// Rows and columns of the input, where something says them.
     pub(super) fn size(&self) -> Option<[usize; 2]> {
-        self.overrides.size.or(self.input.as_ref().map(|input| input.size))
+        self.overrides.size.or(self.input.as_ref().and_then(|input| input.size))
+    }
+
+    /// Which of the mean, the deviation, and how images are brought to the size, nothing says.
+    pub(super) fn open(&self) -> [bool; 3] {
+        let (asked, input) = (&self.overrides, self.input.as_ref());
+        let said = input.is_some_and(InputFile::is_whole) || asked.preset.is_some();
+        let fit = asked.fit.is_some() || asked.resize.is_some();
+        [
+            asked.mean.is_some() || input.is_some_and(|input| input.mean.is_some()),
+            asked.std.is_some() || input.is_some_and(|input| input.std.is_some()),
+            fit || input.is_some_and(|input| input.fit.is_some() || input.resize.is_some()),
+        ]
+        .map(|this| !said && !this)
     }
 
     /// How an image becomes an input of `channels` and `size`: as described, or as usual.
@@ -139,7 +163,9 @@ impl Described {
         if let Some(said) = self.overrides.size.filter(|said| *said != size) {
             return Err(Error::usage(text![Term::InputSize, format!(" asks for {}", differs(said))]));
         }
-        let base = self.input.clone().unwrap_or_else(|| InputDescription::usual(channels, size));
+        let usual = InputDescription::usual(channels, size);
+        let base = self.input.as_ref().map_or_else(|| usual.clone(), |input| input.over(&usual));
+        base.check()?;
         if base.channels() != channels {
             let what = format!("mean and deviation of {} channels, the network has {channels}", base.channels());
             return Err(Error::bad(format!("the description says {what}")));
@@ -168,7 +194,8 @@ mod tests {
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("`size` asks for"), "{error}");
 
         let said = Some(InputDescription { std: vec![1.0; 3], ..InputDescription::imagenet() });
-        let described = Described { input: said, overrides: asked(None, Some(None)), ..Default::default() };
+        let described =
+            Described { input: said.map(InputFile::from), overrides: asked(None, Some(None)), ..Default::default() };
         assert_eq!(described.size(), Some([224, 224]));
         let input = described.preprocessing(3, [224, 224]).unwrap();
         assert_eq!((input.resize, input.mean, input.std), (None, vec![0.0; 3], vec![1.0; 3]));

@@ -5,7 +5,7 @@ use super::draft::{Draft, DraftOp};
 use super::simplify::{readers, take_name};
 use super::values::Active;
 use crate::error::{Term, text};
-use crate::load::InputOverrides;
+use crate::load::input_file::InputFile;
 use crate::model::{Fit, MAX_SIDE, NoteKind, Op, Preprocessing, Shape};
 use crate::onnx_proto::ValueInfoProto;
 use crate::{Error, Result};
@@ -91,11 +91,10 @@ impl Input {
         Ok(if self.last { image.permuted(&[1, 2, 0], &self.name) } else { image })
     }
 
-    /// What is assumed where no description says how images become the input; empty: nothing.
-    fn assumed(&self, asked: &InputOverrides, input: &Preprocessing) -> String {
-        let mean = !self.pixels && asked.mean.is_none();
-        let std = !self.pixels && asked.std.is_none();
-        let fit = asked.fit.is_none() && asked.resize.is_none();
+    /// What is assumed where nothing says how images become the input; empty: nothing.
+    fn assumed(&self, described: &Described, input: &Preprocessing) -> String {
+        let [mean, std, fit] = described.open();
+        let (mean, std) = (mean && !self.pixels, std && !self.pixels);
         if self.channels == COLOURS {
             let open = [("mean", mean), ("deviation", std), ("size and crop", fit)];
             let open: Vec<&str> = open.iter().filter(|(_, open)| *open).map(|(what, _)| *what).collect();
@@ -137,8 +136,9 @@ impl Input {
                 ": the network takes pixels and normalizes them itself",
             ]));
         }
-        let assumed = self.assumed(asked, &input);
-        if described.input.is_none() && !assumed.is_empty() {
+        let assumed = self.assumed(described, &input);
+        let whole = described.input.as_ref().is_some_and(InputFile::is_whole);
+        if !whole && !assumed.is_empty() {
             let what = format!("nothing says how images become the input: {assumed}");
             draft.note(&self.name, NoteKind::Assumed, what);
         }
