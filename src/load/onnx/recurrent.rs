@@ -38,7 +38,7 @@ pub(super) fn recurrent(op: &Operation<'_>, draft: &mut Draft) -> Result<Vec<Val
     let recurrent = weights(op, dims[order[0]], [steps, sequences], batch_first)?;
     recurrent.check()?;
     let (directions, hidden) = (recurrent.direction.count(), recurrent.hidden());
-    let x = draft.realize(&x.permuted(order, op.name))?;
+    let x = draft.realize(&x.permuted(order, &format!("{}/turned", op.name)))?;
     let way = recurrent.direction;
     let memory =
         (recurrent.cell == Cell::Lstm && op.outputs > 2).then(|| Recurrent { gives_memory: true, ..recurrent.clone() });
