@@ -63,10 +63,12 @@ ONE = UNARY | REDUCTIONS | (set(AXIS) - {"Concat"}) | {
 }  # fmt: skip
 FOLDED = {
     "Add", "And", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "DequantizeLinear", "Div", "Equal", "Expand",
-    "Floor", "Gather", "Identity", "Mul", "Not", "Or", "Range", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub",
+    "Floor", "Gather", "Identity", "If", "Mul", "Not", "Or", "Range", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub",
     "Transpose", "Unsqueeze", "Where", "Xor",
 }  # fmt: skip
-OPERATORS = BINARY | MANY | ONE | FOLDED
+# Their batch is an axis of one image.
+RECURRENT = {"GRU", "LSTM", "RNN"}
+OPERATORS = BINARY | MANY | ONE | FOLDED | RECURRENT
 # Of these the operands have as many axes as the result, where there is a batch.
 WIDE = BINARY | MANY | {"Where"}
 CHOOSING = {
@@ -174,6 +176,8 @@ class Case:
             made["activations"] = names
             if kind in MANY and len(names) > 1:
                 made["activation, constant"] = names[:1]
+        elif kind in RECURRENT:
+            made["activation"] = names[:1]
         elif kind == "Where":
             made |= {"activations": names[1:], "activation, constant": names[1:2], "constant, activation": names[2:]}
         elif kind != "Cast" and kind in ONE or to in (TensorProto.FLOAT, TensorProto.DOUBLE):
@@ -313,7 +317,8 @@ def network(case, form, actives):
         if not kinds <= FLOATS or len(kinds) != 1:
             raise Cannot("an image that is no floats")
         kind = kinds.pop()
-        plain = keeps_batch(case, actives)
+        whole_image = case.node.op_type in RECURRENT
+        plain = whole_image or keeps_batch(case, actives)
         parts, last = {}, [node]
         if not plain:
             lifted(case, node, constants, actives)
@@ -325,6 +330,8 @@ def network(case, form, actives):
             value = array(case.inputs[name]).astype(np.float32)
             if not plain:
                 value = value.reshape([1] + [1] * ((rank - value.ndim) if wide else 0) + list(value.shape))
+            if whole_image:
+                value = value[None]
             if value.size == 0:
                 raise Cannot("an empty input")
             parts[name] = (list(value.shape[1:]), value)
@@ -346,7 +353,8 @@ def network(case, form, actives):
             end = begin + value[0].size
             cut = [constant(f"{name}_{what}", [at]) for what, at in (("begin", begin), ("end", end), ("axis", 1))]
             nodes.append(helper.make_node("Slice", ["values~", *cut], [f"{name}_values~"]))
-            nodes.append(helper.make_node("Reshape", [f"{name}_values~", constant(f"{name}_sides", [0, *sides])], [name]))
+            sides = sides if case.node.op_type in RECURRENT else [0, *sides]
+            nodes.append(helper.make_node("Reshape", [f"{name}_values~", constant(f"{name}_sides", sides)], [name]))
             begin = end
     graph = helper.make_graph(
         nodes + last,
@@ -435,8 +443,10 @@ def main(folder):
                 (folder / entry["file"]).write_bytes(model.SerializeToString())
                 entry["checked"], entry["unchecked"] = checked(model, x, outputs, case)
                 entry["image"] = {"begin": write(x.astype(np.float32)), "sides": x.shape[1:]}
+                # What does not begin with the images is of one.
                 entry["outputs"] = [
-                    {"begin": write(value.astype(np.float32)), "sides": value.shape[1:]} for value in outputs.values()
+                    {"begin": write(value.astype(np.float32)), "sides": value.shape[len(value) == len(x) :]}
+                    for value in outputs.values()
                 ]
     (folder / "index.json").write_text(json.dumps(index))
 
