@@ -5,6 +5,8 @@
 //! warning, is left to the decoder of the `image` crate.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+use std::panic::catch_unwind;
+
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat, ScalingFactor};
 
 use super::RgbImage;
@@ -13,6 +15,11 @@ use super::RgbImage;
 /// this decoder finds anything wrong with it, or would need more than `memory` bytes. `bytes` must
 /// have passed the checks that are made before pixels are decoded.
 pub(super) fn decode(bytes: &[u8], size: [usize; 2], reduction: usize, memory: u64) -> Option<RgbImage> {
+    // It panics on some damaged headers (four inks and a height of 0).
+    catch_unwind(|| decoded(bytes, size, reduction, memory)).ok().flatten()
+}
+
+fn decoded(bytes: &[u8], size: [usize; 2], reduction: usize, memory: u64) -> Option<RgbImage> {
     let mut decoder = Decoder::new(bytes).ok()?;
     decoder.set_limits(DecodeLimits { max_memory: Some(memory), ..DecodeLimits::default() });
     decoder.set_output_format(PixelFormat::Rgb);

@@ -200,22 +200,20 @@ impl DescriptionFile {
                 ", say what its input is",
             ]));
         };
-        let input = match base {
-            Some(base) => input.over(&base.input),
-            None => {
-                // What is asked for takes the place of these later.
-                let said = [&input.mean, &input.std, &asked.mean, &asked.std].into_iter().flatten().map(Vec::len);
-                let channels = said.clone().find(|count| *count > 1).or(input.mean.as_ref().map(Vec::len));
-                let channels = channels.unwrap_or(InputDescription::imagenet().channels());
-                let (mean, std) = (vec![0.0; channels], vec![1.0; channels]);
-                let whole = InputFile {
-                    size: input.size.or(asked.size),
-                    mean: input.mean.clone().or(Some(mean)),
-                    std: input.std.clone().or(Some(std)),
-                    ..input
-                };
-                whole.over(&InputDescription::imagenet())
-            }
+        let input = if let Some(base) = base {
+            input.over(&base.input)
+        } else {
+            // What is asked for takes the place of these later.
+            let said = [&input.mean, &input.std, &asked.mean, &asked.std].into_iter().flatten().map(Vec::len);
+            let channels = said.clone().find(|count| *count > 1).or(input.mean.as_ref().map(Vec::len));
+            let channels = channels.unwrap_or(InputDescription::imagenet().channels());
+            let whole = InputFile {
+                size: input.size.or(asked.size),
+                mean: input.mean.clone().or_else(|| Some(vec![0.0; channels])),
+                std: input.std.clone().or_else(|| Some(vec![1.0; channels])),
+                ..input
+            };
+            whole.over(&InputDescription::imagenet())
         };
         let description = Description {
             family,

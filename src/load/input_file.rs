@@ -20,6 +20,7 @@ pub(super) struct InputFile {
     pub(super) fit: Option<Fit>,
     /// `Some(None)`: null, no resize.
     #[serde(default, deserialize_with = "said")]
+    #[allow(clippy::option_option, reason = "null says something else than nothing")]
     pub(super) resize: Option<Option<usize>>,
     #[serde(default)]
     pub(super) crop: Option<Crop>,

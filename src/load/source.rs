@@ -157,17 +157,14 @@ pub(crate) fn read_checkpoint(path: &Path, options: &LoadOptions) -> Result<Load
     let tensors = files.tensors()?;
     let own = own_description(&tensors).map_err(at)?;
     let known = architecture.or_else(|| own.map(Described::plain));
-    let mut described = match Described::find(known, beside, options)? {
-        Some(described) => described,
-        None => {
-            return Err(Error::input(weights, "nothing describes this checkpoint").hint(text![
-                format!("write {}, or pass ", beside.display()),
-                Term::Describe,
-                ", or ",
-                Term::Arch,
-                " for a published model",
-            ]));
-        }
+    let Some(mut described) = Described::find(known, beside, options)? else {
+        return Err(Error::input(weights, "nothing describes this checkpoint").hint(text![
+            format!("write {}, or pass ", beside.display()),
+            Term::Describe,
+            ", or ",
+            Term::Arch,
+            " for a published model",
+        ]));
     };
     described.description.input = options.input.over(&described.description.input)?;
     let own_name = if path.is_dir() { described.name.clone() } else { None };

@@ -91,8 +91,8 @@ fn classes_that_seem_to_be_counted_from_one_are_said() {
     // Which images the network takes for cats, its class 0.
     let name = |i: usize| format!("{}/{i:02}.png", ["cat", "dog"][i % 2]);
     let (cats, dogs): (Vec<usize>, Vec<usize>) = (0..12).partition(|&i| says(&format!("{} 0\n", name(i))).0 == 1.0);
-    let lines = |images: &[usize], class: usize| -> String {
-        images.iter().map(|&i| format!("{} {class}\n", name(i))).collect()
+    let lines = |images: &[usize], class: usize| {
+        images.iter().map(|&i| format!("{} {class}", name(i))).collect::<Vec<_>>().join("\n")
     };
     if !cats.is_empty() {
         assert_eq!(says(&lines(&cats, 1)), (0.0, true));

@@ -10,7 +10,7 @@ use super::values::parse;
 /// Preprocessing in place of what the description says.
 #[derive(Debug, Args)]
 pub(super) struct InputArgs {
-    /// imagenet (RGB with ImageNet's mean and deviation, --fit crop), yolo (RGB from 0 to 1, --fit
+    /// imagenet (RGB with the mean and deviation usual for it, --fit crop), yolo (RGB from 0 to 1, --fit
     /// letterbox:114) or none (the pixels' values, 0 to 255, --fit stretch unless said otherwise);
     /// flags below that say something else are refused
     #[arg(long, value_name = "NAME", value_parser = parse::<Preset>)]
