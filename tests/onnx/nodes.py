@@ -340,7 +340,7 @@ def network(case, form, actives):
             raise Cannot("inputs of several batches")
     flat = np.concatenate([value.reshape(images, -1) for _, value in parts.values()], axis=1)
     whole = [sides for sides, _ in parts.values()]
-    if len(parts) == 1 and len(whole[0]) == 3 and whole[0][0] == 3:
+    if case.node.op_type not in RECURRENT and len(parts) == 1 and len(whole[0]) == 3 and whole[0][0] == 3:
         image, x = whole[0], next(iter(parts))
     else:
         width = min(-(-flat.shape[1] // 3), COLUMNS)
