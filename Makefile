@@ -1,10 +1,11 @@
 # make demo   build, and run the whole pipeline on an embedded network and drawn images
 # make test   make sure that a Vulkan driver and ONNX Runtime are there, build, run every test
+# make test-reference   every combination of options on the trained models of REPQUANT_TEST_DATA, of which make test tries a few
 # make check  formatting, lints, docs
 # make test-networks   fetch and export networks that others made (gigabytes of torch), and try each: docs/networks.md
 # make bench  every bench, and the comparison with ONNX Runtime: see benches/README.md
 
-.PHONY: demo test test-networks check bench
+.PHONY: demo test test-reference test-networks check bench
 
 demo:
 	cargo run --release -- demo
@@ -15,6 +16,11 @@ test:
 	./scripts/ensure-vulkan.sh
 	python=$$(./scripts/test-python.sh) && REPQUANT_PYTHON=$$python REPQUANT_REQUIRE_ADAPTER=1 cargo test
 	REPQUANT_REQUIRE_ADAPTER=1 REPQUANT_SHADER_CHECKS=1 cargo test --lib kernels_agree_with_their_twins
+
+test-reference:
+	test -n "$$REPQUANT_TEST_DATA"
+	python=$$(./scripts/test-python.sh) && REPQUANT_PYTHON=$$python REPQUANT_THOROUGH=1 \
+		cargo test --release --test main --test onnx -- accuracy:: reference_models:: --nocapture
 
 # Into NETWORKS; what is there already is not made again. REPQUANT_TEST_DATA names a folder with photographs in data/photos.
 NETWORKS ?= target/networks

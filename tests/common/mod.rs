@@ -37,6 +37,12 @@ pub(crate) fn test_data() -> Option<PathBuf> {
     Some(std::path::absolute(folder).unwrap())
 }
 
+/// Whether every combination is to be tried, which takes minutes: `make test-reference`. Else every
+/// fifth.
+pub(crate) fn thorough() -> bool {
+    std::env::var_os("REPQUANT_THOROUGH").is_some()
+}
+
 /// A JSON file.
 pub(crate) fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()

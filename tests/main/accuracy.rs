@@ -7,7 +7,7 @@ use repquant::progress::Silent;
 use repquant::{Calibration, Device, Evaluation, Images, Model, Quantized, Quantizer};
 use serde_json::Value;
 
-use crate::common::{read_json, test_data};
+use crate::common::{read_json, test_data, thorough};
 
 fn model(data: &Path, name: &str) -> Model {
     Model::load(data.join(format!("models/{name}-cifar10.safetensors"))).unwrap()
@@ -74,6 +74,7 @@ fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Evaluation> {
         .iter()
         // Other tools bin `kl` over [0, max]; its thresholds are not the same by design.
         .filter(|(key, _)| key.split(' ').nth(2) != Some("kl"))
+        .step_by(if thorough() { 1 } else { 5 })
         .collect();
     let variants = expected.iter().map(|(key, _)| reference_variant(key)).chain(own.iter().cloned());
     let made: Vec<(String, Quantized)> =

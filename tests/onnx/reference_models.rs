@@ -15,7 +15,7 @@ use repquant::internals::threshold::{ActivationMode, RangeOptions, choose};
 use repquant::progress::Silent;
 use safetensors::SafeTensors;
 
-use crate::common::test_data;
+use crate::common::{test_data, thorough};
 use crate::compare::{assert_same_integers, logits, planes, top1};
 use crate::runtime::Runtime;
 
@@ -103,7 +103,7 @@ fn agrees_with_onnx_runtime(name: &str) {
     let few = images.split(200).next().unwrap();
     let classes = model.graph.classes.as_ref().unwrap().len();
     let mut wrong = Vec::new();
-    for variant in variants(8).into_iter().chain(variants(4)) {
+    for variant in variants(8).into_iter().chain(variants(4)).step_by(if thorough() { 1 } else { 5 }) {
         let (what, bits) = (variant.name.clone(), variant.weights.weight_bits);
         let graph = model.quantized(&variant);
         assert_same_integers(&what, &graph, &few, &mut runtime);
