@@ -37,8 +37,8 @@ pub(crate) fn test_data() -> Option<PathBuf> {
     Some(std::path::absolute(folder).unwrap())
 }
 
-/// Whether every combination is to be tried, which takes minutes: `make test-reference`. Else every
-/// fifth.
+/// Whether every combination is to be tried, which takes minutes: `make test-reference`. Else some
+/// of them.
 pub(crate) fn thorough() -> bool {
     std::env::var_os("REPQUANT_THOROUGH").is_some()
 }

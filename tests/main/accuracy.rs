@@ -74,7 +74,7 @@ fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Evaluation> {
         .iter()
         // Other tools bin `kl` over [0, max]; its thresholds are not the same by design.
         .filter(|(key, _)| key.split(' ').nth(2) != Some("kl"))
-        .step_by(if thorough() { 1 } else { 5 })
+        .step_by(if thorough() { 1 } else { 3 })
         .collect();
     let variants = expected.iter().map(|(key, _)| reference_variant(key)).chain(own.iter().cloned());
     let made: Vec<(String, Quantized)> =

@@ -32,6 +32,10 @@ def session(model, optimized):
 def images(job, model, metadata):
     dims = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     if job["input"] == "floats":
+        if 0 in dims[2:]:
+            # What the file leaves open its description says.
+            with open(os.path.splitext(job["model"])[0] + ".json") as description:
+                dims[2:] = json.load(description)["input"]["size"]
         return numpy.fromfile(job["pixels"], numpy.float32).reshape(job["count"], *dims[1:])
     pixels = numpy.fromfile(job["pixels"], numpy.uint8).reshape(job["count"], *dims[1:])
     if job["input"] == "pixels":
@@ -53,7 +57,9 @@ def run(job, folder):
     runtime = session(model, optimized)
     x = images(job, model, metadata)
     names = list(job["tensors"])
-    parts = [runtime.run(names, {model.graph.input[0].name: x[i : i + job["batch"]]}) for i in range(0, len(x), job["batch"])]
+    # A network may be made for one image.
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or job["batch"]
+    parts = [runtime.run(names, {model.graph.input[0].name: x[i : i + batch]}) for i in range(0, len(x), batch)]
     answer = {"tensors": {}, "metadata": metadata}
     for name, values in zip(names, zip(*parts)):
         values = numpy.concatenate(values)
