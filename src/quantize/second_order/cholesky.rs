@@ -59,7 +59,7 @@ impl Lower {
             below.par_chunks_mut(side).enumerate().for_each(|(i, row)| {
                 let (done, rest) = row.split_at_mut(end);
                 for (k, &factor) in done[first..].iter().enumerate() {
-                    subtract(&mut rest[..=i], factor, &columns[k * rows..k * rows + i + 1]);
+                    subtract(&mut rest[..=i], factor, &columns[k * rows..=k * rows + i]);
                 }
             });
         }

@@ -36,7 +36,7 @@ use crate::{Error, Result};
 /// Patches of a matrix product.
 pub(super) const TILE: usize = 1024;
 
-/// Steps of u in one of s_x.
+/// Steps of u in one of `s_x`.
 pub(super) const STEPS: i64 = 64;
 
 /// At most so many of a patch's values are held together: of longer patches the products of values

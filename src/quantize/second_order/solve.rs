@@ -103,25 +103,27 @@ impl SecondOrder {
         let first = unit.first_channel * self.length;
         &self.targets[first..first + unit.weights.len()]
     }
+}
 
-    /// `Q_f` of a channel with these targets; `level` gives that of a value nearest to a target, and
-    /// what it stands for.
-    fn round(&self, group: &Group, targets: &[f32], level: impl Fn(usize, f64) -> (i8, f64)) -> Vec<i8> {
-        let mut fine: Vec<i8> =
-            targets.iter().enumerate().map(|(at, &target)| level(at, f64::from(target)).0).collect();
-        for Block { order, factor } in &group.blocks {
+impl Group {
+    /// The levels of all values of a channel with these targets, `(Q_f, Q_c)`; `level` gives those
+    /// nearest to a target of a value, and what they stand for.
+    fn round(&self, targets: &[f32], level: impl Fn(usize, f64) -> ([f64; 2], f64)) -> Vec<[f64; 2]> {
+        let alone = targets.iter().enumerate().map(|(at, &target)| level(at, f64::from(target)).0);
+        let mut levels: Vec<[f64; 2]> = alone.collect();
+        for Block { order, factor } in &self.blocks {
             // Σ L_mj·e_m of what is rounded already.
             let mut pulls = vec![0f64; order.len()];
             for (m, &at) in order.iter().enumerate().rev() {
                 let Some((diagonal, row)) = factor.row(m).split_last() else { break };
                 let target = f64::from(targets[at]);
-                let (level, real) = level(at, target + pulls[m] / diagonal);
-                fine[at] = level;
+                let (found, real) = level(at, target + pulls[m] / diagonal);
+                levels[at] = found;
                 let error = target - real;
                 pulls.iter_mut().zip(row).for_each(|(pull, factor)| *pull += factor * error);
             }
         }
-        fine
+        levels
     }
 }
 
@@ -224,27 +226,18 @@ impl Strategy for SecondOrder {
         let (mut fine, mut coarse) = (Vec::with_capacity(unit.weights.len()), Vec::new());
         for (index, targets) in self.targets(unit).chunks_exact(length).enumerate() {
             let first = index * length;
-            let group = self.group(unit, index);
-            match &published {
-                Some((g, levels)) => fine.extend(self.round(group, targets, |at, target| {
-                    let real = g * f64::from(levels[first + at]);
-                    let level = clamp_round((target - real) / s, qmax);
-                    (level as i8, real + s * level)
-                })),
-                None => {
-                    let held = std::cell::RefCell::new(vec![0i8; length]);
-                    fine.extend(self.round(group, targets, |at, target| {
-                        let (q_f, q_c) = nearest(target, unit.support[first + at], s, scales.shift, qmax);
-                        held.borrow_mut()[at] = q_c as i8;
-                        (q_f as i8, s * (q_f + power * q_c))
-                    }));
-                    let on = held.into_inner().into_iter().zip(&unit.support[first..]).filter(|(_, on)| **on);
-                    coarse.extend(on.map(|(level, _)| level));
+            let levels = self.group(unit, index).round(targets, |at, target| {
+                if let Some((g, levels)) = &published {
+                    let q_c = f64::from(levels[first + at]);
+                    let q_f = clamp_round((target - g * q_c) / s, qmax);
+                    return ([q_f, q_c], g * q_c + s * q_f);
                 }
-            }
-        }
-        if let Some((_, levels)) = published {
-            coarse = levels.into_iter().zip(&unit.support).filter(|(_, on)| **on).map(|(level, _)| level).collect();
+                let (q_f, q_c) = nearest(target, unit.support[first + at], s, scales.shift, qmax);
+                ([q_f, q_c], s * (q_f + power * q_c))
+            });
+            fine.extend(levels.iter().map(|[q_f, _]| *q_f as i8));
+            let on = levels.iter().zip(&unit.support[first..]).filter(|(_, on)| **on);
+            coarse.extend(on.map(|([_, q_c], _)| *q_c as i8));
         }
         (fine, coarse)
     }

@@ -144,6 +144,7 @@ fn inverse(matrix: &Matrix) -> Matrix {
 
 /// What the method says, for an output channel, as plainly as it can be written: GPTQ with the
 /// inverse. Gives scale, shift, `Q_f`, `Q_c` on the support, and the bias.
+#[allow(clippy::too_many_lines, reason = "the method from its beginning to its end")]
 fn twin(case: &Case, o: usize, form: SplitForm, bits: u8) -> (f64, u8, Vec<i8>, Vec<i8>, f64) {
     let (out, per_group, kh, kw) = case.conv.dim();
     let group = o / (out / case.conv.groups);
@@ -284,7 +285,7 @@ fn levels_and_biases_are_those_of_the_twin() {
             for bits in [3, 4, 8] {
                 let conv = solved(&case, form, bits, Granularity::Channel);
                 let biases = conv.bias_without_zero_point(INPUT.zero_point);
-                for o in 0..conv.out_channels() {
+                for (o, &integer) in biases.iter().enumerate() {
                     let what = format!("{name} {} W{bits} channel {o}", form.name());
                     let (scale, shift, fine, coarse, bias) = twin(&case, o, form, bits);
                     let row = |levels: &Array4<i8>| -> Vec<i8> {
@@ -295,8 +296,8 @@ fn levels_and_biases_are_those_of_the_twin() {
                     let own = conv.coarse.as_ref().map_or(vec![0; coarse.len()], |c| row(&c.weights));
                     assert_eq!(own, coarse, "{what}, shift {shift}");
                     let step = f64::from(INPUT.scale) * f64::from(conv.scale[o]);
-                    let off = biases[o] as f64 - bias / step;
-                    assert!(off.abs() < 0.501, "{what}: {} for {}", biases[o], bias / step);
+                    let off = integer as f64 - bias / step;
+                    assert!(off.abs() < 0.501, "{what}: {integer} for {}", bias / step);
                 }
             }
         }
@@ -385,10 +386,10 @@ fn error(case: &Case, conv: &QConv) -> f64 {
     let biases = conv.bias_without_zero_point(INPUT.zero_point);
     let (out, s_x) = (conv.out_channels(), f64::from(INPUT.scale));
     let mut sum = 0.0;
-    for o in 0..out {
+    for (o, &bias) in biases.iter().enumerate() {
         let row = |weights: Array4<f64>| weights.index_axis(ndarray::Axis(0), o).iter().copied().collect::<Vec<_>>();
         let (w, r) = (row(case.conv.weight.mapv(f64::from)), row(real.clone()));
-        let bias = biases[o] as f64 * s_x * f64::from(conv.scale[o]) - f64::from(case.conv.bias[o]);
+        let bias = bias as f64 * s_x * f64::from(conv.scale[o]) - f64::from(case.conv.bias[o]);
         for (q, u) in case.patches(o / (out / case.conv.groups)) {
             let zero = i64::from(INPUT.zero_point);
             let terms = w.iter().zip(&r).zip(q.iter().zip(&u));
