@@ -140,8 +140,8 @@ pub mod threshold {
 /// Splits and integer weights.
 pub mod quantize {
     pub use crate::quantize::{
-        Aligned, Granularity, LANES, QuantizeOptions, RATIOS, SplitMode, dequantize, published, published_scales, qmax,
-        quantize, ratio, search,
+        Aligned, CalibrationImages, Granularity, LANES, QuantizeOptions, RATIOS, Rounding, SplitMode, dequantize,
+        published, published_scales, qmax, quantize, quantize_on, ratio, search,
     };
 }
 

@@ -1,10 +1,12 @@
 //! How a network is quantized.
 
-use super::{Calibration, Model, Quantized};
+use super::{Calibration, Images, Model, Quantized};
 use crate::Result;
+use crate::device::Device;
+use crate::exec;
 use crate::model::Support;
 use crate::progress::{Event, Progress, Silent, Stage};
-use crate::quantize::{self, Granularity, QuantizeOptions, SplitMode};
+use crate::quantize::{self, CalibrationImages, Granularity, QuantizeOptions, Rounding, SplitMode};
 use crate::threshold::{self, ActivationMode, Method, RangeOptions};
 
 /// How a network is quantized: every option, with its default.
@@ -88,6 +90,14 @@ impl Quantizer {
         self
     }
 
+    /// How weights are rounded; default: to nearest. [`Rounding::SecondOrder`] needs images, so
+    /// [`Quantizer::quantize_on`] in place of [`Quantizer::quantize`].
+    #[must_use]
+    pub fn rounding(mut self, rounding: Rounding) -> Self {
+        self.weights.rounding = rounding;
+        self
+    }
+
     /// Keeps a layer in float; one call for each.
     #[must_use]
     pub fn keep_float(mut self, layer: impl Into<String>) -> Self {
@@ -125,8 +135,8 @@ impl Quantizer {
     /// every machine. It runs on all cores of the host and needs no device.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range;
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range and for
+    /// [`Rounding::SecondOrder`]; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the
     /// network has nothing to quantize, or a layer's range cannot be represented (the layer is
     /// named).
     pub fn quantize(&self, model: &Model, calibration: &Calibration) -> Result<Quantized> {
@@ -144,16 +154,50 @@ impl Quantizer {
         progress: &dyn Progress,
     ) -> Result<Quantized> {
         let statistics = &calibration.statistics;
-        let ranges = stage(Stage::Threshold, progress, || threshold::choose(statistics, &self.ranges))?;
+        let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &self.ranges))?;
         let quantize = || quantize::quantize(&model.graph, &ranges, statistics, &self.weights);
-        let graph = stage(Stage::Quantize, progress, quantize)?;
+        let graph = stage(Stage::Quantize, None, progress, quantize)?;
+        Ok(Quantized { graph, asked: Some([self.weights.weight_bits, self.ranges.bits]) })
+    }
+
+    /// As [`Quantizer::quantize_with`], with what [`Rounding::SecondOrder`] needs: the float network
+    /// and the quantized one run over `images` on `device`, layer by layer. The images are held in
+    /// memory; best they are those of the calibration, a few hundred. To nearest, none is read.
+    ///
+    /// Neither the size of the batches nor the number of threads changes the result. Second-order
+    /// rounding looks at the float network's activations, which devices round in their own ways: on
+    /// another device it may choose other levels.
+    ///
+    /// # Errors
+    /// Those of [`Quantizer::quantize`], but for that of the rounding, and those of
+    /// [`Calibration::collect`].
+    pub fn quantize_on(
+        &self,
+        device: &Device,
+        model: &Model,
+        calibration: &Calibration,
+        images: Images<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Quantized> {
+        if self.weights.rounding == Rounding::Nearest {
+            return self.quantize_with(model, calibration, progress);
+        }
+        let (graph, statistics) = (&model.graph, &calibration.statistics);
+        let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &self.ranges))?;
+        let batch_size = images.batch_size_for(|| exec::batch_size(device, graph))?;
+        let layers = graph.nodes.iter().filter(|node| node.op.weights().is_some()).count() as u64;
+        let graph = stage(Stage::Quantize, Some(layers), progress, || {
+            let mut batches = images.feed(&graph.input, batch_size);
+            let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size };
+            quantize::quantize_on(graph, &ranges, statistics, &self.weights, images, progress)
+        })?;
         Ok(Quantized { graph, asked: Some([self.weights.weight_bits, self.ranges.bits]) })
     }
 }
 
-fn stage<T>(stage: Stage, progress: &dyn Progress, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn stage<T>(stage: Stage, total: Option<u64>, progress: &dyn Progress, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let _span = tracing::info_span!("stage", name = stage.name()).entered();
-    progress.event(Event::Begin { stage, total: None });
+    progress.event(Event::Begin { stage, total });
     let result = work()?;
     progress.event(Event::End { stage });
     Ok(result)

@@ -56,6 +56,8 @@ pub enum Term {
     FirstLastBits,
     /// How many multiplications a split may add.
     MaxOverhead,
+    /// How weights are rounded.
+    Rounding,
     /// Layers that stay in float.
     KeepFloat,
     /// The step that collects statistics.
@@ -96,6 +98,7 @@ impl Term {
             Self::WeightBits => "`weight_bits`",
             Self::FirstLastBits => "`first_last_bits`",
             Self::MaxOverhead => "`max_overhead`",
+            Self::Rounding => "`rounding`",
             Self::KeepFloat => "`keep_float`",
             Self::Calibrate => "`Calibration::collect`",
             Self::Merge => "`Calibration::merge`",

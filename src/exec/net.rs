@@ -126,6 +126,24 @@ impl<'d> Int8Net<'d> {
     pub fn record_from(&self, rec: &mut Recorder<'_>, images: usize, node: NodeId, source: Source<'_>) -> Result<()> {
         self.record_with(rec, images, node, source, None)
     }
+
+    /// Takes over a node of `graph` whose weights have changed, and nothing else; what reads its
+    /// sums is prepared again, too.
+    ///
+    /// # Errors
+    /// As [`Net::new`].
+    pub(crate) fn replace(&mut self, graph: &QuantizedGraph, node: NodeId) -> Result<()> {
+        let sums = graph.nodes[node].output.is_none();
+        let reads = |id: NodeId| id == node || (sums && graph.nodes[id].inputs.contains(&node));
+        for id in (node..self.nodes.len()).filter(|&id| reads(id)) {
+            let changed = &graph.nodes[id];
+            let prepared = Encoding::of(graph, changed)
+                .and_then(|encoding| Ok((encoding, quantized_step(self.device, graph, changed, &self.nodes)?)));
+            let (encoding, step) = prepared.map_err(|e| e.at(format!("layer {}", changed.name)))?;
+            (self.nodes[id].encoding, self.nodes[id].step) = (encoding, step);
+        }
+        Ok(())
+    }
 }
 
 /// A node of a quantized network that reads some of the `nodes` before it.
@@ -299,6 +317,15 @@ impl<'d, G> Net<'d, G> {
     /// If the device failed.
     pub fn read(&self, node: NodeId, images: usize) -> Result<Vec<u32>> {
         pollster::block_on(self.device.read(self.activation(node), images * self.nodes[node].words))
+    }
+
+    /// Writes the words of a node's activation, as [`Net::read`] gave them, for nodes that read it
+    /// and are recorded later.
+    ///
+    /// # Errors
+    /// If there are more words than the activation has, or the device failed.
+    pub(crate) fn write(&self, node: NodeId, words: &[u32]) -> Result<()> {
+        self.device.write(self.activation(node), words)
     }
 
     /// The buffers with the outputs of a batch of `images`, in the graph's order, and how many of

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::plan::{Choice, Plan};
 use super::split::{SplitForm, has_diagonal};
+use super::strategy::Nearest;
 use super::weights::{quantize_layer, weighted_error};
 use crate::calibrate::{ActivationStats, Calibration};
 use crate::model::{Conv, NodeId, Op, QParams, Support, Weights};
@@ -66,7 +67,7 @@ fn offer(plan: &Plan<'_>, id: NodeId, conv: &Conv, output: QParams, statistics: 
     let Some(layer) = plan.layer(id) else { unreachable!("a layer in integers") };
     let power: Vec<f64> = (0..statistics.channels()).map(|c| statistics.mean_square(c)).collect();
     let objective = |form: SplitForm| -> Result<(f64, bool)> {
-        let (quantized, _) = quantize_layer(&layer, form, plan.options.granularity)?;
+        let (quantized, _) = quantize_layer(&layer, form, plan.options.granularity, &Nearest)?;
         let error = weighted_error(&layer.weight, &quantized, &power) / f64::from(output.scale).powi(2);
         Ok((error, quantized.coarse.is_some()))
     };

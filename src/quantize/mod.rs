@@ -9,42 +9,51 @@
 //! | whether and how a layer is split; the split as published | `split.rs` |
 //! | the aligned split's search over scale and shift | `search.rs` |
 //! | the split mode `auto`: layers and supports under a budget | `auto.rs` |
+//! | how scales and levels are chosen; rounding to nearest | `strategy.rs` |
+//! | second-order rounding, layer by layer over the images | `second_order/` |
 //! | one layer's weights to int8 | `weights.rs` |
 //! | biases, multipliers, overflow bounds | `requantize.rs` |
+//! | one node | `node.rs` |
 //!
-//! Everything runs on the host, parallel over layers and channels; the result does not depend on
-//! the number of threads. The formulas are those of docs/quantization.md.
+//! Everything runs on the host, parallel over layers and channels, but for the networks that second-
+//! order rounding runs; the result does not depend on the number of threads. The formulas are those of docs/quantization.md.
 
 mod auto;
 mod gain;
 mod in_float;
+mod node;
 mod ops;
 mod options;
 mod plan;
 pub(crate) mod requantize;
 mod scale;
 mod search;
+mod second_order;
 mod split;
 pub(crate) mod stored;
+mod strategy;
 mod weights;
 
 pub(crate) use gain::predicted_gain_db;
-pub use options::{Granularity, QuantizeOptions, SplitMode};
+pub use options::{Granularity, QuantizeOptions, Rounding, SplitMode};
 pub use scale::qmax;
 pub use search::{Aligned, LANES, RATIOS, ratio, search};
-pub(crate) use split::SplitForm;
+pub use second_order::CalibrationImages;
 pub use split::{published, published_scales};
 pub use weights::dequantize;
 
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::Result;
 use crate::calibrate::Calibration;
-use crate::model::{CoarseScale, Computed, Constants, Graph, NodeId, Op, QConv, QNode, QuantizedGraph, SplitReport};
+use crate::error::{Term, text};
+use crate::model::{Graph, QuantizedGraph};
+use crate::progress::Progress;
 use crate::threshold::ActivationRanges;
-use plan::{Choice, Made, Plan};
-use weights::quantize_layer;
+use crate::{Error, Result};
+use node::quantize_node;
+use plan::{Choice, Plan};
+use strategy::Nearest;
 
 /// Quantizes `graph`: every convolution and the classifier, but those that `options` keep in float,
 /// and what lies between them. An activation is stored as levels where an operation in integers
@@ -54,7 +63,8 @@ use weights::quantize_layer;
 /// `calibration` and `ranges` must be those of this graph; a function of its arguments alone.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range and unknown layer names,
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range, unknown layer names and
+/// second-order rounding, which [`quantize_on`] does,
 /// [`ErrorKind::Input`](crate::ErrorKind::Input) where the graph contradicts itself or has nothing
 /// to quantize, the statistics or ranges belong to another graph, a weight is not finite, or a
 /// layer's requantization factor is 2^30 or more; naming the layer.
@@ -64,6 +74,46 @@ pub fn quantize(
     calibration: &Calibration,
     options: &QuantizeOptions,
 ) -> Result<QuantizedGraph> {
+    if options.rounding == Rounding::SecondOrder {
+        let what = text![Term::Rounding, " second-order needs the images: statistics alone do not have what it sums"];
+        return Err(Error::usage(what).hint("round to nearest, or give images"));
+    }
+    let (plan, choices) = planned(graph, ranges, calibration, options)?;
+    nearest(&plan, ranges, calibration, choices)
+}
+
+/// As [`quantize`], with second-order rounding over `images` where `options` ask for it.
+///
+/// The result does not depend on the size of the batches or the number of threads. The float
+/// network's activations are floats, which devices round in their own ways, so second-order rounding
+/// on another device may choose other levels.
+///
+/// # Errors
+/// Those of [`quantize`]; a bad image; no images; an activation that is NaN or infinite (the layer is
+/// named); a device that failed.
+pub fn quantize_on(
+    graph: &Graph,
+    ranges: &ActivationRanges,
+    calibration: &Calibration,
+    options: &QuantizeOptions,
+    images: CalibrationImages<'_>,
+    progress: &dyn Progress,
+) -> Result<QuantizedGraph> {
+    let (plan, choices) = planned(graph, ranges, calibration, options)?;
+    let quantized = nearest(&plan, ranges, calibration, choices.clone())?;
+    match options.rounding {
+        Rounding::Nearest => Ok(quantized),
+        Rounding::SecondOrder => second_order::run(&plan, &choices, quantized, images, progress),
+    }
+}
+
+/// Checks everything, and decides how each layer is split.
+fn planned<'a>(
+    graph: &'a Graph,
+    ranges: &ActivationRanges,
+    calibration: &Calibration,
+    options: &'a QuantizeOptions,
+) -> Result<(Plan<'a>, Vec<Choice>)> {
     options.check()?;
     graph.check()?;
     options.check_layers(graph)?;
@@ -73,62 +123,29 @@ pub fn quantize(
         SplitMode::Auto => auto::choose(&plan, calibration)?,
         _ => (0..graph.nodes.len()).map(|id| plan.form(id)).collect(),
     };
+    Ok((plan, choices))
+}
+
+/// The network with every weight rounded to nearest.
+fn nearest(
+    plan: &Plan<'_>,
+    ranges: &ActivationRanges,
+    calibration: &Calibration,
+    choices: Vec<Choice>,
+) -> Result<QuantizedGraph> {
+    let graph = plan.graph;
     let nodes = (0..graph.nodes.len()).into_par_iter().zip(choices);
-    let nodes = nodes.map(|(id, choice)| node(&plan, id, choice).map_err(|e| e.at(&graph.nodes[id].name)));
+    let nodes = nodes.map(|(id, choice)| quantize_node(plan, id, choice, &Nearest));
     Ok(QuantizedGraph {
         name: graph.name.clone(),
         input: graph.input.clone(),
         classes: graph.classes.clone(),
         source_digest: calibration.model_digest.clone(),
-        options: options.record(&ranges.options),
+        options: plan.options.record(&ranges.options),
         calibration: json!({"images": calibration.images, "threshold": ranges.options.method.to_string()}),
         outputs: graph.outputs.clone(),
         // Collected before errors are looked at: the first in order is reported, not the first in
         // time.
         nodes: nodes.collect::<Vec<_>>().into_iter().collect::<Result<_>>()?,
     })
-}
-
-/// Quantizes one node.
-fn node(plan: &Plan<'_>, id: NodeId, (form, note): Choice) -> Result<QNode> {
-    let node = &plan.graph.nodes[id];
-    let mut split = SplitReport { split: SplitForm::Plain.name(), shift_max: 0, notes: note.into_iter().collect() };
-    let computed = match (&plan.made[id], plan.layer(id)) {
-        (Some(Made { computed, why }), _) => {
-            split.notes.extend(why.clone());
-            computed.clone()
-        }
-        (None, Some(layer)) => {
-            let (conv, raised) = quantize_layer(&layer, form, plan.options.granularity)?;
-            split = report(&conv, form, raised, split.notes);
-            let op = if matches!(node.op, Op::Linear(_)) { Op::Linear(conv) } else { Op::Conv(conv) };
-            Computed::integer(op, Constants::None)?
-        }
-        (None, None) => unreachable!("a layer reads levels"),
-    };
-    Ok(QNode {
-        name: node.name.clone(),
-        computed,
-        inputs: node.inputs.clone(),
-        relu: plan.relu[id],
-        output: plan.stored[id].map(|stored| stored.params),
-        split,
-    })
-}
-
-/// What was decided about a layer.
-fn report(conv: &QConv, form: SplitForm, raised: usize, mut notes: Vec<String>) -> SplitReport {
-    let shift_max = conv.coarse.as_ref().map_or(0, |coarse| match &coarse.scale {
-        CoarseScale::Shift(shift) => shift.iter().copied().max().unwrap_or(0),
-        CoarseScale::Own { .. } => 0,
-    });
-    let split = if conv.coarse.is_some() { form.name() } else { SplitForm::Plain.name() };
-    if conv.coarse.is_none() && form.support().is_some() {
-        notes.push("not split: no channel gains from it".into());
-    }
-    if raised > 0 {
-        let scales = if raised == 1 { "scale was" } else { "scales were" };
-        notes.push(format!("{raised} {scales} raised so that 32-bit sums cannot overflow"));
-    }
-    SplitReport { split, shift_max, notes }
 }

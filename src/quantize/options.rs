@@ -37,6 +37,18 @@ pub enum Granularity {
     Tensor,
 }
 
+/// How weights are rounded to levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounding {
+    /// Each weight to the nearest level (default).
+    #[default]
+    Nearest,
+    /// All weights of a channel together, by the second moments of what the layer reads; biases
+    /// follow. It needs images.
+    SecondOrder,
+}
+
 /// Options of [`quantize`](super::quantize).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuantizeOptions {
@@ -55,6 +67,9 @@ pub struct QuantizeOptions {
     pub support: Option<Support>,
     /// `auto`: how many multiplications may be added, as a fraction; default 0.12.
     pub max_overhead: f64,
+    /// How weights are rounded; default to nearest.
+    #[serde(default)]
+    pub rounding: Rounding,
     /// Layers that stay float, by name; `*` in a name stands for any characters, none too.
     pub keep_float: Vec<String>,
 }
@@ -68,6 +83,7 @@ impl Default for QuantizeOptions {
             split: SplitMode::default(),
             support: None,
             max_overhead: 0.12,
+            rounding: Rounding::default(),
             keep_float: Vec::new(),
         }
     }
@@ -117,7 +133,7 @@ impl QuantizeOptions {
     /// These options and those of the activation ranges under the names of their flags, for the
     /// record in the model.
     pub(super) fn record(&self, ranges: &RangeOptions) -> Value {
-        json!({
+        let mut record = json!({
             "weight_bits": self.weight_bits,
             "first_last_bits": self.first_last_bits,
             "granularity": self.granularity,
@@ -128,7 +144,12 @@ impl QuantizeOptions {
             "threshold": ranges.method.to_string(),
             "activation_bits": ranges.bits,
             "activations": ranges.mode.to_string(),
-        })
+        });
+        // Files of networks that are rounded to nearest stay as they were before there was a choice.
+        if self.rounding != Rounding::Nearest {
+            record["rounding"] = json!(self.rounding);
+        }
+        record
     }
 }
 
@@ -170,6 +191,7 @@ macro_rules! words {
 
 words!(SplitMode, "a split", None => "none", Paper => "paper", Aligned => "aligned", Auto => "auto");
 words!(Granularity, "a granularity", Channel => "channel", Tensor => "tensor");
+words!(Rounding, "a rounding", Nearest => "nearest", SecondOrder => "second-order");
 words!(Support, "a support", Center => "center", Diagonal => "diagonal", Full => "full");
 
 #[cfg(test)]
@@ -182,6 +204,10 @@ mod tests {
         for mode in [SplitMode::None, SplitMode::Paper, SplitMode::Aligned, SplitMode::Auto] {
             assert_eq!(mode.to_string().parse::<SplitMode>().unwrap(), mode);
             assert_eq!(serde_json::to_value(mode).unwrap(), json!(mode.to_string()));
+        }
+        for rounding in [Rounding::Nearest, Rounding::SecondOrder] {
+            assert_eq!(rounding.to_string().parse::<Rounding>().unwrap(), rounding);
+            assert_eq!(serde_json::to_value(rounding).unwrap(), json!(rounding.to_string()));
         }
         for support in [Support::Center, Support::Diagonal, Support::Full] {
             assert_eq!(support.to_string().parse::<Support>().unwrap(), support);

@@ -83,14 +83,14 @@ pub(super) struct Levels<'a, P: Iterator<Item = usize>> {
 /// Where a multiplier is out of range.
 pub(super) fn channel<P: Iterator<Item = usize>>(
     levels: Levels<'_, P>,
-    bias: f32,
+    bias: f64,
     input: Stored,
     output_scale: Option<f32>,
 ) -> Result<std::result::Result<Channel, Growth>> {
     let s_x = f64::from(input.params.scale);
     let zero_point = i64::from(input.params.zero_point);
     let s_f = f64::from(levels.scale);
-    let bias = (f64::from(bias) / (s_x * s_f)).round_ties_even();
+    let bias = (bias / (s_x * s_f)).round_ties_even();
     let (main, coarse) = match levels.coarse_scale {
         Some(_) => (Sums::of(levels.fine), Sums::of(levels.coarse)),
         None => (Sums::aligned(levels.fine, levels.coarse, levels.positions, levels.shift), Sums::default()),

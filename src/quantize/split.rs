@@ -106,8 +106,8 @@ pub fn published(weights: &[f32], support: &[bool], bits: u8, g: f32, s_f: f32) 
     (fine, coarse)
 }
 
-/// `(Q_c, fine)` of one weight.
-fn remainder(w: f32, on: bool, g: f32, bits: u8) -> (f64, f64) {
+/// `(Q_c, fine)` of one weight, `on` the support or not.
+pub(super) fn remainder(w: f32, on: bool, g: f32, bits: u8) -> (f64, f64) {
     let (w, g, limit) = (f64::from(w), f64::from(g), f64::from(qmax(bits)));
     let q_c = if on { (w / g + 0.5).floor().clamp(-limit, limit) } else { 0.0 };
     (q_c, w - q_c * g)

@@ -6,10 +6,9 @@ use rayon::prelude::*;
 
 use super::options::Granularity;
 use super::requantize::{Channel, Levels, channel};
-use super::scale::scale_for;
-use super::search::{largest, search, split_at};
-use super::split::{SplitForm, published, published_scales};
+use super::split::{SplitForm, published_scales};
 use super::stored::Stored;
+use super::strategy::{Scales, Strategy, Unit};
 use crate::model::{Coarse, CoarseScale, QConv, QParams, Weights};
 use crate::{Error, Result};
 
@@ -28,23 +27,6 @@ pub(super) struct Layer<'a> {
     pub output: Option<QParams>,
 }
 
-/// The weights that share a scale: a channel, or all of them.
-struct Unit<'a> {
-    first_channel: usize,
-    weights: &'a [f32],
-    support: Vec<bool>,
-    biases: &'a [f32],
-}
-
-/// The scales of a unit.
-#[derive(Clone, Copy)]
-struct Scales {
-    fine: f32,
-    shift: u8,
-    /// The published split's coarse scale.
-    coarse: Option<f32>,
-}
-
 /// A quantized unit.
 struct Quantized {
     scales: Scales,
@@ -54,14 +36,20 @@ struct Quantized {
     raised: bool,
 }
 
-/// Quantizes a layer; gives the number of scales that had to be raised, too.
+/// Quantizes a layer, its scales and levels chosen by `strategy`; gives the number of scales that
+/// had to be raised, too.
 ///
 /// An aligned split that no channel gains from (k = 0 everywhere) is left out: the layer then has
 /// one part.
 ///
 /// # Errors
 /// Where a weight is not finite or a multiplier is out of range; the caller adds the layer's name.
-pub(super) fn quantize_layer(layer: &Layer<'_>, form: SplitForm, granularity: Granularity) -> Result<(QConv, usize)> {
+pub(super) fn quantize_layer(
+    layer: &Layer<'_>,
+    form: SplitForm,
+    granularity: Granularity,
+    strategy: &dyn Strategy,
+) -> Result<(QConv, usize)> {
     let (out_channels, per_group, kh, kw) = layer.weight.dim();
     let weight = layer.weight.as_standard_layout();
     let bias = layer.bias.as_standard_layout();
@@ -93,33 +81,34 @@ pub(super) fn quantize_layer(layer: &Layer<'_>, form: SplitForm, granularity: Gr
             weights: &weights[first * length..channels.end * length],
             support: support(channels.clone()),
             biases: &biases[channels],
+            form,
+            bits: layer.bits,
         };
-        quantize_unit(layer, form, &unit)
+        quantize_unit(layer, &unit, strategy)
     });
     let units: Vec<Quantized> = quantized.collect::<Vec<_>>().into_iter().collect::<Result<_>>()?;
     Ok((assemble(layer, form, per_unit, &units), units.iter().filter(|unit| unit.raised).count()))
 }
 
 /// Quantizes one unit, its scales raised until every channel's sums fit.
-fn quantize_unit(layer: &Layer<'_>, form: SplitForm, unit: &Unit<'_>) -> Result<Quantized> {
+fn quantize_unit(layer: &Layer<'_>, unit: &Unit<'_>, strategy: &dyn Strategy) -> Result<Quantized> {
     let (_, per_group, kh, kw) = layer.weight.dim();
     let count = unit.biases.len();
-    let mut scales = choose(form, unit, layer.bits);
+    let mut scales = strategy.scales(unit);
     let mut raised = false;
     loop {
-        let (fine, coarse) = match (form, scales.coarse) {
-            (SplitForm::Paper(_), Some(g)) => published(unit.weights, &unit.support, layer.bits, g, scales.fine),
-            _ => split_at(unit.weights, &unit.support, layer.bits, scales.fine, scales.shift),
-        };
+        let (fine, coarse) = strategy.levels(unit, scales);
         let (length, held) = (fine.len() / count, coarse.len() / count);
         let mut channels = Vec::with_capacity(count);
         let (mut grow_fine, mut grow_coarse) = (1f64, 1f64);
-        for (i, &bias) in unit.biases.iter().enumerate() {
+        for i in 0..count {
             let o = unit.first_channel + i;
+            let (fine, coarse) = (&fine[i * length..(i + 1) * length], &coarse[i * held..(i + 1) * held]);
+            let bias = strategy.bias(unit, scales, i, fine, coarse);
             let levels = Levels {
-                fine: &fine[i * length..(i + 1) * length],
-                coarse: &coarse[i * held..(i + 1) * held],
-                positions: form.support().into_iter().flat_map(|s| s.positions(o, per_group, [kh, kw])),
+                fine,
+                coarse,
+                positions: unit.form.support().into_iter().flat_map(|s| s.positions(o, per_group, [kh, kw])),
                 scale: scales.fine,
                 shift: scales.shift,
                 coarse_scale: scales.coarse,
@@ -158,21 +147,6 @@ fn grown(scale: f32, factor: f64) -> Result<f32> {
         return Ok(scale);
     }
     Err(Error::bad("a bias is too large to be held in 32 bits at any scale"))
-}
-
-/// The scales of a unit before overflow is looked at.
-fn choose(form: SplitForm, unit: &Unit<'_>, bits: u8) -> Scales {
-    match form {
-        SplitForm::Plain => Scales { fine: scale_for(largest(unit.weights), bits), shift: 0, coarse: None },
-        SplitForm::Paper(_) => {
-            let (g, fine) = published_scales(unit.weights, &unit.support, bits, 0.0);
-            Scales { fine, shift: 0, coarse: Some(g) }
-        }
-        SplitForm::Aligned(_) => {
-            let found = search(unit.weights, &unit.support, bits);
-            Scales { fine: found.scale, shift: found.shift, coarse: None }
-        }
-    }
 }
 
 /// Puts the units together.

@@ -154,6 +154,11 @@ fn statistics_of_another_model() {
     bench.run("calibrate other.safetensors --images calib -o stats2.safetensors").ok();
     bench.fails("merge stats.safetensors stats2.safetensors -o sum.safetensors", 3, &["stats2.safetensors"]);
     bench.fails("quantize m.safetensors --stats m.safetensors -o out.safetensors", 3, &["m.safetensors"]);
+    // What second-order rounding sums, statistics do not have.
+    let command = "quantize m.safetensors --stats stats.safetensors -o out.safetensors --rounding";
+    bench.fails(&format!("{command} second-order"), 2, &["--rounding second-order", "--images"]);
+    bench.fails(&format!("{command} best"), 2, &["second-order"]);
+    bench.run(&format!("{command} nearest")).ok();
 }
 
 #[test]

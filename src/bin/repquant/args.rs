@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use repquant::options::{
-    ActivationMode, Backends, Decode, DeviceChoice, Format, Granularity, InputForm, LoadOptions, Method, SplitMode,
-    Support,
+    ActivationMode, Backends, Decode, DeviceChoice, Format, Granularity, InputForm, LoadOptions, Method, Rounding,
+    SplitMode, Support,
 };
 use repquant::{Model, Quantizer};
 
@@ -285,6 +285,10 @@ pub(super) struct MethodArgs {
     /// With --split auto: multiplications that may be added, as a fraction
     #[arg(long, default_value_t = 0.12, value_name = "F")]
     pub max_overhead: f64,
+    /// How weights are rounded: nearest, or second-order (a channel's weights together, for the
+    /// inputs that the layer really gets; needs --images and takes longer)
+    #[arg(long, default_value = "nearest", value_name = "HOW", value_parser = parse::<Rounding>)]
+    pub rounding: Rounding,
     /// How activation ranges are chosen: minmax, percentile:P, mse, kl or kl-reparam
     #[arg(long, default_value = "kl-reparam", value_name = "METHOD", value_parser = parse::<Method>)]
     pub threshold: Method,
@@ -308,6 +312,7 @@ impl MethodArgs {
             .split(self.split)
             .split_support(self.split_support)
             .max_overhead(self.max_overhead)
+            .rounding(self.rounding)
             .threshold(self.threshold)
             .first_last_bits(self.first_last_bits);
         self.keep_float.iter().fold(quantizer, Quantizer::keep_float)

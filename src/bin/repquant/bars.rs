@@ -41,7 +41,11 @@ impl Progress for Bars {
         match event {
             Event::Begin { stage, total: Some(total) } if self.draw => {
                 let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-                let unit = if stage == Stage::Verify { "kernels" } else { "images" };
+                let unit = match stage {
+                    Stage::Verify => "kernels",
+                    Stage::Quantize => "layers",
+                    _ => "images",
+                };
                 let rate = move |state: &ProgressState, text: &mut dyn std::fmt::Write| {
                     // A bar that cannot be written is not worth an error.
                     let _ = write!(text, "{:.0} {unit}/s", state.per_sec());

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use repquant::options::{Contender, DeviceChoice, DeviceOptions, SplitMode};
+use repquant::options::{Contender, DeviceChoice, DeviceOptions, Rounding, SplitMode};
 use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Result};
 
 use super::args::QuantizeArgs;
@@ -14,7 +14,7 @@ use super::warnings::warn;
 
 /// The network that is written.
 const CHOSEN: &str = "quantized";
-/// The same without a split, for comparison.
+/// The same without a split and rounded to nearest, for comparison.
 const UNSPLIT: &str = "unsplit";
 
 /// Without images to evaluate on, the networks are compared on so many of the calibration images.
@@ -37,6 +37,10 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
         return Err(
             Error::usage("--labels names the classes of evaluation images, and there are none").hint("add --eval DIR")
         );
+    }
+    if args.stats.is_some() && args.method.rounding == Rounding::SecondOrder {
+        return Err(Error::usage("--rounding second-order needs images, statistics do not have what it sums")
+            .hint("give --images DIR in place of --stats, or round to nearest"));
     }
     let model = session.load(&args.model.model, &args.model.options())?;
     let model = named(model, args.dataset.classes.as_deref())?.with_decode(args.dataset.decode.unwrap_or_default());
@@ -65,12 +69,18 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
 
     let unsplit = match evaluated {
         Some(_) => {
-            let plain = quantizer.clone().split(SplitMode::None).split_support(None);
+            let plain = quantizer.clone().split(SplitMode::None).split_support(None).rounding(Rounding::Nearest);
             Some(plain.quantize_with(&model, &calibration, session)?)
         }
         None => None,
     };
-    let chosen = quantizer.quantize_with(&model, &calibration, session)?;
+    let chosen = match &args.images {
+        Some(folder) if args.method.rounding == Rounding::SecondOrder => {
+            let images = reading.of(limited(Images::folder(folder)?, args.limit));
+            quantizer.quantize_on(&device, &model, &calibration, images, session)?
+        }
+        _ => quantizer.quantize_with(&model, &calibration, session)?,
+    };
     output.write_quantized(&chosen)?;
 
     let mut contenders: Vec<Contender<'_>> =

@@ -32,6 +32,7 @@ fn flag(term: Term) -> String {
         Term::WeightBits => "--weight-bits",
         Term::FirstLastBits => "--first-last-bits",
         Term::MaxOverhead => "--max-overhead",
+        Term::Rounding => "--rounding",
         Term::KeepFloat => "--keep-float",
         Term::Calibrate => "`repquant calibrate`",
         Term::Merge => "`repquant merge`",

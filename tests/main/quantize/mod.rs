@@ -11,3 +11,4 @@ mod plain;
 mod random;
 mod requantize;
 mod search;
+mod second_order;

@@ -1,0 +1,150 @@
+//! The float network and the network quantized so far over the calibration images, layer by layer.
+//!
+//! The images lie in memory, and so does of each batch what later layers still read of both networks,
+//! within a budget; what does not fit is computed again from the images. Each node then runs once for
+//! a batch and a network, or, beyond the budget, once for each layer that comes after it.
+
+use std::ops::Range;
+
+use crate::device::Device;
+use crate::exec::{FloatNet, Int8Net, Keep};
+use crate::images::Batch;
+use crate::model::{Graph, NodeId, QuantizedGraph};
+use crate::{Error, Result};
+
+/// Bytes of activations that are kept.
+const BUDGET: usize = 1 << 30;
+
+/// Both networks, and how far they are with each batch.
+pub(super) struct Pass<'d> {
+    device: &'d Device,
+    float: FloatNet<'d>,
+    int8: Int8Net<'d>,
+    batches: Vec<Queued>,
+    /// Whether a layer reads each node's activation, directly or by way of others; the rest need not
+    /// run.
+    needed: Vec<bool>,
+    /// The last node that reads each node's activation.
+    read_until: Vec<NodeId>,
+    /// Words that may still be kept.
+    room: usize,
+}
+
+/// A batch, and its activations that are kept.
+struct Queued {
+    batch: Batch,
+    /// The first node that did not run.
+    next: NodeId,
+    kept: Vec<Kept>,
+}
+
+/// A node's activation in both networks, as words.
+struct Kept {
+    node: NodeId,
+    float: Vec<u32>,
+    int8: Vec<u32>,
+}
+
+fn words(kept: &[Kept]) -> usize {
+    kept.iter().map(|kept| kept.float.len() + kept.int8.len()).sum()
+}
+
+impl<'d> Pass<'d> {
+    /// Makes both networks ready for batches of up to `max_images`. `layers` are those whose input
+    /// will be asked for.
+    ///
+    /// # Errors
+    /// If the device has no memory left.
+    pub(super) fn new(
+        device: &'d Device,
+        graph: &Graph,
+        quantized: &QuantizedGraph,
+        layers: &[NodeId],
+        batches: Vec<Batch>,
+        max_images: usize,
+    ) -> Result<Self> {
+        let count = graph.nodes.len();
+        let (mut needed, mut read_until) = (vec![false; count], vec![0; count]);
+        for &layer in layers {
+            graph.nodes[layer].inputs.iter().for_each(|&input| needed[input] = true);
+        }
+        for (id, node) in graph.nodes.iter().enumerate().rev() {
+            for &input in &node.inputs {
+                needed[input] |= needed[id];
+                if needed[id] || layers.contains(&id) {
+                    read_until[input] = read_until[input].max(id);
+                }
+            }
+        }
+        Ok(Self {
+            device,
+            float: FloatNet::new(device, graph, max_images, Keep::Last)?,
+            int8: Int8Net::new(device, quantized, max_images, Keep::Last)?,
+            batches: batches.into_iter().map(|batch| Queued { batch, next: 0, kept: Vec::new() }).collect(),
+            needed,
+            read_until,
+            room: BUDGET / 4,
+        })
+    }
+
+    /// Gives the activation of `input` in both networks for each batch in turn: the number of its
+    /// images, the words of the float network and those of the other. All nodes before `layer` have
+    /// run then, in the graph as it is now; layers come in the order of the graph.
+    ///
+    /// # Errors
+    /// If the device failed, or those of `take`.
+    pub(super) fn inputs(
+        &mut self,
+        layer: NodeId,
+        input: NodeId,
+        mut take: impl FnMut(usize, &[u32], &[u32]) -> Result<()>,
+    ) -> Result<()> {
+        for index in 0..self.batches.len() {
+            let queued = &mut self.batches[index];
+            let (first, before) = (std::mem::take(&mut queued.next), std::mem::take(&mut queued.kept));
+            self.room += words(&before);
+            let batch = &self.batches[index].batch;
+            self.run(batch, first..layer, &before)?;
+            drop(before);
+            let mut kept = Vec::new();
+            for node in (0..layer).filter(|&node| self.needed[node] && self.read_until[node] >= layer) {
+                let (float, int8) = (self.float.read(node, batch.count)?, self.int8.read(node, batch.count)?);
+                kept.push(Kept { node, float, int8 });
+            }
+            let read = kept.iter().find(|kept| kept.node == input);
+            let read = read.ok_or_else(|| Error::bad("its input was not kept"))?;
+            take(batch.count, &read.float, &read.int8)?;
+            if words(&kept) <= self.room {
+                self.room -= words(&kept);
+                let queued = &mut self.batches[index];
+                (queued.next, queued.kept) = (layer, kept);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs nodes of both networks for a batch, after what the nodes before them gave.
+    fn run(&self, batch: &Batch, nodes: Range<NodeId>, before: &[Kept]) -> Result<()> {
+        if nodes.start == 0 {
+            self.float.upload(batch)?;
+        }
+        for Kept { node, float, int8 } in before {
+            self.float.write(*node, float)?;
+            self.int8.write(*node, int8)?;
+        }
+        let mut rec = self.device.recorder();
+        for node in nodes.filter(|&node| self.needed[node]) {
+            self.float.record(&mut rec, batch.count, node)?;
+            self.int8.record_from(&mut rec, batch.count, node, self.float.source())?;
+        }
+        rec.submit()
+    }
+
+    /// Takes over a node of `quantized` that has changed.
+    ///
+    /// # Errors
+    /// If it contradicts itself, or the device has no memory left.
+    pub(super) fn replace(&mut self, quantized: &QuantizedGraph, node: NodeId) -> Result<()> {
+        self.int8.replace(quantized, node)
+    }
+}
