@@ -2,6 +2,8 @@
 
 use repquant::internals::images::{Dataset, decode};
 
+use crate::images::assert_damage_does_no_harm;
+
 /// A picture of 200 colours, 13×9, as TIFF and as GIF.
 fn tiff_and_gif() -> (image::RgbImage, [(&'static str, Vec<u8>); 2]) {
     let picture = image::RgbImage::from_fn(13, 9, |x, y| image::Rgb([(x * 19) as u8, (y * 28) as u8, 90]));
@@ -24,15 +26,7 @@ fn tiff_and_the_first_frame_of_a_gif_are_read() {
             let error = decode::decode(&bytes[..end]).expect_err(name).to_string();
             assert!(end < 6 || error.contains("truncated or broken"), "{name} cut at {end}: {error}");
         }
-        for at in 0..bytes.len() {
-            for value in [0x00, 0x7F, 0xFF] {
-                let mut damaged = bytes.clone();
-                damaged[at] = value;
-                if let Ok(image) = decode::decode(&damaged) {
-                    assert_eq!(image.pixels.len(), image.width * image.height * 3, "{name} damaged at {at}");
-                }
-            }
-        }
+        assert_damage_does_no_harm(name, &bytes);
         std::fs::write(root.path().join(name), &bytes).expect("written");
     }
     let found = Dataset::unlabelled(root.path()).expect("images");

@@ -284,6 +284,7 @@ def network(case, form, actives):
     node = onnx.NodeProto()
     node.CopyFrom(case.node)
     node.name = case.node.op_type
+    whole_image = case.node.op_type in RECURRENT
     outputs = {name: array(value) for name, value in case.outputs.items()}
     if form == "first result":
         first = next(iter(outputs))
@@ -317,7 +318,6 @@ def network(case, form, actives):
         if not kinds <= FLOATS or len(kinds) != 1:
             raise Cannot("an image that is no floats")
         kind = kinds.pop()
-        whole_image = case.node.op_type in RECURRENT
         plain = whole_image or keeps_batch(case, actives)
         parts, last = {}, [node]
         if not plain:
@@ -340,7 +340,7 @@ def network(case, form, actives):
             raise Cannot("inputs of several batches")
     flat = np.concatenate([value.reshape(images, -1) for _, value in parts.values()], axis=1)
     whole = [sides for sides, _ in parts.values()]
-    if case.node.op_type not in RECURRENT and len(parts) == 1 and len(whole[0]) == 3 and whole[0][0] == 3:
+    if not whole_image and len(parts) == 1 and len(whole[0]) == 3 and whole[0][0] == 3:
         image, x = whole[0], next(iter(parts))
     else:
         width = min(-(-flat.shape[1] // 3), COLUMNS)
@@ -353,7 +353,7 @@ def network(case, form, actives):
             end = begin + value[0].size
             cut = [constant(f"{name}_{what}", [at]) for what, at in (("begin", begin), ("end", end), ("axis", 1))]
             nodes.append(helper.make_node("Slice", ["values~", *cut], [f"{name}_values~"]))
-            sides = sides if case.node.op_type in RECURRENT else [0, *sides]
+            sides = sides if whole_image else [0, *sides]
             nodes.append(helper.make_node("Reshape", [f"{name}_values~", constant(f"{name}_sides", sides)], [name]))
             begin = end
     graph = helper.make_graph(

@@ -149,7 +149,8 @@ pub(super) fn together(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
     both.collect::<Option<_>>().ok_or_else(|| Error::bad(format!("the shapes {a:?} and {b:?} do not go together")))
 }
 
-fn sizes(values: &[i64]) -> Result<Vec<usize>> {
+/// Integers as the sides of a shape.
+pub(super) fn sizes(values: &[i64]) -> Result<Vec<usize>> {
     let sizes = values.iter().map(|&value| usize::try_from(value).ok());
     let sizes: Option<Vec<usize>> = if values.len() > super::tensors::MOST_AXES { None } else { sizes.collect() };
     sizes.ok_or_else(|| Error::bad(format!("{values:?} is no shape")))

@@ -1,9 +1,9 @@
 //! Operations that repeat values: `Expand` and `Tile`.
 
 use super::draft::Draft;
-use super::fold::together;
+use super::fold::{sizes, together};
 use super::operation::Operation;
-use super::shape_ops::{flat, picked};
+use super::shape_ops::{flat, repeated};
 use super::values::Active;
 use crate::{Error, Result};
 
@@ -12,11 +12,7 @@ use crate::{Error, Result};
 pub(super) fn expand(op: &Operation<'_>, draft: &mut Draft, batch: Option<usize>) -> Result<Active> {
     op.at_most(2)?;
     let x = op.active(0)?;
-    let target = op.needed(1)?.as_ints()?.iter().map(|&side| usize::try_from(side).ok());
-    let target = target.collect::<Option<Vec<usize>>>().ok_or_else(|| Error::bad("its shape is negative"))?;
-    if target.len() > super::tensors::MOST_AXES {
-        return Err(Error::bad(format!("its result has {} axes", target.len())));
-    }
+    let target = sizes(op.needed(1)?.as_ints()?)?;
     if op.lifted {
         let dims = together(&x.dims(), &target)?;
         let behind = [vec![1; dims.len() - x.sides.len()], x.dims()].concat();
@@ -39,8 +35,7 @@ fn to(draft: &mut Draft, x: &Active, dims: &[usize], name: &str) -> Result<Activ
     let mut x = x.clone();
     for (axis, &side) in dims.iter().enumerate() {
         if x.dims()[axis] != side {
-            draft.allocate(side)?;
-            x = picked(draft, &x, axis, vec![0; side], name)?;
+            x = repeated(draft, &x, axis, side, |_| 0, name)?;
         }
     }
     Ok(x)
@@ -62,8 +57,7 @@ pub(super) fn tile(op: &Operation<'_>, draft: &mut Draft) -> Result<Active> {
     for (axis, &times) in times[front..].iter().enumerate().filter(|(_, times)| **times != 1) {
         let side = x.dims()[axis];
         let all = side.checked_mul(times).ok_or_else(|| Error::bad("is too large"))?;
-        draft.allocate(all)?;
-        x = picked(draft, &x, axis, (0..all).map(|at| at % side).collect(), op.name)?;
+        x = repeated(draft, &x, axis, all, |at| at % side, op.name)?;
     }
     Ok(x)
 }

@@ -243,6 +243,23 @@ pub(super) fn picked(draft: &mut Draft, x: &Active, axis: usize, entries: Vec<us
     along(draft, x, x.base(axis), entries.len(), name, |sides| RearrangeKind::Pick { sides, axis: 1, entries })
 }
 
+/// `count` entries along an axis, as it is seen, place by place: `entry` must be below its side.
+pub(super) fn repeated(
+    draft: &mut Draft,
+    x: &Active,
+    axis: usize,
+    count: usize,
+    entry: impl Fn(usize) -> usize,
+    name: &str,
+) -> Result<Active> {
+    if count == 0 {
+        return Err(Error::bad("picks nothing"));
+    }
+    draft.allocate(count)?;
+    let entries = (0..count).map(entry).collect();
+    along(draft, x, x.base(axis), count, name, |sides| RearrangeKind::Pick { sides, axis: 1, entries })
+}
+
 /// Another choice of `count` entries along an axis of the array that `x` is; the array may be taken
 /// together on both sides of that axis.
 fn along(
