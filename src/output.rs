@@ -21,11 +21,8 @@ impl OutputFile {
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where the file exists or is one of `inputs`,
     /// [`ErrorKind::Output`](crate::ErrorKind::Output) where it cannot be written.
     pub fn check(path: &Path, replace: bool, inputs: &[&Path]) -> Result<Self> {
-        let canonical = path.canonicalize().ok();
-        if canonical.is_some() && inputs.iter().any(|input| input.canonicalize().ok() == canonical) {
-            return Err(Error::usage(format!("{}: the output is one of the inputs", path.display()))
-                .hint(text!["choose another name ", Term::Output]));
-        }
+        let output = Self { path: path.to_owned() };
+        output.check_apart_from(inputs.iter().copied())?;
         if path.is_dir() {
             return Err(
                 Error::usage(format!("{}: is a folder", path.display())).hint(text!["name a file ", Term::Output])
@@ -38,9 +35,22 @@ impl OutputFile {
                 " to replace it"
             ]));
         }
-        let output = Self { path: path.to_owned() };
         output.temporary().map(drop)?;
         Ok(output)
+    }
+
+    /// Checks that the file is none of `inputs`, for those that are known only after the output was
+    /// checked: images, say.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where it is one.
+    pub fn check_apart_from<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        let Ok(canonical) = self.path.canonicalize() else { return Ok(()) };
+        if inputs.into_iter().any(|input| input.canonicalize().is_ok_and(|input| input == canonical)) {
+            return Err(Error::usage(format!("{}: the output is one of the inputs", self.path.display()))
+                .hint(text!["choose another name ", Term::Output]));
+        }
+        Ok(())
     }
 
     /// As [`OutputFile::check`], for a file that is replaced where it exists.

@@ -220,6 +220,15 @@ impl<'a> Images<'a> {
         }
     }
 
+    /// The files among them, in their order.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let items = match &self.source {
+            Source::Files(files) => files.items.as_slice(),
+            Source::Decoded { .. } | Source::Tensors { .. } => &[],
+        };
+        items.iter().map(|item| item.path.as_path())
+    }
+
     /// How files and their classes were found: the class of each folder, what was assumed, what was
     /// left out; none for images that are no files.
     pub fn found(&self) -> Option<&Found> {

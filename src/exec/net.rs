@@ -324,7 +324,7 @@ impl<'d, G> Net<'d, G> {
     ///
     /// # Errors
     /// If there are more words than the activation has, or the device failed.
-    pub(crate) fn write(&self, node: NodeId, words: &[u32]) -> Result<()> {
+    pub fn write(&self, node: NodeId, words: &[u32]) -> Result<()> {
         self.device.write(self.activation(node), words)
     }
 

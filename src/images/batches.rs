@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::budget::Budget;
 use super::{Batch, Content, Item, decode, npy, preprocess_decoded};
 use crate::error::{Term, text};
 use crate::model::Preprocessing;
@@ -17,6 +18,11 @@ use crate::{Error, Result};
 
 /// How many batches are decoded ahead of the one being taken.
 const BATCHES_AHEAD: usize = 2;
+
+/// What all threads together may decode into, for the first; and for each thread, so that usual
+/// images do not wait for each other. A larger image is decoded alone.
+const MEMORY: u64 = 2 << 30;
+const MEMORY_FOR_EACH: u64 = 48 << 20;
 
 /// How to read a set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +50,8 @@ type Decoded = (usize, Result<Vec<u32>>);
 /// Reads images batch by batch: an iterator over `Result<Batch>`.
 ///
 /// Batches hold the images in the order of the set, whatever the number of threads. At any time at
-/// most two batches and one image for each thread are decoded or waiting, so memory does not grow
-/// with the number of images. After an error the iterator ends; dropping it stops its threads.
+/// most two batches and one image for each thread are decoded or waiting, and large images are
+/// decoded one after the other, so memory does not grow with the number of images. After an error the iterator ends; dropping it stops its threads.
 #[derive(Debug)]
 pub struct Batches {
     items: VecDeque<Item>,
@@ -81,13 +87,15 @@ impl Batches {
         let (decoded, results) = unbounded();
         let preprocessing = Arc::new(preprocessing.clone());
         let waited = Arc::new(AtomicU64::new(0));
+        let memory = MEMORY.saturating_add(MEMORY_FOR_EACH.saturating_mul(u64::try_from(threads).unwrap_or(u64::MAX)));
+        let memory = Arc::new(Budget::new(memory));
         let workers: Vec<JoinHandle<()>> = (0..threads)
             .map_while(|i| {
                 let (jobs, decoded, preprocessing) = (pending.clone(), decoded.clone(), Arc::clone(&preprocessing));
-                let waited = Arc::clone(&waited);
+                let (waited, memory) = (Arc::clone(&waited), Arc::clone(&memory));
                 // With fewer threads than wanted it is slower, and without any `take` says so.
                 let thread = thread::Builder::new().name(format!("decode {i}"));
-                thread.spawn(move || work(&jobs, &decoded, &preprocessing, &waited)).ok()
+                thread.spawn(move || work(&jobs, &decoded, &preprocessing, &memory, &waited)).ok()
             })
             .collect();
         let total = items.len();
@@ -223,6 +231,7 @@ fn work(
     jobs: &Receiver<(usize, PathBuf)>,
     decoded: &Sender<Decoded>,
     preprocessing: &Preprocessing,
+    memory: &Budget,
     waited: &AtomicU64,
 ) {
     loop {
@@ -234,7 +243,8 @@ fn work(
             if npy::is_array(&path) {
                 return npy::read(&path, preprocessing);
             }
-            preprocess_decoded(&decode::read_for(&path, preprocessing)?, preprocessing)
+            let (decoded, _claim) = decode::read_within(&path, preprocessing, memory)?;
+            preprocess_decoded(&decoded, preprocessing)
         }))
         // A decoder's bug must cost one image, not the run: nobody would answer for its number.
         .unwrap_or_else(|_| Err(Error::bad("the image cannot be decoded")));

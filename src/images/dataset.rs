@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use super::class_names::{Class, Names, check_numbers, in_words};
-use super::folders::{EXTENSIONS_IN_WORDS, Walk, check_folder, entries, images_or_arrays, is_image, real_path, walk};
+use super::folders::{EXTENSIONS_IN_WORDS, Walk, check_folder, entries, identity, images_or_arrays, is_image, walk};
 use super::item::Item;
 use super::labels;
 use super::npy::is_array;
@@ -60,7 +60,7 @@ impl Dataset {
     pub fn has_class_folders(root: &Path) -> Result<bool> {
         check_folder(root)?;
         for path in entries(root)?.into_iter().filter(|path| path.is_dir()) {
-            if !walk(&path, HashSet::from([real_path(root)?]))?.is_empty() {
+            if !walk(&path, HashSet::from([identity(root)?]))?.is_empty() {
                 return Ok(true);
             }
         }
@@ -138,7 +138,7 @@ impl Dataset {
                 return Err(Error::input(&folder, format!("the folders `{other}` and `{name}` are the same class")));
             }
             found.folders.push((name, index));
-            let mut below = walk(&folder, HashSet::from([real_path(root)?]))?;
+            let mut below = walk(&folder, HashSet::from([identity(root)?]))?;
             let item = |path| Item { path, label: Some(index) };
             images.extend(below.images.drain(..).map(item));
             arrays.extend(below.arrays.drain(..).map(item));

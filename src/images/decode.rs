@@ -5,12 +5,14 @@
 //! `docs/images.md` states what that does to the pixels.
 #![deny(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use super::budget::{Budget, Claim};
 use super::preprocess::Placement;
 use super::{Decoded, RgbImage, jpeg, scaled};
 use crate::model::{Decode, Preprocessing};
@@ -46,6 +48,21 @@ pub fn read_for(path: &Path, preprocessing: &Preprocessing) -> Result<Decoded> {
     decode_for(&read_file(path)?, preprocessing)
 }
 
+/// As [`read_for`], once `memory` has room for the image; the claim should be held while it is.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_within<'a>(
+    path: &Path,
+    preprocessing: &Preprocessing,
+    memory: &'a Budget,
+) -> Result<(Decoded, Claim<'a>)> {
+    let bytes = read_file(path)?;
+    let opened = open(&bytes)?;
+    let claim = memory.claim(opened.memory());
+    Ok((decoded(opened, &bytes, preprocessing)?, claim))
+}
+
 /// The bytes of a file of a sane length.
 ///
 /// # Errors
@@ -72,7 +89,10 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage> {
 /// # Errors
 /// As [`read`].
 pub fn decode_for(bytes: &[u8], preprocessing: &Preprocessing) -> Result<Decoded> {
-    let opened = open(bytes)?;
+    decoded(open(bytes)?, bytes, preprocessing)
+}
+
+fn decoded(opened: Opened<impl ImageDecoder>, bytes: &[u8], preprocessing: &Preprocessing) -> Result<Decoded> {
     let size = opened.size;
     if let (Decode::Scaled, ImageFormat::Jpeg) = (preprocessing.decode, opened.format)
         // Sizes that make no sense are told of when the image is placed.
@@ -105,6 +125,16 @@ struct Opened<D> {
     size: [usize; 2],
 }
 
+impl<D: ImageDecoder> Opened<D> {
+    /// About how many bytes it takes to decode, at most: what the decoder gives, and beside it the
+    /// RGB made from that, or a JPEG's planes and coefficients.
+    fn memory(&self) -> u64 {
+        let (width, height) = self.decoder.dimensions();
+        let beside = if self.format == ImageFormat::Jpeg { 9 } else { 4 };
+        self.decoder.total_bytes().saturating_add(beside * u64::from(width) * u64::from(height))
+    }
+}
+
 fn broken(name: &str, e: ImageError) -> Error {
     let what = match &e {
         ImageError::Unsupported(_) => format!("this kind of {name} is not supported"),
@@ -132,6 +162,7 @@ fn open(bytes: &[u8]) -> Result<Opened<impl ImageDecoder + '_>> {
     if format == ImageFormat::WebP && !reaches_riff_end(bytes) {
         return Err(Error::bad("the WebP is truncated: it is shorter than its header says"));
     }
+    let bytes = if format == ImageFormat::Png { without_profile(bytes) } else { bytes.into() };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_ALLOCATION);
@@ -142,6 +173,26 @@ fn open(bytes: &[u8]) -> Result<Opened<impl ImageDecoder + '_>> {
         return Err(Error::bad(format!("the {name} claims {width}×{height} pixels; the limit is {MAX_PIXELS} in all")));
     }
     Ok(Opened { decoder, name, format, size: [side(width)?, side(height)?] })
+}
+
+/// A PNG without its colour profile, which is not used: the decoder would inflate it, and a small
+/// file can hold a profile of gigabytes. What is no chunk any more is left to the decoder.
+fn without_profile(bytes: &[u8]) -> Cow<'_, [u8]> {
+    // Length of the content, kind; content; a sum (ISO/IEC 15948, 5.3). A profile comes before the
+    // pixels.
+    let mut at = 8;
+    while let Some((&[a, b, c, d, ref kind @ ..], _)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<8>) {
+        let end = usize::try_from(u32::from_be_bytes([a, b, c, d]))
+            .ok()
+            .and_then(|length| at.checked_add(length)?.checked_add(12));
+        let Some(end) = end.filter(|&end| end <= bytes.len()) else { break };
+        match kind {
+            b"iCCP" => return [&bytes[..at], &bytes[end..]].concat().into(),
+            b"IDAT" => break,
+            _ => at = end,
+        }
+    }
+    bytes.into()
 }
 
 fn side(length: u32) -> Result<usize> {
@@ -204,6 +255,9 @@ fn reaches_riff_end(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use image::codecs::png::PngEncoder;
+    use image::{ExtendedColorType, ImageEncoder};
+
     use super::*;
 
     #[test]
@@ -229,6 +283,23 @@ mod tests {
         for (bytes, name) in [(&b"GIF89a\x02\0"[..], "GIF"), (b"II*\0rest", "TIFF")] {
             let message = decode(bytes).expect_err("no image").to_string();
             assert!(message.starts_with(&format!("the {name} is truncated or broken")), "{message}");
+        }
+    }
+
+    #[test]
+    fn profiles_are_not_inflated() {
+        let mut plain = Vec::new();
+        let pixels: Vec<u8> = (0..48).collect();
+        PngEncoder::new(&mut plain).write_image(&pixels, 4, 4, ExtendedColorType::Rgb8).unwrap();
+        let mut profiled = Vec::new();
+        let mut encoder = PngEncoder::new(&mut profiled);
+        encoder.set_icc_profile(vec![0; 1 << 24]).unwrap();
+        encoder.write_image(&pixels, 4, 4, ExtendedColorType::Rgb8).unwrap();
+        assert!(profiled.len() > plain.len() + 1000 && *without_profile(&profiled) == *plain);
+        assert!(matches!(without_profile(&plain), Cow::Borrowed(_)));
+        assert_eq!(decode(&profiled).unwrap().pixels, pixels);
+        for end in 0..200 {
+            assert!(*without_profile(&profiled[..end]) == profiled[..end], "cut at {end}");
         }
     }
 

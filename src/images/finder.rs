@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use super::class_names::shortened;
-use super::folders::{real_path, walk};
+use super::folders::walk;
 use crate::Error;
 
 /// Finds files below a folder by what a list calls them.
@@ -57,7 +57,7 @@ impl<'a> Finder<'a> {
             path.is_file().then_some((cut, path))
         })?;
         let folders: PathBuf = parts[..cut].iter().collect();
-        let real_root = self.real_root.get_or_init(|| real_path(self.root).ok());
+        let real_root = self.real_root.get_or_init(|| self.root.canonicalize().ok());
         if real_root.as_ref().is_some_and(|root| root.ends_with(&folders)) {
             return Some(path);
         }

@@ -82,12 +82,27 @@ pub(super) fn check_folder(root: &Path) -> Result<()> {
     }
 }
 
-/// The folder that a path leads to.
+/// What tells a folder from all others, whatever path leads to it.
+#[cfg(unix)]
+pub(super) type Identity = (u64, u64);
+/// What tells a folder from all others, whatever path leads to it.
+#[cfg(not(unix))]
+pub(super) type Identity = PathBuf;
+
+/// The folder that a path leads to. Where the system numbers its folders that is their number: the
+/// real path takes a look at every folder above.
 ///
 /// # Errors
 /// Where it cannot be read.
-pub(super) fn real_path(folder: &Path) -> Result<PathBuf> {
-    fs::canonicalize(folder).map_err(|e| Error::input(folder, "cannot be read").because(e))
+pub(super) fn identity(folder: &Path) -> Result<Identity> {
+    #[cfg(unix)]
+    let found = fs::metadata(folder).map(|metadata| {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino())
+    });
+    #[cfg(not(unix))]
+    let found = fs::canonicalize(folder);
+    found.map_err(|e| Error::input(folder, "cannot be read").because(e))
 }
 
 /// What a folder holds, sorted, without hidden files.
@@ -108,16 +123,16 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The files in `folder` and below; `visited` are the real folders not to enter (links can form
+/// The files in `folder` and below; `visited` are the folders not to enter (links can form
 /// loops).
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub(super) fn walk(folder: &Path, mut visited: HashSet<PathBuf>) -> Result<Walk> {
+pub(super) fn walk(folder: &Path, mut visited: HashSet<Identity>) -> Result<Walk> {
     let mut found = Walk::default();
     let mut pending = vec![folder.to_owned()];
     while let Some(folder) = pending.pop() {
-        if !visited.insert(real_path(&folder)?) {
+        if !visited.insert(identity(&folder)?) {
             continue;
         }
         // The last one pushed is the next one read: in reverse, folders are entered in the order of

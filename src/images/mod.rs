@@ -6,6 +6,7 @@
 
 mod batch;
 mod batches;
+mod budget;
 mod class_names;
 mod dataset;
 pub mod decode;

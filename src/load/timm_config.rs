@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::arch::{self, Architecture};
 use super::input_file::InputFile;
-use super::{Crop, Description, InputDescription};
+use super::{Crop, Description, Family, InputDescription};
 use crate::error::{Term, text};
 use crate::model::{Fit, Interpolation};
 use crate::{Error, Result};
@@ -96,8 +96,9 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
     if let Some(pool) = global_pool.filter(|pool| pool != "avg") {
         return Err(unsupported("global_pool", &pool));
     }
+    let family = architecture.description().family;
     for (key, value) in model_args.iter().flatten() {
-        if !changes_nothing(key, value) {
+        if !changes_nothing(key, value, family) {
             return Err(unsupported("model_args", &format!("{key}\": \"{}", shown(value))));
         }
     }
@@ -142,7 +143,7 @@ pub(super) fn read(json: Value) -> Result<TimmConfig> {
 
 /// Whether an argument of timm's constructors leaves the network what its architecture says: it
 /// repeats a default, or has a say in training alone, or in the form that the keys show anyway.
-fn changes_nothing(key: &str, value: &Value) -> bool {
+fn changes_nothing(key: &str, value: &Value, family: Family) -> bool {
     let text = value.as_str().map(str::to_ascii_lowercase);
     let is = |names: &[&str]| text.as_deref().is_some_and(|text| names.contains(&text));
     if value.is_null() {
@@ -153,7 +154,7 @@ fn changes_nothing(key: &str, value: &Value) -> bool {
         "in_chans" => counted(value) == Some(3),
         "output_stride" => counted(value) == Some(32),
         "global_pool" => is(&["avg"]),
-        "act_layer" => is(&["relu"]),
+        "act_layer" => is(&[if matches!(family, Family::RepVit | Family::FastVit) { "gelu" } else { "relu" }]),
         "norm_layer" => is(&["batchnorm", "batchnorm2d"]),
         "features_only" | "no_jit" => *value == Value::Bool(false),
         "drop_rate" | "drop_path_rate" | "drop_block_rate" | "exportable" | "inference_mode" | "img_size"
@@ -220,6 +221,12 @@ mod tests {
         assert_eq!(read_text(&text).unwrap().num_classes, Some(12));
         let without = text.replacen(r#""num_classes": 12, "#, "", 1);
         assert_eq!(read_text(&without).unwrap().num_classes, Some(12));
+        for (name, activation) in [("fastvit_t8", "gelu"), ("repvit_m0_9", "gelu"), ("repghostnet_100", "relu")] {
+            let said = |activation| {
+                read_text(&format!(r#"{{"architecture": "{name}", "model_args": {{"act_layer": "{activation}"}}}}"#))
+            };
+            assert!(said(activation).is_ok() && said("silu").is_err(), "{name}");
+        }
     }
 
     #[test]

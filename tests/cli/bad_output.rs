@@ -52,6 +52,29 @@ fn outputs_that_are_inputs() {
     ] {
         bench.fails(&format!("{command} -o {output} --force"), 2, &[output, "input"]);
     }
+    // An image, whatever it is called.
+    std::fs::copy(bench.path("calib/00.png"), bench.path("pictures.safetensors")).unwrap();
+    std::fs::create_dir(bench.path("linked")).unwrap();
+    #[cfg(unix)]
+    for command in [
+        "calibrate m.safetensors --images linked",
+        "quantize m.safetensors --stats stats.safetensors --eval linked --labels none",
+    ] {
+        std::os::unix::fs::symlink("../pictures.safetensors", bench.path("linked/00.png")).unwrap();
+        bench.fails(&format!("{command} -o pictures.safetensors --force"), 2, &["pictures.safetensors", "input"]);
+        std::fs::remove_file(bench.path("linked/00.png")).unwrap();
+    }
+}
+
+#[test]
+fn statistics_are_called_as_they_are_read() {
+    let bench = Bench::new();
+    bench.run("calibrate m.safetensors --images calib -o a.safetensors").ok();
+    for (command, name) in
+        [("calibrate m.safetensors --images calib", "calib/00.png"), ("merge a.safetensors", "m.pth")]
+    {
+        bench.fails(&format!("{command} -o {name} --force"), 2, &[name, ".safetensors"]);
+    }
 }
 
 #[cfg(unix)]

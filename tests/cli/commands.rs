@@ -70,6 +70,11 @@ fn merged_statistics_are_those_of_one_run() {
     bench.run("calibrate m.safetensors --images half0 -o h0.safetensors").ok();
     bench.run("calibrate m.safetensors --images half1 -o h1.safetensors --batch-size 1").ok();
     bench.run("merge h1.safetensors h0.safetensors -o sum.safetensors").ok();
+    std::fs::copy(bench.path("h0.safetensors"), bench.path("copy.safetensors")).unwrap();
+    let twice = "merge h0.safetensors h1.safetensors h0.safetensors -o twice.safetensors";
+    bench.fails(twice, 2, &["h0.safetensors: is given twice"]);
+    let copied = "merge h0.safetensors copy.safetensors -o twice.safetensors";
+    bench.fails(copied, 2, &["copy.safetensors: holds the same statistics as h0.safetensors"]);
     let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
     assert_eq!(bytes("all.safetensors"), bytes("sum.safetensors"));
     bench.run("quantize m.safetensors --images calib -o q0.safetensors").ok();

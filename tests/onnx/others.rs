@@ -26,7 +26,7 @@ use crate::runtime::Runtime;
 /// How far a value may be from ONNX Runtime's, as a part of the largest.
 const TOLERANCE: f64 = 1e-4;
 
-/// Images, preprocessed as the network wants them: photographs, or noise where there are none.
+/// Images, preprocessed as the network wants them: those of a folder, or noise where there is none.
 fn images(graph: &Graph, folder: Option<&Path>, skip: usize, count: usize) -> Batch {
     let Some(folder) = folder else {
         let (mut random, mut noise) = (Random::new(skip as u64), Batch::empty(graph.input.size));
@@ -98,7 +98,10 @@ fn networks_of_others() {
     println!("| network | nodes | float, off by | W8A8, dB | the same integers |\n| --- | --- | --- | --- | --- |");
     let mut wrong = Vec::new();
     for path in &files {
-        let run = catch_unwind(AssertUnwindSafe(|| tried(path, photos.as_deref(), &mut runtime)));
+        // Pictures for this network alone lie beside it, in a folder of its name.
+        let own = Some(path.with_extension("")).filter(|own| own.is_dir());
+        let pictures = own.as_deref().or(photos.as_deref());
+        let run = catch_unwind(AssertUnwindSafe(|| tried(path, pictures, &mut runtime)));
         match run.unwrap_or_else(|panic| Err(said(&*panic))) {
             Ok(row) => println!("{row}"),
             Err(error) => {

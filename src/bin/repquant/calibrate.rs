@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::args::CalibrateArgs;
 use super::image_sets::{Reading, plain_images, tell_preprocessing};
 use super::profiling::Files;
-use super::session::{Session, checked_output, print, print_json};
+use super::session::{Session, print, print_json, statistics_output};
 
 #[derive(Serialize)]
 struct Document {
@@ -32,13 +32,14 @@ struct RunDocument {
 
 /// Collects histograms and writes them.
 pub(super) fn run(session: &Session, args: &CalibrateArgs) -> Result<()> {
-    let output = checked_output(&args.output, args.model.inputs())?;
+    let output = statistics_output(&args.output, args.model.inputs())?;
     let files =
         Files { inputs: args.model.inputs(), output: Some(output.path().to_owned()), force: Some(args.output.force) };
     session.begin_profile(&args.profile, &files)?;
     let model = session.load(&args.model.model, &args.model.options())?.with_decode(args.decode.unwrap_or_default());
     tell_preprocessing(session, &model);
     let images = plain_images(session, &args.images, args.limit)?;
+    output.check_apart_from(images.files())?;
     let device = session.device()?;
     let images = Reading { skip_bad: args.skip_bad_images, batch_size: args.batch_size }.of(images);
     let calibration = Calibration::collect_with(&device, &model, images, session)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use repquant::files::OutputFile;
 use repquant::options::{Format, InputForm};
-use repquant::{Error, Model, Quantized, Result};
+use repquant::{Error, Images, Model, Quantized, Result};
 
 use super::args::{OnnxArgs, OnnxInputArgs, OutputArgs};
 use super::session::checked_output;
@@ -50,6 +50,14 @@ impl ModelOutput {
     /// Where it will be.
     pub(super) fn path(&self) -> &Path {
         self.output.path()
+    }
+
+    /// Checks that it is none of these images.
+    ///
+    /// # Errors
+    /// Where it is one.
+    pub(super) fn check_apart_from(&self, images: &Images<'_>) -> Result<()> {
+        self.output.check_apart_from(images.files())
     }
 
     /// Writes a quantized model.

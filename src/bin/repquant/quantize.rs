@@ -58,6 +58,11 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
         Some(folder) => Some(evaluation_images(session, folder, labels, model.classes().as_ref(), args.eval_limit)?),
         None => None,
     };
+    let images = match &statistics {
+        Statistics::Images(images) => Some(images),
+        Statistics::Saved(_) => None,
+    };
+    images.into_iter().chain(&evaluated).try_for_each(|images| output.check_apart_from(images))?;
     let needed = evaluated.is_some() || matches!(statistics, Statistics::Images(_));
     let device = open(session, needed)?;
     let reading = Reading { skip_bad: args.dataset.skip_bad_images, batch_size: args.dataset.batch_size };

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::args::{Common, DeviceArgs, OutputArgs, ProfileArgs};
 use super::bars::Bars;
+use super::model_output::has_ending;
 use super::profiling::{Files, Profiling};
 
 /// Names the best instruction set that the Cpu device may use, where the processor has it.
@@ -221,6 +222,19 @@ pub(super) fn checked_output(args: &OutputArgs, inputs: impl IntoIterator<Item =
     let inputs: Vec<PathBuf> = inputs.into_iter().collect();
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     OutputFile::check(&args.output, args.force, &inputs)
+}
+
+/// As [`checked_output`], for a statistics file.
+///
+/// # Errors
+/// As [`checked_output`], or an ending that is not `.safetensors`.
+pub(super) fn statistics_output(args: &OutputArgs, inputs: impl IntoIterator<Item = PathBuf>) -> Result<OutputFile> {
+    let output = checked_output(args, inputs)?;
+    if has_ending(output.path(), "safetensors") {
+        return Ok(output);
+    }
+    Err(Error::usage(format!("{}: statistics are written as .safetensors", output.path().display()))
+        .hint("end the name after -o in .safetensors"))
 }
 
 /// Prints text on stdout.
