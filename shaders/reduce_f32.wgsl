@@ -1,4 +1,4 @@
-// One value for each line in f32: see src/kernels/function/reduce_f32.rs.
+// One value for each line in f32: see src/kernels/lines/reduce_f32.rs.
 
 struct Params {
     lines: Lines,
@@ -17,7 +17,15 @@ struct Params {
 // The sum of what becomes of each value; `largest` is subtracted in front of an exponential.
 fn sum_of(first: u32, largest: f32) -> f32 {
     var sum = 0.0;
-    for (var k = 0u; k < params.lines.count; k++) {
+    for (var begin = 0u; begin < params.lines.count; begin += RUN) {
+        sum += sum_of_run(first, largest, begin, min(begin + RUN, params.lines.count));
+    }
+    return sum;
+}
+
+fn sum_of_run(first: u32, largest: f32, begin: u32, end: u32) -> f32 {
+    var sum = 0.0;
+    for (var k = begin; k < end; k++) {
         let v = x[first + k * params.lines.step];
         switch params.kind {
             case 2u: {

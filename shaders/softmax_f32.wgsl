@@ -1,4 +1,4 @@
-// Softmax along an axis in f32: see src/kernels/function/softmax_f32.rs.
+// Softmax along an axis in f32: see src/kernels/lines/softmax_f32.rs.
 
 @group(0) @binding(0) var<uniform> params: Lines;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -27,8 +27,13 @@ fn main(
         largest = max(largest, x[first + k * params.step]);
     }
     var sum = 0.0;
-    for (var k = 0u; k < params.count; k++) {
-        sum += exp(x[first + k * params.step] - largest);
+    for (var begin = 0u; begin < params.count; begin += RUN) {
+        let end = min(begin + RUN, params.count);
+        var run = 0.0;
+        for (var k = begin; k < end; k++) {
+            run += exp(x[first + k * params.step] - largest);
+        }
+        sum += run;
     }
     for (var k = 0u; k < params.count; k++) {
         let at = first + k * params.step;

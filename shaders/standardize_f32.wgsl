@@ -1,5 +1,5 @@
 // (x - mean) / sqrt(variance + epsilon) of each line in f32: see
-// src/kernels/function/standardize_f32.rs.
+// src/kernels/lines/standardize_f32.rs.
 
 struct Params {
     lines: Lines,
@@ -34,14 +34,24 @@ fn main(
         return;
     }
     var sum = 0.0;
-    for (var k = 0u; k < lines.count; k++) {
-        sum += x[first + k * lines.step];
+    for (var begin = 0u; begin < lines.count; begin += RUN) {
+        let end = min(begin + RUN, lines.count);
+        var run = 0.0;
+        for (var k = begin; k < end; k++) {
+            run += x[first + k * lines.step];
+        }
+        sum += run;
     }
     let mean = sum * params.share;
     var squares = 0.0;
-    for (var k = 0u; k < lines.count; k++) {
-        let d = x[first + k * lines.step] - mean;
-        squares += d * d;
+    for (var begin = 0u; begin < lines.count; begin += RUN) {
+        let end = min(begin + RUN, lines.count);
+        var run = 0.0;
+        for (var k = begin; k < end; k++) {
+            let d = x[first + k * lines.step] - mean;
+            run += d * d;
+        }
+        squares += run;
     }
     let deviation = sqrt(squares * params.share + params.epsilon);
     for (var k = 0u; k < lines.count; k++) {

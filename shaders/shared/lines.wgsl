@@ -24,3 +24,7 @@ fn first_word(lines: Lines, i: u32) -> u32 {
 fn is_padding(lines: Lines, i: u32) -> bool {
     return lines.along_channels == 0u && i % lines.inner % lines.padded >= lines.channels;
 }
+
+// Sums are those of runs of so many values, added up: a value beside many small ones would swallow
+// them one by one.
+const RUN: u32 = 64u;

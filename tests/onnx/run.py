@@ -32,8 +32,8 @@ def session(model, optimized):
 def images(job, model, metadata):
     dims = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     if job["input"] == "floats":
-        if 0 in dims[2:]:
-            # What the file leaves open its description says.
+        if min(dims[2:]) < 1:
+            # What the file leaves open (0, or -1 as Paddle writes it) its description says.
             with open(os.path.splitext(job["model"])[0] + ".json") as description:
                 dims[2:] = json.load(description)["input"]["size"]
         return numpy.fromfile(job["pixels"], numpy.float32).reshape(job["count"], *dims[1:])
@@ -58,7 +58,8 @@ def run(job, folder):
     x = images(job, model, metadata)
     names = list(job["tensors"])
     # A network may be made for one image.
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or job["batch"]
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    batch = batch if batch > 0 else job["batch"]
     parts = [runtime.run(names, {model.graph.input[0].name: x[i : i + batch]}) for i in range(0, len(x), batch)]
     answer = {"tensors": {}, "metadata": metadata}
     for name, values in zip(names, zip(*parts)):

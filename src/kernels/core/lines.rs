@@ -76,6 +76,29 @@ impl Lines {
     }
 }
 
+/// `RUN` of `shared/lines.wgsl`.
+const RUN: usize = 64;
+
+/// The sum of a line's values: of runs of [`RUN`], added up. A value beside many small ones would
+/// swallow them one by one.
+pub(crate) fn sum_in_runs(values: impl Iterator<Item = f32>) -> f32 {
+    let (mut sum, mut run, mut count) = (0.0, 0.0, 0);
+    for value in values {
+        run += value;
+        count += 1;
+        if count == RUN {
+            sum += run;
+            (run, count) = (0.0, 0);
+        }
+    }
+    sum + run
+}
+
+/// Through how many additions a value goes at most in a sum of `n`.
+pub(crate) fn additions(n: usize) -> f64 {
+    if n <= RUN { n as f64 } else { (RUN + n.div_ceil(RUN)) as f64 }
+}
+
 /// Every line of a batch as f64, with the places of its values: the plain twin of [`Lines`].
 pub(crate) fn lines_of(images: usize, shape: Shape, along: Along, x: &[f32]) -> Vec<(Vec<usize>, Vec<f64>)> {
     let padded = shape.padded_channels();

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::device::{Bound, Buffer, Device, Dispatch, Kernel, Shader, Tier, shader};
 use crate::kernels::Random;
-use crate::kernels::core::{Check, Lines, lines_of, outcome, random_activation};
+use crate::kernels::core::{Check, Lines, additions, lines_of, outcome, random_activation, sum_in_runs};
 use crate::kernels::cpu::exp::exp;
 use crate::model::{Along, Reduce, ReduceKind, Shape};
 use crate::{Error, Result};
@@ -99,18 +99,18 @@ fn native(p: &Params, kind: ReduceKind, x: &[f32], y: &mut [f32]) {
 
 /// What becomes of a line.
 fn reduced(kind: ReduceKind, share: f32, line: impl Iterator<Item = f32> + Clone) -> f32 {
-    let sum = || line.clone().sum::<f32>();
-    let squares = || line.clone().map(|v| v * v).sum::<f32>();
+    let sum = || sum_in_runs(line.clone());
+    let squares = || sum_in_runs(line.clone().map(|v| v * v));
     match kind {
         ReduceKind::Sum => sum(),
         ReduceKind::Mean => sum() * share,
-        ReduceKind::SumOfMagnitudes => line.map(f32::abs).sum(),
+        ReduceKind::SumOfMagnitudes => sum_in_runs(line.map(f32::abs)),
         ReduceKind::SumOfSquares => squares(),
         ReduceKind::Norm => squares().sqrt(),
         ReduceKind::LogOfSum => sum().ln(),
         ReduceKind::LogOfSumOfExponentials => {
             let largest = extreme(ReduceKind::Max, line.clone()).0;
-            largest + line.map(|v| exp(v - largest)).sum::<f32>().ln()
+            largest + sum_in_runs(line.map(|v| exp(v - largest))).ln()
         }
         ReduceKind::Product => line.product(),
         ReduceKind::Min | ReduceKind::Max => extreme(kind, line).0,
@@ -147,8 +147,8 @@ pub(crate) fn reference(images: usize, x_shape: Shape, reduce: Reduce, x: &[f32]
     y
 }
 
-/// Compares with the twin. With u = 2^−24 and n values, a sum is off by at most `(n + 1)·u` of the
-/// sum of magnitudes (squares round once more), a product by that share of itself. A root halves
+/// Compares with the twin. With u = 2^−24, a sum of n additions is off by at most `(n + 1)·u` of the
+/// sum of magnitudes (squares round once more), a product of n values by that share of itself. A root halves
 /// the share and may be wrong by 3 units itself. A logarithm turns a share into an error, and WGSL
 /// allows it 2^−21 or 3 units; e^(−d) an error of 3 + 2·d units, the rounded difference adds d/2.
 /// Extremes and places are exact.
@@ -160,8 +160,12 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     let shapes = [Shape::new(7, 3, 5), Shape::new(16, 4, 6), Shape::new(1, 1, 1), Shape::new(5, 9, 1)];
     for (i, kind) in ReduceKind::ALL.into_iter().enumerate() {
-        for (j, along) in [Along::Channels, Along::Height, Along::Width, Along::Pixels].into_iter().enumerate() {
-            let (shape, images) = (shapes[(i + j) % 4], [1, 3][j % 2]);
+        // The last line is long; a product of so many would be nothing.
+        let lines = [Along::Channels, Along::Height, Along::Width, Along::Pixels, Along::Pixels];
+        let lines = &lines[..if kind == ReduceKind::Product { 4 } else { 5 }];
+        for (j, &along) in lines.iter().enumerate() {
+            let shape = if j == 4 { Shape::new(5, 33, 31) } else { shapes[(i + j) % 4] };
+            let images = [1, 3][j % 2];
             let reduce = Reduce { kind, along };
             let positive = kind == ReduceKind::LogOfSum;
             let suited = |v: &f32| if positive { v.abs() } else { 1.5 * v };
@@ -180,7 +184,8 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
             let unit = 0.5 * f64::from(f32::EPSILON);
             let span = 2.0 * x.iter().fold(0.0, |m: f64, v| m.max(f64::from(v.abs())));
             let bound = |(y, sum): (&f64, &f64)| {
-                let share = (n + 2.0) * unit;
+                let terms = if kind == ReduceKind::Product { n } else { additions(along.count(shape)) };
+                let share = (terms + 2.0) * unit;
                 let logarithm = 2f64.powi(-21) + 6.0 * unit * y.abs();
                 match kind {
                     ReduceKind::Sum | ReduceKind::SumOfMagnitudes => share * sum,

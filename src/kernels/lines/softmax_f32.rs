@@ -1,6 +1,7 @@
 //! Softmax along an axis in f32: `y = e^(x − m) / Σ e^(x − m)`, m the largest value of the line.
 //!
-//! NHWC with channels in fours, padded channels 0. The sum is taken in the order of the line.
+//! NHWC with channels in fours, padded channels 0. The sum is taken in runs, see [`sum_in_runs`]: of
+//! thousands of classes one is 1 and the others next to nothing.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -8,7 +9,7 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::device::{Bound, Buffer, Device, Dispatch, Kernel, Shader, Tier, shader};
 use crate::kernels::Random;
-use crate::kernels::core::{Check, Lines, lines_of, outcome, random_activation};
+use crate::kernels::core::{Check, Lines, additions, lines_of, outcome, random_activation, sum_in_runs};
 use crate::kernels::cpu::exp::exp;
 use crate::model::{Axis, Shape};
 
@@ -73,11 +74,8 @@ fn native(p: &Lines, x: &[f32], y: &mut [f32]) {
             let line = p.places(first);
             // Comparisons and not `max`: NaN stays, through the sum.
             let largest = line.clone().fold(f32::NEG_INFINITY, |m, at| if x[at] > m { x[at] } else { m });
-            let mut sum = 0.0;
-            for at in line.clone() {
-                y[at] = exp(x[at] - largest);
-                sum += y[at];
-            }
+            line.clone().for_each(|at| y[at] = exp(x[at] - largest));
+            let sum = sum_in_runs(line.clone().map(|at| y[at]));
             line.for_each(|at| y[at] /= sum);
         }
     });
@@ -97,7 +95,7 @@ pub(crate) fn reference(images: usize, shape: Shape, axis: Axis, x: &[f32]) -> V
 }
 
 /// Compares with the twin. With `d = m − x`, WGSL allows e^(−d) an error of 3 + 2·d units in the
-/// last place, the rounded difference adds d/2, a sum of n terms n/2 and the error of its largest
+/// last place, the rounded difference adds d/2, a sum of n additions n/2 and the error of its largest
 /// (small d: the others count little), the division 2.5: at most `2.5·d + n + 16`.
 ///
 /// # Errors
@@ -105,9 +103,9 @@ pub(crate) fn reference(images: usize, shape: Shape, axis: Axis, x: &[f32]) -> V
 pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
     let mut random = Random::new(27);
     let mut checks = Vec::new();
-    for (i, shape) in
-        [Shape::new(7, 3, 5), Shape::new(16, 4, 6), Shape::new(1, 1, 1), Shape::new(5, 9, 1)].into_iter().enumerate()
-    {
+    let shapes = [[7, 3, 5], [16, 4, 6], [1, 1, 1], [5, 9, 1], [1001, 1, 2]];
+    for (i, [channels, height, width]) in shapes.into_iter().enumerate() {
+        let shape = Shape::new(channels, height, width);
         for axis in [Axis::Channels, Axis::Height, Axis::Width] {
             let images = [1, 3][i % 2];
             let x: Vec<f32> = random_activation(&mut random, images, shape).iter().map(|v| 20.0 * v).collect();
@@ -116,7 +114,7 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
             let expected = reference(images, shape, axis, &x);
             // d is at most the span of all values.
             let span = 2.0 * x.iter().fold(0.0, |m: f64, v| m.max(f64::from(v.abs())));
-            let units = 2.5 * span + axis.of(shape) as f64 + 16.0;
+            let units = 2.5 * span + additions(axis.of(shape)) + 16.0;
             let bound = |y: &f64| {
                 if *y == 0.0 { 0.0 } else { units * f64::from(f32::EPSILON) * y + f64::from(f32::MIN_POSITIVE) }
             };

@@ -2,7 +2,7 @@
 //! variance of the line.
 //!
 //! NHWC with channels in fours, padded channels 0. The mean first, then the squares of what differs
-//! from it, both summed in the order of the line and multiplied by 1/n: `Σx² − n·μ²` would cancel.
+//! from it, both summed in runs ([`sum_in_runs`]) and multiplied by 1/n: `Σx² − n·μ²` would cancel.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::device::{Bound, Buffer, Device, Dispatch, Kernel, Shader, Tier, shader};
 use crate::kernels::Random;
-use crate::kernels::core::{Check, Lines, lines_of, outcome, random_activation};
+use crate::kernels::core::{Check, Lines, additions, lines_of, outcome, random_activation, sum_in_runs};
 use crate::model::{Along, Shape, Standardize};
 
 /// `standardize_f32.wgsl`.
@@ -83,8 +83,8 @@ fn native(p: &Params, x: &[f32], y: &mut [f32]) {
         y.fill(0.0);
         for first in p.lines.begins() {
             let line = p.lines.places(first);
-            let mean = line.clone().map(|at| x[at]).sum::<f32>() * p.share;
-            let squares: f32 = line.clone().map(|at| (x[at] - mean) * (x[at] - mean)).sum();
+            let mean = sum_in_runs(line.clone().map(|at| x[at])) * p.share;
+            let squares = sum_in_runs(line.clone().map(|at| (x[at] - mean) * (x[at] - mean)));
             let deviation = (squares * p.share + p.epsilon).sqrt();
             line.for_each(|at| y[at] = (x[at] - mean) / deviation);
         }
@@ -100,7 +100,7 @@ pub(crate) fn reference(images: usize, shape: Shape, standardize: Standardize, x
     y
 }
 
-/// Compares with the twin. With u = 2^−24, n values of at most A, and σ the root that is divided
+/// Compares with the twin. With u = 2^−24, sums of n additions, values of at most A, and σ the root that is divided
 /// by: the mean is off by at most `(n + 2)·u·A`, a difference by `e = (n + 4)·u·A`; the variance by
 /// a share of `(n + 6)·u` and, as the differences add up to 0, by e², so the root by the share
 /// `r = (n + 6)·u/2 + (e/σ)²` and what WGSL allows a root and a division, 5 units more. The result
@@ -111,12 +111,12 @@ pub(crate) fn reference(images: usize, shape: Shape, standardize: Standardize, x
 pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
     let mut random = Random::new(41);
     let mut checks = Vec::new();
-    for (i, shape) in
-        [Shape::new(7, 3, 5), Shape::new(16, 4, 6), Shape::new(1, 1, 2), Shape::new(5, 9, 1)].into_iter().enumerate()
-    {
+    let shapes = [[7, 3, 5], [16, 4, 6], [1, 1, 2], [5, 9, 1], [1001, 1, 2]];
+    for (i, [channels, height, width]) in shapes.into_iter().enumerate() {
+        let shape = Shape::new(channels, height, width);
         for along in [Along::Channels, Along::Height, Along::Width, Along::Pixels] {
             let images = [1, 3][i % 2];
-            let standardize = Standardize { along, epsilon: [1e-5, 1e-2][i / 2] };
+            let standardize = Standardize { along, epsilon: [1e-5, 1e-2][i % 4 / 2] };
             // Far from 0, where a difference of squares would be lost.
             let shifted = |v: &f32| if *v == 0.0 { 0.0 } else { 3.0 * v + 40.0 };
             let x: Vec<f32> = random_activation(&mut random, images, shape).iter().map(shifted).collect();
@@ -133,8 +133,9 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
                 let variance = line.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
                 let deviation = (variance + f64::from(standardize.epsilon)).sqrt();
                 let largest = line.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-                let e = (n + 4.0) * unit * largest;
-                let r = 0.5 * (n + 6.0) * unit + (e / deviation).powi(2) + 20.0 * unit;
+                let additions = additions(line.len());
+                let e = (additions + 4.0) * unit * largest;
+                let r = 0.5 * (additions + 6.0) * unit + (e / deviation).powi(2) + 20.0 * unit;
                 for at in places {
                     bounds[at] = e / deviation + expected[at].abs() * r + f64::from(f32::MIN_POSITIVE);
                 }
