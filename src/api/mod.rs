@@ -11,6 +11,7 @@ mod quantized;
 mod quantizer;
 mod report;
 mod run;
+mod settle;
 mod tensors;
 
 pub use calibration::Calibration;

@@ -34,6 +34,7 @@ pub struct Quantized {
     pub(super) graph: QuantizedGraph,
     /// The bits of weights and activations that were asked for, where that is known.
     pub(super) asked: Option<[u8; 2]>,
+    pub(super) decisions: Vec<String>,
 }
 
 impl Quantized {
@@ -45,7 +46,7 @@ impl Quantized {
     /// contradicts itself.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let _span = tracing::info_span!("stage", name = "load").entered();
-        Ok(Self { graph: safetensors::read(path.as_ref())?, asked: None })
+        Ok(Self { graph: safetensors::read(path.as_ref())?, asked: None, decisions: Vec::new() })
     }
 
     /// As [`Quantized::load`], from memory.
@@ -53,7 +54,7 @@ impl Quantized {
     /// # Errors
     /// As [`Quantized::load`]; the place is the caller's to add.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Ok(Self { graph: safetensors::from_bytes(bytes)?, asked: None })
+        Ok(Self { graph: safetensors::from_bytes(bytes)?, asked: None, decisions: Vec::new() })
     }
 
     /// The bytes of a safetensors file; the same network gives the same bytes.
@@ -137,6 +138,11 @@ impl Quantized {
     /// most layers have them.
     pub fn bits(&self) -> [u8; 2] {
         self.asked.unwrap_or_else(|| usual_bits(&self.graph))
+    }
+
+    /// What was left open and how it was decided, a sentence each; empty for a network from a file.
+    pub fn decisions(&self) -> &[String] {
+        &self.decisions
     }
 
     /// Bytes of all weights, scales and biases, each at its width in bits.

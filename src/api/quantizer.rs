@@ -1,10 +1,11 @@
 //! How a network is quantized.
 
-use super::{Calibration, Images, Model, Quantized};
+use super::{Calibration, Images, Model, Quantized, settle};
 use crate::Result;
 use crate::device::Device;
 use crate::exec;
-use crate::model::Support;
+use crate::images::Batch;
+use crate::model::{QuantizedGraph, Support};
 use crate::progress::{Event, Progress, Silent, Stage};
 use crate::quantize::{self, CalibrationImages, Granularity, QuantizeOptions, Rounding, SplitMode};
 use crate::threshold::{self, ActivationMode, Method, RangeOptions};
@@ -18,14 +19,30 @@ use crate::threshold::{self, ActivationMode, Method, RangeOptions};
 /// assert!(quantizer.check().is_ok());
 /// assert!(quantizer.weight_bits(9).check().is_err());
 /// ```
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Quantizer {
+    /// The rounding in it is `rounding`, once that is known.
     weights: QuantizeOptions,
+    /// The method in it is `method`, once that is known.
     ranges: RangeOptions,
+    method: Option<Method>,
+    rounding: Option<Rounding>,
+}
+
+impl Default for Quantizer {
+    fn default() -> Self {
+        Self {
+            weights: QuantizeOptions { split: SplitMode::Auto, ..QuantizeOptions::default() },
+            ranges: RangeOptions { mode: ActivationMode::Affine, ..RangeOptions::default() },
+            method: None,
+            rounding: None,
+        }
+    }
 }
 
 impl Quantizer {
-    /// The defaults: 8 bits, a scale for each channel, the aligned split, ranges by `kl-reparam`.
+    /// The defaults: 8 bits, a scale for each channel, kernels split where it gains, affine
+    /// activations; the ranges' method and the rounding are chosen by [`Quantizer::quantize_on`].
     pub fn new() -> Self {
         Self::default()
     }
@@ -52,7 +69,8 @@ impl Quantizer {
         self
     }
 
-    /// Where the levels of activations lie; default: symmetric around 0.
+    /// Where the levels of activations lie; default: affine. Symmetric ones are for runtimes that
+    /// know no zero points.
     #[must_use]
     pub fn activations(mut self, mode: ActivationMode) -> Self {
         self.ranges.mode = mode;
@@ -66,7 +84,8 @@ impl Quantizer {
         self
     }
 
-    /// How kernels are split into a coarse and a fine part; default: aligned.
+    /// How kernels are split into a coarse and a fine part; default: [`SplitMode::Auto`], where it
+    /// gains.
     #[must_use]
     pub fn split(mut self, split: SplitMode) -> Self {
         self.weights.split = split;
@@ -90,11 +109,11 @@ impl Quantizer {
         self
     }
 
-    /// How weights are rounded; default: to nearest. [`Rounding::SecondOrder`] needs images, so
-    /// [`Quantizer::quantize_on`] in place of [`Quantizer::quantize`].
+    /// How weights are rounded; default (none): with images ([`Quantizer::quantize_on`])
+    /// [`Rounding::SecondOrder`] where they have fewer than 8 bits or lose much, otherwise to nearest.
     #[must_use]
-    pub fn rounding(mut self, rounding: Rounding) -> Self {
-        self.weights.rounding = rounding;
+    pub fn rounding(mut self, rounding: impl Into<Option<Rounding>>) -> Self {
+        self.rounding = rounding.into();
         self
     }
 
@@ -105,10 +124,11 @@ impl Quantizer {
         self
     }
 
-    /// How the ranges of activations are chosen; default [`Method::KlReparam`].
+    /// How the ranges of activations are chosen; default (none): with images
+    /// ([`Quantizer::quantize_on`]) the best of several, otherwise [`Method::Mse`].
     #[must_use]
-    pub fn threshold(mut self, method: Method) -> Self {
-        self.ranges.method = method;
+    pub fn threshold(mut self, method: impl Into<Option<Method>>) -> Self {
+        self.method = method.into();
         self
     }
 
@@ -118,7 +138,7 @@ impl Quantizer {
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the first that is not.
     pub fn check(&self) -> Result<()> {
         self.weights.check()?;
-        self.ranges.check()
+        self.ranges(self.method.unwrap_or(settle::UNTRIED)).check()
     }
 
     /// [`Quantizer::check`], and whether the layers to be kept in float are layers of `model`:
@@ -132,13 +152,15 @@ impl Quantizer {
     }
 
     /// Chooses ranges, splits and quantizes: a function of its arguments alone, the same bits on
-    /// every machine. It runs on all cores of the host and needs no device.
+    /// every machine. It runs on all cores of the host and needs no device. What is left open and
+    /// needs images to be measured is not: ranges are by [`Method::Mse`], weights rounded to nearest
+    /// ([`Quantized::decisions`]).
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range and for
-    /// [`Rounding::SecondOrder`]; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the
-    /// network has nothing to quantize, or a layer's range cannot be represented (the layer is
-    /// named).
+    /// [`Rounding::SecondOrder`]; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration`
+    /// is of another model, the network has nothing to quantize, or a layer's range cannot be
+    /// represented (the layer is named).
     pub fn quantize(&self, model: &Model, calibration: &Calibration) -> Result<Quantized> {
         self.quantize_with(model, calibration, &Silent)
     }
@@ -153,20 +175,35 @@ impl Quantizer {
         calibration: &Calibration,
         progress: &dyn Progress,
     ) -> Result<Quantized> {
+        let mut decisions = Vec::new();
+        let method = self.method.unwrap_or_else(|| {
+            decisions.push(format!("threshold {}: there are no images to try others on", settle::UNTRIED));
+            settle::UNTRIED
+        });
+        let rounding = self.rounding.unwrap_or_else(|| {
+            decisions.push(format!("rounding {}: there are no images for another", Rounding::Nearest));
+            Rounding::Nearest
+        });
         let statistics = &calibration.statistics;
-        let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &self.ranges))?;
-        let quantize = || quantize::quantize(&model.graph, &ranges, statistics, &self.weights);
+        let weights = QuantizeOptions { rounding, ..self.weights.clone() };
+        let ranges = self.ranges(method);
+        let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &ranges))?;
+        let quantize = || quantize::quantize(&model.graph, &ranges, statistics, &weights);
         let graph = stage(Stage::Quantize, None, progress, quantize)?;
-        Ok(Quantized { graph, asked: Some([self.weights.weight_bits, self.ranges.bits]) })
+        Ok(self.made(graph, decisions))
     }
 
-    /// As [`Quantizer::quantize_with`], with what [`Rounding::SecondOrder`] needs: the float network
-    /// and the quantized one run over `images` on `device`, layer by layer. The images are held in
-    /// memory; best they are those of the calibration, a few hundred. To nearest, none is read.
+    /// As [`Quantizer::quantize_with`], with what measuring and [`Rounding::SecondOrder`] need.
     ///
-    /// Neither the size of the batches nor the number of threads changes the result. Second-order
-    /// rounding looks at the float network's activations, which devices round in their own ways: on
-    /// another device it may choose other levels.
+    /// Where no method is given for the ranges, several are tried on some of the images, with weights of 8
+    /// bits. Where no rounding is, it is second-order for weights of fewer than 8 bits, and for
+    /// others that lose much. For that rounding the float network and the quantized one run over
+    /// `images` on `device`, layer by layer; the images are held in memory. Best they are those of the
+    /// calibration, a few hundred.
+    ///
+    /// Neither the size of the batches nor the number of threads changes the result. Trying methods
+    /// and second-order rounding look at the float network's activations, which devices round in their
+    /// own ways: on another device other levels may be chosen.
     ///
     /// # Errors
     /// Those of [`Quantizer::quantize`], but for that of the rounding, and those of
@@ -179,19 +216,55 @@ impl Quantizer {
         images: Images<'_>,
         progress: &dyn Progress,
     ) -> Result<Quantized> {
-        if self.weights.rounding == Rounding::Nearest {
-            return self.quantize_with(model, calibration, progress);
-        }
         let (graph, statistics) = (&model.graph, &calibration.statistics);
-        let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &self.ranges))?;
+        let mut decisions = Vec::new();
+        let rounding = match self.rounding {
+            Some(rounding) => rounding,
+            None => {
+                let ranges = self.ranges(self.method.unwrap_or(settle::UNTRIED));
+                let (rounding, why) = settle::rounding(graph, statistics, &self.weights, &ranges)?;
+                decisions.push(why);
+                rounding
+            }
+        };
+        let second_order = rounding == Rounding::SecondOrder;
+        if self.method.is_some() && !second_order {
+            let made = self.clone().rounding(rounding).quantize_with(model, calibration, progress)?;
+            return Ok(Quantized { decisions, ..made });
+        }
         let batch_size = images.batch_size_for(|| exec::batch_size(device, graph))?;
-        let layers = graph.nodes.iter().filter(|node| node.op.weights().is_some()).count() as u64;
-        let graph = stage(Stage::Quantize, Some(layers), progress, || {
-            let mut batches = images.feed(&graph.input, batch_size);
-            let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size };
-            quantize::quantize_on(graph, &ranges, statistics, &self.weights, images, progress)
+        let images = if second_order { images } else { images.limit(settle::TRIED) };
+        let batches: Vec<Batch> = images.feed(&graph.input, batch_size).collect::<Result<_>>()?;
+        let weights = QuantizeOptions { rounding, ..self.weights.clone() };
+        let ranges = stage(Stage::Threshold, None, progress, || {
+            let method = match self.method {
+                Some(method) => method,
+                None => {
+                    let tried = settle::spread(&batches, settle::TRIED);
+                    let (method, why) = settle::method(device, graph, statistics, &weights, &self.ranges, tried)?;
+                    decisions.insert(0, why);
+                    method
+                }
+            };
+            threshold::choose(statistics, &self.ranges(method))
         })?;
-        Ok(Quantized { graph, asked: Some([self.weights.weight_bits, self.ranges.bits]) })
+        let layers = graph.nodes.iter().filter(|node| node.op.weights().is_some()).count() as u64;
+        let total = second_order.then_some(layers);
+        let graph = stage(Stage::Quantize, total, progress, || {
+            let mut batches = batches.into_iter().map(Ok);
+            let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size };
+            quantize::quantize_on(graph, &ranges, statistics, &weights, images, progress)
+        })?;
+        Ok(self.made(graph, decisions))
+    }
+
+    /// How ranges are chosen, by a method.
+    fn ranges(&self, method: Method) -> RangeOptions {
+        RangeOptions { method, ..self.ranges.clone() }
+    }
+
+    fn made(&self, graph: QuantizedGraph, decisions: Vec<String>) -> Quantized {
+        Quantized { graph, asked: Some([self.weights.weight_bits, self.ranges.bits]), decisions }
     }
 }
 

@@ -81,6 +81,27 @@ impl Batch {
         Ok(())
     }
 
+    /// The images of this batch that have these numbers, in their order.
+    ///
+    /// # Panics
+    /// If there is no such image: an error of the caller.
+    pub(crate) fn pick(&self, images: &[usize]) -> Batch {
+        let part = |words: &[u32]| {
+            let image = words.len() / self.count.max(1);
+            images.iter().flat_map(|&i| &words[i * image..(i + 1) * image]).copied().collect()
+        };
+        Batch {
+            count: images.len(),
+            size: self.size,
+            content: match &self.content {
+                Content::Pixels(pixels) => Content::Pixels(part(pixels)),
+                Content::Values(values) => Content::Values(part(values)),
+            },
+            labels: images.iter().map(|&i| self.labels[i]).collect(),
+            names: images.iter().map(|&i| self.names[i].clone()).collect(),
+        }
+    }
+
     /// The images of this batch in batches of at most `batch_size` (at least 1): a set that lies in
     /// memory whole is fed to the same code as one that is read from disk.
     pub fn split(&self, batch_size: usize) -> impl Iterator<Item = Batch> + '_ {

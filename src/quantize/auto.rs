@@ -3,9 +3,10 @@
 //!
 //! Starting with no layer split, the (layer, support) step with the largest drop of
 //! `Σ E[x²]·(W − W')²/s_y²` for each added multiplication is taken again and again, until no step
-//! that still fits the budget gains. A step may also widen a support chosen before; it then costs
-//! the difference. Steps that no longer fit are passed over. Source: docs/quantization.md,
-//! "`--split auto`". A convolution whose result is not stored has no `s_y` and stays whole.
+//! that still fits the budget gains. A step gains where the error falls by at least that of rounding
+//! the layer's output to its levels, 1/12 for each channel: below that a split is not worth its
+//! multiplications. A step may also widen a support chosen before; it then costs the difference.
+//! Steps that no longer fit are passed over. Source: docs/quantization.md, "`--split auto`". A convolution whose result is not stored has no `s_y` and stays whole.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ use rayon::prelude::*;
 use super::plan::{Choice, Plan};
 use super::split::{SplitForm, has_diagonal};
 use super::strategy::Nearest;
-use super::weights::{quantize_layer, weighted_error};
+use super::weights::{Layer, quantize_layer, weighted_error};
 use crate::calibrate::{ActivationStats, Calibration};
 use crate::model::{Conv, NodeId, Op, QParams, Support, Weights};
 use crate::{Error, Result};
@@ -33,6 +34,8 @@ struct Candidate {
 #[derive(Debug, Clone, PartialEq)]
 struct Offer {
     unsplit: f64,
+    /// The least fall of the objective that is worth a step.
+    least: f64,
     candidates: Vec<Candidate>,
 }
 
@@ -65,12 +68,7 @@ pub(super) fn choose(plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<C
 /// input.
 fn offer(plan: &Plan<'_>, id: NodeId, conv: &Conv, output: QParams, statistics: &ActivationStats) -> Result<Offer> {
     let Some(layer) = plan.layer(id) else { unreachable!("a layer in integers") };
-    let power: Vec<f64> = (0..statistics.channels()).map(|c| statistics.mean_square(c)).collect();
-    let objective = |form: SplitForm| -> Result<(f64, bool)> {
-        let (quantized, _) = quantize_layer(&layer, form, plan.options.granularity, &Nearest)?;
-        let error = weighted_error(&layer.weight, &quantized, &power) / f64::from(output.scale).powi(2);
-        Ok((error, quantized.coarse.is_some()))
-    };
+    let objective = |form| objective(plan, &layer, form, output, statistics);
     let per_group = conv.weight.dim().1;
     let pixels = (conv.out_channels() * plan.shapes[id].pixels()) as u64;
     let mut candidates: Vec<Candidate> = Vec::new();
@@ -80,7 +78,27 @@ fn offer(plan: &Plan<'_>, id: NodeId, conv: &Conv, output: QParams, statistics: 
             candidates.push(Candidate { support, added: support.len(per_group, conv.kernel()) as u64 * pixels, error });
         }
     }
-    Ok(Offer { unsplit: objective(SplitForm::Plain)?.0, candidates })
+    Ok(Offer { unsplit: objective(SplitForm::Plain)?.0, least: rounded(conv.out_channels()), candidates })
+}
+
+/// `Σ E[x²]·(W − W')²/s_y²` of a layer in a form, its output stored as `output` and the statistics
+/// of its input given, and whether it is split then.
+pub(super) fn objective(
+    plan: &Plan<'_>,
+    layer: &Layer<'_>,
+    form: SplitForm,
+    output: QParams,
+    statistics: &ActivationStats,
+) -> Result<(f64, bool)> {
+    let power: Vec<f64> = (0..statistics.channels()).map(|c| statistics.mean_square(c)).collect();
+    let (quantized, _) = quantize_layer(layer, form, plan.options.granularity, &Nearest)?;
+    let error = weighted_error(&layer.weight, &quantized, &power) / f64::from(output.scale).powi(2);
+    Ok((error, quantized.coarse.is_some()))
+}
+
+/// The same for what rounding to levels does to an output of so many channels.
+pub(super) fn rounded(channels: usize) -> f64 {
+    channels as f64 / 12.0
 }
 
 /// The supports worth weighing, the cheapest first: each holds more weights than the one before.
@@ -109,9 +127,10 @@ fn take(layers: &[&Offer], budget: f64) -> Vec<Option<usize>> {
                 taken[l].map_or((offer.unsplit, 0), |c| (offer.candidates[c].error, offer.candidates[c].added));
             for (c, candidate) in offer.candidates.iter().enumerate() {
                 let cost = candidate.added.saturating_sub(added);
-                let gain = (error - candidate.error) / cost as f64;
+                let fall = error - candidate.error;
+                let gain = fall / cost as f64;
                 let fits = cost > 0 && (spent + cost) as f64 <= budget;
-                if fits && gain > 0.0 && best.is_none_or(|b| gain > b.0) {
+                if fits && gain > 0.0 && fall >= offer.least && best.is_none_or(|b| gain > b.0) {
                     best = Some((gain, l, c, cost));
                 }
             }
@@ -132,8 +151,11 @@ fn describe(offer: &Offer, taken: Option<usize>) -> Choice {
                 offer.unsplit
             )),
         ),
-        None if offer.candidates.iter().any(|c| c.error < offer.unsplit) => {
+        None if offer.candidates.iter().any(|c| c.error < offer.unsplit && offer.unsplit - c.error >= offer.least) => {
             (SplitForm::Plain, Some("auto: not split, the budget of multiplications goes further elsewhere".into()))
+        }
+        None if offer.candidates.iter().any(|c| c.error < offer.unsplit) => {
+            (SplitForm::Plain, Some("auto: not split, its levels make more error than a split would save".into()))
         }
         None => (SplitForm::Plain, Some("auto: not split, no support gains".into())),
     }
@@ -171,7 +193,7 @@ mod tests {
 
     fn layer(unsplit: f64, candidates: &[(u64, f64)]) -> Offer {
         let candidates = candidates.iter().map(|&(added, error)| Candidate { support: Support::Center, added, error });
-        Offer { unsplit, candidates: candidates.collect() }
+        Offer { unsplit, least: 0.0, candidates: candidates.collect() }
     }
 
     #[test]
@@ -188,6 +210,10 @@ mod tests {
         assert_eq!(take(&[&a, &b], 1000.0), [Some(2), Some(0)]);
         // Equal gains: the earlier layer.
         assert_eq!(take(&[&b, &b], 10.0), [Some(0), None]);
+        // What gains too little is not: from 10 to 8, and, the rest of b taken, from 1 to 0 of a.
+        let [a, b] = [a, b].map(|offer| Offer { least: 2.5, ..offer });
+        assert_eq!(take(&[&a, &b], 1.0), [None, None]);
+        assert_eq!(take(&[&a, &b], 1000.0), [Some(1), Some(0)]);
         // What does not gain is never taken.
         assert_eq!(take(&[&layer(1.0, &[(1, 1.0), (2, 2.0)])], 100.0), [None]);
     }
@@ -197,8 +223,10 @@ mod tests {
         fn the_budget_holds_and_nothing_that_gains_is_left(
             seed in prop::collection::vec((0.0..10.0f64, prop::collection::vec((1u64..50, 0.0..10.0f64), 0..4)), 1..8),
             budget in 0.0..200.0f64,
+            least in 0.0..2.0f64,
         ) {
-            let layers: Vec<Offer> = seed.iter().map(|(unsplit, candidates)| layer(*unsplit, candidates)).collect();
+            let offer = |(unsplit, candidates): &(f64, Vec<(u64, f64)>)| Offer { least, ..layer(*unsplit, candidates) };
+            let layers: Vec<Offer> = seed.iter().map(offer).collect();
             let layers: Vec<&Offer> = layers.iter().collect();
             let taken = take(&layers, budget);
             let chosen = |l: usize| taken[l].map(|c| layers[l].candidates[c]);
@@ -208,7 +236,8 @@ mod tests {
                 let (error, added) = chosen(l).map_or((offer.unsplit, 0), |c| (c.error, c.added));
                 // Every step gained, and every one that gains and costs does not fit any more.
                 prop_assert!(error <= offer.unsplit);
-                for c in offer.candidates.iter().filter(|c| c.added > added && c.error < error) {
+                let gains = |c: &&Candidate| c.added > added && c.error < error && error - c.error >= least;
+                for c in offer.candidates.iter().filter(gains) {
                     prop_assert!((spent + c.added - added) as f64 > budget);
                 }
             }

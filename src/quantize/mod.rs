@@ -9,6 +9,7 @@
 //! | whether and how a layer is split; the split as published | `split.rs` |
 //! | the aligned split's search over scale and shift | `search.rs` |
 //! | the split mode `auto`: layers and supports under a budget | `auto.rs` |
+//! | whether the weights are what is lost by | `share.rs` |
 //! | how scales and levels are chosen; rounding to nearest | `strategy.rs` |
 //! | second-order rounding, layer by layer over the images | `second_order/` |
 //! | one layer's weights to int8 | `weights.rs` |
@@ -29,6 +30,7 @@ pub(crate) mod requantize;
 mod scale;
 mod search;
 mod second_order;
+mod share;
 mod split;
 pub(crate) mod stored;
 mod strategy;
@@ -105,6 +107,21 @@ pub fn quantize_on(
         Rounding::Nearest => Ok(quantized),
         Rounding::SecondOrder => second_order::run(&plan, &choices, quantized, images, progress),
     }
+}
+
+/// How much the weights lose, rounded to nearest, as a multiple of what the activations do: see
+/// docs/quantization.md, "`--rounding auto`".
+///
+/// # Errors
+/// Those of [`quantize`].
+pub(crate) fn weight_share(
+    graph: &Graph,
+    ranges: &ActivationRanges,
+    calibration: &Calibration,
+    options: &QuantizeOptions,
+) -> Result<f64> {
+    let (plan, choices) = planned(graph, ranges, calibration, options)?;
+    share::weight_share(&plan, &choices, calibration)
 }
 
 /// Checks everything, and decides how each layer is split.

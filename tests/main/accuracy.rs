@@ -2,7 +2,7 @@
 //! (`reference.json`).
 use std::path::Path;
 
-use repquant::options::{ActivationMode, Contender, Granularity, RgbImage, SplitMode, Support};
+use repquant::options::{ActivationMode, Contender, Granularity, Method, RgbImage, SplitMode, Support};
 use repquant::progress::Silent;
 use repquant::{Calibration, Device, Evaluation, Images, Model, Quantized, Quantizer};
 use serde_json::Value;
@@ -17,7 +17,7 @@ fn model(data: &Path, name: &str) -> Model {
 type Variant = (String, Quantizer);
 
 fn variant(name: &str, bits: u8, split: SplitMode, method: &str) -> Variant {
-    (name.into(), Quantizer::new().weight_bits(bits).split(split).threshold(method.parse().unwrap()))
+    (name.into(), Quantizer::new().weight_bits(bits).split(split).threshold(method.parse::<Method>().unwrap()))
 }
 
 /// The variant that a key such as `W8A8 paper-tensor kl_reparam affine` names.

@@ -3,7 +3,7 @@
 mod network;
 
 use ndarray::ArrayD;
-use repquant::options::{Backends, Contender, DeviceOptions, SplitMode};
+use repquant::options::{Backends, Contender, DeviceOptions, Method, Rounding, SplitMode};
 use repquant::report::SecondDevice;
 use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Quantized, Quantizer, Result};
 
@@ -38,9 +38,13 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> Result<()> {
         (CHOSEN, 8, SplitMode::Aligned),
         ("unsplit-w4", 4, SplitMode::None),
         ("quantized-w4", 4, SplitMode::Aligned),
+        ("unsplit-w3", 3, SplitMode::None),
+        ("quantized-w3", 3, SplitMode::Aligned),
     ] {
-        let quantizer = Quantizer::new().weight_bits(bits).split(split);
-        made.push((name, quantizer.quantize_with(&model, &calibration, session)?));
+        let quantizer = Quantizer::new().weight_bits(bits).split(split).threshold(Method::Mse);
+        let drawn = Images::decoded(drawings::images(Split::Calibration, args.limit as usize));
+        let quantizer = quantizer.rounding(Rounding::SecondOrder);
+        made.push((name, quantizer.quantize_on(&device, &model, &calibration, drawn, session)?));
     }
     let contenders: Vec<Contender<'_>> =
         made.iter().map(|(name, network)| Contender { name, network, layers: *name == CHOSEN }).collect();

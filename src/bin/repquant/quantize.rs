@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use repquant::options::{Contender, DeviceChoice, DeviceOptions, Rounding, SplitMode};
+use repquant::options::{Contender, DeviceChoice, DeviceOptions, Method, Rounding, SplitMode};
 use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Result};
 
 use super::args::QuantizeArgs;
@@ -38,7 +38,7 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
             Error::usage("--labels names the classes of evaluation images, and there are none").hint("add --eval DIR")
         );
     }
-    if args.stats.is_some() && args.method.rounding == Rounding::SecondOrder {
+    if args.stats.is_some() && args.method.rounding.0 == Some(Rounding::SecondOrder) {
         return Err(Error::usage("--rounding second-order needs images, statistics do not have what it sums")
             .hint("give --images DIR in place of --stats, or round to nearest"));
     }
@@ -72,19 +72,21 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     };
     session.list_skipped(calibration.run());
 
-    let unsplit = match evaluated {
-        Some(_) => {
-            let plain = quantizer.clone().split(SplitMode::None).split_support(None).rounding(Rounding::Nearest);
-            Some(plain.quantize_with(&model, &calibration, session)?)
-        }
-        None => None,
-    };
     let chosen = match &args.images {
-        Some(folder) if args.method.rounding == Rounding::SecondOrder => {
+        Some(folder) => {
             let images = reading.of(limited(Images::folder(folder)?, args.limit));
             quantizer.quantize_on(&device, &model, &calibration, images, session)?
         }
-        _ => quantizer.quantize_with(&model, &calibration, session)?,
+        None => quantizer.quantize_with(&model, &calibration, session)?,
+    };
+    chosen.decisions().iter().for_each(|decision| session.bars.note(decision));
+    let unsplit = match evaluated {
+        Some(_) => {
+            let plain = quantizer.clone().split(SplitMode::None).split_support(None).rounding(Rounding::Nearest);
+            let method = chosen.options()["threshold"].as_str().and_then(|method| method.parse::<Method>().ok());
+            Some(plain.threshold(method).quantize_with(&model, &calibration, session)?)
+        }
+        None => None,
     };
     output.write_quantized(&chosen)?;
 
