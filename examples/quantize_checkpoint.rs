@@ -8,6 +8,7 @@
 use std::process::ExitCode;
 
 use repquant::options::{DeviceOptions, Format, InputForm};
+use repquant::progress::Silent;
 use repquant::{Calibration, Device, Error, Images, Model, Quantizer, Result};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -21,11 +22,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // The range of every activation, on a GPU where there is one. 512 images are plenty.
     let device = Device::open(&DeviceOptions::default())?;
     println!("on {}", device.info().name);
-    let calibration = Calibration::collect(&device, &model, Images::folder(images)?.limit(512))?;
+    let few = || Ok::<_, Error>(Images::folder(images)?.limit(512));
+    let calibration = Calibration::collect(&device, &model, few()?)?;
 
-    // 8 bits, kernels split where their centre is wider than the rest; see `Quantizer` for the
-    // other options.
-    let quantized = Quantizer::new().quantize(&model, &calibration)?;
+    // 8 bits, kernels split where it gains, how ranges are chosen measured on the images; see
+    // `Quantizer` for the other options.
+    let quantized = Quantizer::new().quantize_on(&device, &model, &calibration, few()?, &Silent)?;
+    for decision in quantized.decisions() {
+        println!("{decision}");
+    }
     for layer in quantized.layers().iter().filter(|layer| !layer.notes.is_empty()) {
         println!("{}: {}", layer.name, layer.notes.join("; "));
     }

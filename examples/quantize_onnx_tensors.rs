@@ -9,6 +9,7 @@
 use std::process::ExitCode;
 
 use ndarray::Array4;
+use repquant::progress::Silent;
 use repquant::{Calibration, Device, Error, Images, Model, Quantizer, Result};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -19,7 +20,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let device = Device::cpu();
     let calibration = Calibration::collect(&device, &model, Images::tensor_file(tensors)?)?;
     println!("{}: {} images", model.name(), calibration.images());
-    let quantized = Quantizer::new().quantize(&model, &calibration)?;
+    let tensors = Images::tensor_file(tensors)?;
+    let quantized = Quantizer::new().quantize_on(&device, &model, &calibration, tensors, &Silent)?;
     quantized.save(output)?;
 
     // Arrays need not come from a file: any iterator of them will do. Here one black image, through

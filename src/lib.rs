@@ -28,6 +28,7 @@
 //! #     Ok(folder)
 //! # }
 //! use repquant::options::{Format, InputForm};
+//! use repquant::progress::Silent;
 //! use repquant::{Calibration, Device, Evaluation, Images, Model, Quantizer};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,8 +40,9 @@
 //! let device = Device::cpu();
 //! let calibration = Calibration::collect(&device, &model, Images::folder("calib")?)?;
 //!
-//! // Ranges, splits, int8 weights: a function of its arguments alone.
-//! let quantized = Quantizer::new().weight_bits(4).quantize(&model, &calibration)?;
+//! // Ranges, splits, integer weights. What is left open is measured on the images.
+//! let quantizer = Quantizer::new().weight_bits(4);
+//! let quantized = quantizer.quantize_on(&device, &model, &calibration, Images::folder("calib")?, &Silent)?;
 //!
 //! // Both side by side over images in class folders.
 //! let classes = model.classes().expect("a classifier");

@@ -167,6 +167,8 @@ def quantize_table(all_jobs, folder, programs, rounds, device, peer):
     for job in all_jobs:
         model = fused(job, folder, programs)
         ours = [programs / "repquant", "quantize", *job.described(), "--images", job.images, "--limit", job.count]
+        # The same work: ONNX Runtime tries nothing, and rounds to nearest.
+        ours += ["--threshold", "kl-reparam", "--rounding", "nearest"]
         ours += ["-o", folder / "ours.onnx", "--force", "--quiet", "--device", device]
         if peer == "ONNX Runtime":
             theirs = [sys.executable, HERE / "ort_quantize.py", model, job.images, job.count, folder / "theirs.onnx"]

@@ -35,7 +35,7 @@ fn quantize_gives_the_figures_of_the_cpu() {
     for keep in ["", "--keep-float stage1.0"] {
         let report = |device: &str| {
             let words = format!(
-                "quantize m.safetensors --images calib --eval val {keep} --json --device {device} -o out.safetensors --force"
+                "quantize m.safetensors --images calib --eval val {keep} --threshold mse --rounding nearest --json --device {device} -o out.safetensors --force"
             );
             bench.run(&words).ok().json()
         };

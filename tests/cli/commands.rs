@@ -77,7 +77,7 @@ fn merged_statistics_are_those_of_one_run() {
     bench.fails(copied, 2, &["copy.safetensors: holds the same statistics as h0.safetensors"]);
     let bytes = |name: &str| std::fs::read(bench.path(name)).unwrap();
     assert_eq!(bytes("all.safetensors"), bytes("sum.safetensors"));
-    bench.run("quantize m.safetensors --images calib -o q0.safetensors").ok();
+    bench.run("quantize m.safetensors --images calib --threshold mse --rounding nearest -o q0.safetensors").ok();
     bench.run("quantize m.safetensors --stats sum.safetensors -o q1.safetensors").ok();
     assert_eq!(bytes("q0.safetensors"), bytes("q1.safetensors"));
 }
@@ -101,7 +101,7 @@ fn statistics_remember_how_images_were_decoded() {
     let differs = ["decoded differently (full, not scaled)", "--decode"];
     bench.fails("merge full.safetensors scaled.safetensors -o sum.safetensors", 3, &differs);
     bench.run("quantize m.safetensors --stats scaled.safetensors --decode scaled -o q0.safetensors").ok();
-    bench.run("quantize m.safetensors --images photos --decode scaled -o q1.safetensors").ok();
+    bench.run("quantize m.safetensors --images photos --threshold mse --rounding nearest --decode scaled -o q1.safetensors").ok();
     assert_eq!(bytes("q0.safetensors"), bytes("q1.safetensors"));
 
     std::fs::create_dir_all(bench.path("classes")).unwrap();
@@ -309,8 +309,12 @@ fn demo_shows_the_effect() {
     assert!(top1("float32") > 0.9);
     assert!(top1("float32") - top1("quantized") < 0.02);
     assert!(sqnr("quantized") - sqnr("unsplit") > 1.5);
-    assert!(top1("quantized-w4") - top1("unsplit-w4") > 0.2);
-    for name in ["unsplit", "quantized", "unsplit-w4", "quantized-w4"] {
+    for bits in [4, 3] {
+        let [split, unsplit] = ["quantized", "unsplit"].map(|name| sqnr(&format!("{name}-w{bits}")));
+        assert!(split - unsplit > 5.0, "W{bits}: {unsplit} dB, split {split} dB");
+        assert!(top1("float32") - top1(&format!("quantized-w{bits}")) < [0.06, 0.02][bits - 3], "W{bits}");
+    }
+    for name in ["unsplit", "quantized", "unsplit-w4", "quantized-w4", "unsplit-w3", "quantized-w3"] {
         assert_eq!(row(name)["activation_bits"], 8);
     }
     match report.get("second_device") {

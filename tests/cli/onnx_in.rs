@@ -18,7 +18,7 @@ fn bench() -> Bench {
 #[test]
 fn a_detector_is_compared_output_by_output_on_images_without_labels() {
     let bench = bench();
-    let quantize = "quantize yolov6.onnx --images calib --eval calib -o y.safetensors --force --device cpu";
+    let quantize = "quantize yolov6.onnx --images calib --eval calib --threshold mse --rounding nearest -o y.safetensors --force --device cpu";
     let json = bench.run(&format!("{quantize} --json")).ok().json();
     for row in json["results"].as_array().unwrap() {
         assert!(row["top1"].is_null() && row["agreement"].is_null() && row["logit_sqnr_db"].is_null(), "{row}");

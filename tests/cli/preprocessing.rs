@@ -28,7 +28,7 @@ fn each_flag_takes_the_place_of_one_field() {
     assert_eq!((boxed.fit, boxed.resize, boxed.color), (Fit::Letterbox(114), None, Color::Bgr));
 
     // A quantized model keeps what it was calibrated with.
-    bench.run("quantize m.safetensors --images calib -o q.safetensors --mean 0.5,0.5,0.5 --device cpu").ok();
+    bench.run("quantize m.safetensors --images calib --threshold mse --rounding nearest -o q.safetensors --mean 0.5,0.5,0.5 --device cpu").ok();
     let quantized = read(&bench.path("q.safetensors")).unwrap().input;
     assert_eq!((quantized.mean, quantized.std, quantized.size), (vec![0.5; 3], described.std, [8, 8]));
     bench.run("calibrate m.safetensors --images calib -o s.safetensors --mean 0.5 --device cpu").ok();

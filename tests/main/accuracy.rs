@@ -2,7 +2,7 @@
 //! (`reference.json`).
 use std::path::Path;
 
-use repquant::options::{ActivationMode, Contender, Granularity, Method, RgbImage, SplitMode, Support};
+use repquant::options::{ActivationMode, Contender, Granularity, Method, RgbImage, Rounding, SplitMode, Support};
 use repquant::progress::Silent;
 use repquant::{Calibration, Device, Evaluation, Images, Model, Quantized, Quantizer};
 use serde_json::Value;
@@ -17,7 +17,8 @@ fn model(data: &Path, name: &str) -> Model {
 type Variant = (String, Quantizer);
 
 fn variant(name: &str, bits: u8, split: SplitMode, method: &str) -> Variant {
-    (name.into(), Quantizer::new().weight_bits(bits).split(split).threshold(method.parse::<Method>().unwrap()))
+    let quantizer = Quantizer::new().activations(ActivationMode::Symmetric).rounding(Rounding::Nearest);
+    (name.into(), quantizer.weight_bits(bits).split(split).threshold(method.parse::<Method>().unwrap()))
 }
 
 /// The variant that a key such as `W8A8 paper-tensor kl_reparam affine` names.
