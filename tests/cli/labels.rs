@@ -199,7 +199,8 @@ fn a_classifier_is_compared_without_labels() {
     let run = bench.run("quantize m.safetensors --stats s.safetensors -o d.safetensors").ok();
     assert!(run.stderr.contains("not measured"), "{}", run.stderr);
     // What is far off is said.
-    let bad = "quantize m.safetensors --images calib --weight-bits 2 --activation-bits 2 -o e.safetensors";
+    let bad =
+        "quantize m.safetensors --images calib --weight-bits 2 --activation-bits 2 --rounding nearest -o e.safetensors";
     let run = bench.run(bad).ok();
     assert!(run.stderr.contains("warning: quantized") && run.stderr.contains("dB only"), "{}", run.stderr);
 }

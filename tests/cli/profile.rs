@@ -80,7 +80,8 @@ fn check(bench: &Bench, report: &Value) {
     }
 }
 
-const QUANTIZE: &str = "quantize m.safetensors --images calib --eval val -o q.safetensors --profile p.json";
+const QUANTIZE: &str = "quantize m.safetensors --images calib --eval val --threshold mse --rounding nearest \
+                        -o q.safetensors --profile p.json";
 
 #[test]
 fn a_trace_of_the_cpu_covers_every_layer() {
@@ -88,7 +89,8 @@ fn a_trace_of_the_cpu_covers_every_layer() {
     let report = bench.run(&format!("{QUANTIZE} --json")).ok().json();
     check(&bench, &report);
     // The profile changes no result.
-    let plain = bench.run("quantize m.safetensors --images calib -o plain.safetensors --json").ok().json();
+    let plain = "quantize m.safetensors --images calib --threshold mse --rounding nearest -o plain.safetensors --json";
+    let plain = bench.run(plain).ok().json();
     assert_eq!(plain.get("profile"), None);
     assert_eq!(
         std::fs::read(bench.path("q.safetensors")).unwrap(),
