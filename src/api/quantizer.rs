@@ -2,12 +2,15 @@
 
 use super::{Calibration, Images, Model, Quantized};
 use crate::Result;
+use crate::calibrate;
 use crate::device::Device;
 use crate::exec;
-use crate::model::Support;
+use crate::model::{Graph, QuantizedGraph, Support};
 use crate::progress::{Event, Progress, Silent, Stage};
-use crate::quantize::{self, CalibrationImages, Granularity, QuantizeOptions, Rounding, SplitMode};
-use crate::threshold::{self, ActivationMode, Method, RangeOptions};
+use crate::quantize::{
+    self, CalibrationImages, ChannelEqualization, Granularity, QuantizeOptions, Rounding, SplitMode,
+};
+use crate::threshold::{self, ActivationMode, ActivationRanges, Method, RangeOptions};
 
 /// How a network is quantized: every option, with its default.
 ///
@@ -98,6 +101,14 @@ impl Quantizer {
         self
     }
 
+    /// Whether the channels of what depthwise convolutions read are made equal; default: where it gains.
+    /// The network stays the same function.
+    #[must_use]
+    pub fn channel_equalization(mut self, equalization: ChannelEqualization) -> Self {
+        self.weights.channel_equalization = equalization;
+        self
+    }
+
     /// Keeps a layer in float; one call for each.
     #[must_use]
     pub fn keep_float(mut self, layer: impl Into<String>) -> Self {
@@ -135,8 +146,7 @@ impl Quantizer {
     /// every machine. It runs on all cores of the host and needs no device.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range and for
-    /// [`Rounding::SecondOrder`]; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range and for what needs images; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the
     /// network has nothing to quantize, or a layer's range cannot be represented (the layer is
     /// named).
     pub fn quantize(&self, model: &Model, calibration: &Calibration) -> Result<Quantized> {
@@ -153,11 +163,9 @@ impl Quantizer {
         calibration: &Calibration,
         progress: &dyn Progress,
     ) -> Result<Quantized> {
-        let statistics = &calibration.statistics;
-        let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &self.ranges))?;
-        let quantize = || quantize::quantize(&model.graph, &ranges, statistics, &self.weights);
-        let graph = stage(Stage::Quantize, None, progress, quantize)?;
-        Ok(Quantized { graph, asked: Some([self.weights.weight_bits, self.ranges.bits]) })
+        self.made(model, calibration, progress, |graph, ranges, statistics| {
+            stage(Stage::Quantize, None, progress, || quantize::quantize(graph, ranges, statistics, &self.weights))
+        })
     }
 
     /// As [`Quantizer::quantize_with`], with what [`Rounding::SecondOrder`] needs: the float network
@@ -182,15 +190,36 @@ impl Quantizer {
         if self.weights.rounding == Rounding::Nearest {
             return self.quantize_with(model, calibration, progress);
         }
-        let (graph, statistics) = (&model.graph, &calibration.statistics);
-        let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &self.ranges))?;
+        let graph = &model.graph;
         let batch_size = images.batch_size_for(|| exec::batch_size(device, graph))?;
         let layers = graph.nodes.iter().filter(|node| node.op.weights().is_some()).count() as u64;
-        let graph = stage(Stage::Quantize, Some(layers), progress, || {
-            let mut batches = images.feed(&graph.input, batch_size);
-            let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size };
-            quantize::quantize_on(graph, &ranges, statistics, &self.weights, images, progress)
-        })?;
+        self.made(model, calibration, progress, |graph, ranges, statistics| {
+            stage(Stage::Quantize, Some(layers), progress, || {
+                let mut batches = images.feed(&graph.input, batch_size);
+                let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size };
+                quantize::quantize_on(graph, ranges, statistics, &self.weights, images, progress)
+            })
+        })
+    }
+
+    /// Makes channels equal, chooses ranges and quantizes by `make`.
+    fn made(
+        &self,
+        model: &Model,
+        calibration: &Calibration,
+        progress: &dyn Progress,
+        make: impl FnOnce(&Graph, &ActivationRanges, &calibrate::Calibration) -> Result<QuantizedGraph>,
+    ) -> Result<Quantized> {
+        let equal = quantize::equalize(&model.graph, &calibration.statistics, &self.weights)?;
+        let (graph, statistics) = match &equal {
+            Some(equal) => (&equal.graph, &equal.calibration),
+            None => (&model.graph, &calibration.statistics),
+        };
+        let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &self.ranges))?;
+        let mut graph = make(graph, &ranges, statistics)?;
+        if let Some(equal) = equal {
+            equal.note(&mut graph);
+        }
         Ok(Quantized { graph, asked: Some([self.weights.weight_bits, self.ranges.bits]) })
     }
 }

@@ -3,6 +3,7 @@
 //! | step | file |
 //! | --- | --- |
 //! | options, their names and checks | `options.rs` |
+//! | channels made equal before depthwise convolutions | `equalize/` |
 //! | what is computed in float | `in_float.rs` |
 //! | how activations are stored | `plan.rs`, `stored.rs` |
 //! | operations without weights | `ops.rs` |
@@ -19,6 +20,7 @@
 //! order rounding runs; the result does not depend on the number of threads. The formulas are those of docs/quantization.md.
 
 mod auto;
+mod equalize;
 mod gain;
 mod in_float;
 mod node;
@@ -34,8 +36,10 @@ pub(crate) mod stored;
 mod strategy;
 mod weights;
 
+pub(crate) use equalize::rescaled;
+pub use equalize::{Equalized, equalize};
 pub(crate) use gain::predicted_gain_db;
-pub use options::{Granularity, QuantizeOptions, Rounding, SplitMode};
+pub use options::{ChannelEqualization, Granularity, QuantizeOptions, Rounding, SplitMode};
 pub use scale::qmax;
 pub use search::{Aligned, LANES, RATIOS, ratio, search};
 pub use second_order::CalibrationImages;

@@ -49,6 +49,17 @@ pub enum Rounding {
     SecondOrder,
 }
 
+/// Whether channels are made equal before depthwise convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelEqualization {
+    /// Where it gains (default).
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+}
+
 /// Options of [`quantize`](super::quantize).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuantizeOptions {
@@ -70,6 +81,10 @@ pub struct QuantizeOptions {
     /// How weights are rounded; default to nearest.
     #[serde(default)]
     pub rounding: Rounding,
+    /// Whether channels are made equal before depthwise convolutions; default: where it gains. It is
+    /// done by [`equalize`](super::equalize), before ranges are chosen.
+    #[serde(default)]
+    pub channel_equalization: ChannelEqualization,
     /// Layers that stay float, by name; `*` in a name stands for any characters, none too.
     pub keep_float: Vec<String>,
 }
@@ -84,6 +99,7 @@ impl Default for QuantizeOptions {
             support: None,
             max_overhead: 0.12,
             rounding: Rounding::default(),
+            channel_equalization: ChannelEqualization::default(),
             keep_float: Vec::new(),
         }
     }
@@ -192,6 +208,7 @@ macro_rules! words {
 words!(SplitMode, "a split", None => "none", Paper => "paper", Aligned => "aligned", Auto => "auto");
 words!(Granularity, "a granularity", Channel => "channel", Tensor => "tensor");
 words!(Rounding, "a rounding", Nearest => "nearest", SecondOrder => "second-order");
+words!(ChannelEqualization, "an equalization", Auto => "auto", Off => "off");
 words!(Support, "a support", Center => "center", Diagonal => "diagonal", Full => "full");
 
 #[cfg(test)]
@@ -208,6 +225,10 @@ mod tests {
         for rounding in [Rounding::Nearest, Rounding::SecondOrder] {
             assert_eq!(rounding.to_string().parse::<Rounding>().unwrap(), rounding);
             assert_eq!(serde_json::to_value(rounding).unwrap(), json!(rounding.to_string()));
+        }
+        for equalization in [ChannelEqualization::Auto, ChannelEqualization::Off] {
+            assert_eq!(equalization.to_string().parse::<ChannelEqualization>().unwrap(), equalization);
+            assert_eq!(serde_json::to_value(equalization).unwrap(), json!(equalization.to_string()));
         }
         for support in [Support::Center, Support::Diagonal, Support::Full] {
             assert_eq!(support.to_string().parse::<Support>().unwrap(), support);

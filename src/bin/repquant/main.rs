@@ -14,6 +14,7 @@ mod image_sets;
 mod input_args;
 mod inspect;
 mod merge;
+mod method_args;
 mod model_output;
 mod profiling;
 mod quantize;

@@ -21,7 +21,7 @@ use crate::common::devices;
 use crate::common::network::network;
 
 /// Images whose pixels go with their neighbours.
-fn images(graph: &Graph, count: usize) -> Batch {
+pub(crate) fn images(graph: &Graph, count: usize) -> Batch {
     let mut random = Random::new(5);
     let [height, width] = graph.input.size;
     let mut all = Batch { content: Content::Values(Vec::new()), ..Batch::empty([height, width]) };

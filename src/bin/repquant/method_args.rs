@@ -1,0 +1,71 @@
+//! How a network is quantized: flags of `quantize`.
+
+use clap::Args;
+
+use repquant::Quantizer;
+use repquant::options::{ActivationMode, ChannelEqualization, Granularity, Method, Rounding, SplitMode, Support};
+
+use super::values::parse;
+/// How to quantize.
+#[derive(Debug, Args)]
+pub(super) struct MethodArgs {
+    /// Bits of the weights, 2 to 8
+    #[arg(long, default_value_t = 8, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub weight_bits: u8,
+    /// Bits of the activations, 2 to 8
+    #[arg(long, default_value_t = 8, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub activation_bits: u8,
+    /// symmetric (zero point 0) or affine
+    #[arg(long, default_value = "symmetric", value_name = "MODE", value_parser = parse::<ActivationMode>)]
+    pub activations: ActivationMode,
+    /// One weight scale for each channel, or for the tensor
+    #[arg(long, default_value = "channel", value_name = "WHAT", value_parser = parse::<Granularity>)]
+    pub granularity: Granularity,
+    /// none, paper (as published), aligned, or auto (layers chosen under --max-overhead)
+    #[arg(long, default_value = "aligned", value_name = "MODE", value_parser = parse::<SplitMode>)]
+    pub split: SplitMode,
+    /// Weights the coarse part may touch: center, diagonal or full (default: center; pointwise
+    /// kernels: all with paper, none with aligned)
+    #[arg(long, value_name = "WHICH", value_parser = parse::<Support>)]
+    pub split_support: Option<Support>,
+    /// With --split auto: multiplications that may be added, as a fraction
+    #[arg(long, default_value_t = 0.12, value_name = "F")]
+    pub max_overhead: f64,
+    /// How weights are rounded: nearest, or second-order (a channel's weights together, for the
+    /// inputs that the layer really gets; needs --images and takes longer)
+    #[arg(long, default_value = "nearest", value_name = "HOW", value_parser = parse::<Rounding>)]
+    pub rounding: Rounding,
+    /// Before depthwise convolutions: auto (channels of unequal ranges are made equal by powers of two;
+    /// the network stays the same function) or off
+    #[arg(long, default_value = "auto", value_name = "HOW", value_parser = parse::<ChannelEqualization>)]
+    pub channel_equalization: ChannelEqualization,
+    /// How activation ranges are chosen: minmax, percentile:P, mse, kl or kl-reparam
+    #[arg(long, default_value = "kl-reparam", value_name = "METHOD", value_parser = parse::<Method>)]
+    pub threshold: Method,
+    /// Bits of the first convolutions' and the classifier's weights (without one: the last
+    /// convolutions'; default: those of the others)
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
+    pub first_last_bits: Option<u8>,
+    /// Keep this layer in float; * stands for any characters, as in 'head.*' (repeatable)
+    #[arg(long, value_name = "LAYER")]
+    pub keep_float: Vec<String>,
+}
+
+impl MethodArgs {
+    /// As the library takes them.
+    pub(super) fn quantizer(&self) -> Quantizer {
+        let quantizer = Quantizer::new()
+            .weight_bits(self.weight_bits)
+            .activation_bits(self.activation_bits)
+            .activations(self.activations)
+            .granularity(self.granularity)
+            .split(self.split)
+            .split_support(self.split_support)
+            .max_overhead(self.max_overhead)
+            .rounding(self.rounding)
+            .channel_equalization(self.channel_equalization)
+            .threshold(self.threshold)
+            .first_last_bits(self.first_last_bits);
+        self.keep_float.iter().fold(quantizer, Quantizer::keep_float)
+    }
+}
