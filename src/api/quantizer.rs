@@ -8,7 +8,7 @@ use crate::exec;
 use crate::model::{Graph, QuantizedGraph, Support};
 use crate::progress::{Event, Progress, Silent, Stage};
 use crate::quantize::{
-    self, CalibrationImages, ChannelEqualization, Granularity, QuantizeOptions, Rounding, SplitMode,
+    self, ACTIVATION_MEMORY, CalibrationImages, ChannelEqualization, Granularity, QuantizeOptions, Rounding, SplitMode,
 };
 use crate::threshold::{self, ActivationMode, ActivationRanges, Method, RangeOptions};
 
@@ -25,6 +25,7 @@ use crate::threshold::{self, ActivationMode, ActivationRanges, Method, RangeOpti
 pub struct Quantizer {
     weights: QuantizeOptions,
     ranges: RangeOptions,
+    memory: Option<u64>,
 }
 
 impl Quantizer {
@@ -101,6 +102,28 @@ impl Quantizer {
         self
     }
 
+    /// Whether biases are corrected, so that the mean of each output channel is that of the float network
+    /// where this lowers the layer's error; default: no. [`Rounding::SecondOrder`] does so anyway. It needs
+    /// images, so [`Quantizer::quantize_on`] in place of [`Quantizer::quantize`].
+    #[must_use]
+    pub fn bias_correction(mut self, correct: bool) -> Self {
+        self.weights.bias_correction = correct;
+        self
+    }
+
+    /// Bytes of activations that [`Quantizer::quantize_on`] holds beside the images; default: 1 GiB. What
+    /// does not fit is computed again: with less it takes longer, and the result is the same.
+    #[must_use]
+    pub fn activation_memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// Whether [`Quantizer::quantize_on`] is needed: for second-order rounding and bias correction.
+    pub fn needs_images(&self) -> bool {
+        self.weights.needs_images()
+    }
+
     /// Whether the channels of what depthwise convolutions read are made equal; default: where it gains.
     /// The network stays the same function.
     #[must_use]
@@ -168,7 +191,7 @@ impl Quantizer {
         })
     }
 
-    /// As [`Quantizer::quantize_with`], with what [`Rounding::SecondOrder`] needs: the float network
+    /// As [`Quantizer::quantize_with`], with what [`Rounding::SecondOrder`] and bias correction need: the float network
     /// and the quantized one run over `images` on `device`, layer by layer. The images are held in
     /// memory; best they are those of the calibration, a few hundred. To nearest, none is read.
     ///
@@ -187,7 +210,7 @@ impl Quantizer {
         images: Images<'_>,
         progress: &dyn Progress,
     ) -> Result<Quantized> {
-        if self.weights.rounding == Rounding::Nearest {
+        if !self.weights.needs_images() {
             return self.quantize_with(model, calibration, progress);
         }
         let graph = &model.graph;
@@ -196,7 +219,8 @@ impl Quantizer {
         self.made(model, calibration, progress, |graph, ranges, statistics| {
             stage(Stage::Quantize, Some(layers), progress, || {
                 let mut batches = images.feed(&graph.input, batch_size);
-                let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size };
+                let memory = self.memory.unwrap_or(ACTIVATION_MEMORY);
+                let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size, memory };
                 quantize::quantize_on(graph, ranges, statistics, &self.weights, images, progress)
             })
         })

@@ -42,7 +42,7 @@ pub(crate) use gain::predicted_gain_db;
 pub use options::{ChannelEqualization, Granularity, QuantizeOptions, Rounding, SplitMode};
 pub use scale::qmax;
 pub use search::{Aligned, LANES, RATIOS, ratio, search};
-pub use second_order::CalibrationImages;
+pub use second_order::{ACTIVATION_MEMORY, CalibrationImages};
 pub use split::{published, published_scales};
 pub use weights::dequantize;
 
@@ -67,8 +67,8 @@ use strategy::Nearest;
 /// `calibration` and `ranges` must be those of this graph; a function of its arguments alone.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range, unknown layer names and
-/// second-order rounding, which [`quantize_on`] does,
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range, unknown layer names,
+/// second-order rounding and bias correction, which [`quantize_on`] does,
 /// [`ErrorKind::Input`](crate::ErrorKind::Input) where the graph contradicts itself or has nothing
 /// to quantize, the statistics or ranges belong to another graph, a weight is not finite, or a
 /// layer's requantization factor is 2^30 or more; naming the layer.
@@ -82,11 +82,16 @@ pub fn quantize(
         let what = text![Term::Rounding, " second-order needs the images: statistics alone do not have what it sums"];
         return Err(Error::usage(what).hint("round to nearest, or give images"));
     }
+    if options.bias_correction {
+        let what = text![Term::BiasCorrection, " needs the images: statistics alone do not have what layers give"];
+        return Err(Error::usage(what).hint("leave biases as they are, or give images"));
+    }
     let (plan, choices) = planned(graph, ranges, calibration, options)?;
     nearest(&plan, ranges, calibration, choices)
 }
 
-/// As [`quantize`], with second-order rounding over `images` where `options` ask for it.
+/// As [`quantize`], with second-order rounding and corrected biases over `images` where `options` ask
+/// for them.
 ///
 /// The result does not depend on the size of the batches or the number of threads. The float
 /// network's activations are floats, which devices round in their own ways, so second-order rounding
@@ -105,10 +110,10 @@ pub fn quantize_on(
 ) -> Result<QuantizedGraph> {
     let (plan, choices) = planned(graph, ranges, calibration, options)?;
     let quantized = nearest(&plan, ranges, calibration, choices.clone())?;
-    match options.rounding {
-        Rounding::Nearest => Ok(quantized),
-        Rounding::SecondOrder => second_order::run(&plan, &choices, quantized, images, progress),
+    if !options.needs_images() {
+        return Ok(quantized);
     }
+    second_order::run(&plan, &choices, quantized, images, progress)
 }
 
 /// Checks everything, and decides how each layer is split.

@@ -81,6 +81,10 @@ pub struct QuantizeOptions {
     /// How weights are rounded; default to nearest.
     #[serde(default)]
     pub rounding: Rounding,
+    /// Whether biases are corrected by what each layer gives, where weights are rounded to nearest;
+    /// default: no. Second-order rounding does so anyway. It needs images.
+    #[serde(default)]
+    pub bias_correction: bool,
     /// Whether channels are made equal before depthwise convolutions; default: where it gains. It is
     /// done by [`equalize`](super::equalize), before ranges are chosen.
     #[serde(default)]
@@ -99,6 +103,7 @@ impl Default for QuantizeOptions {
             support: None,
             max_overhead: 0.12,
             rounding: Rounding::default(),
+            bias_correction: false,
             channel_equalization: ChannelEqualization::default(),
             keep_float: Vec::new(),
         }
@@ -141,6 +146,11 @@ impl QuantizeOptions {
         }
     }
 
+    /// Whether the images are looked at, not only what was counted of them.
+    pub(crate) fn needs_images(&self) -> bool {
+        self.rounding == Rounding::SecondOrder || self.bias_correction
+    }
+
     /// Whether a layer is to be kept in float.
     pub(super) fn keeps(&self, layer: &str) -> bool {
         self.keep_float.iter().any(|name| matches(name, layer))
@@ -164,6 +174,9 @@ impl QuantizeOptions {
         // Files of networks that are rounded to nearest stay as they were before there was a choice.
         if self.rounding != Rounding::Nearest {
             record["rounding"] = json!(self.rounding);
+        }
+        if self.bias_correction {
+            record["bias_correction"] = json!(true);
         }
         record
     }

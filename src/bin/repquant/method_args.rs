@@ -5,7 +5,7 @@ use clap::Args;
 use repquant::Quantizer;
 use repquant::options::{ActivationMode, ChannelEqualization, Granularity, Method, Rounding, SplitMode, Support};
 
-use super::values::parse;
+use super::values::{bytes, parse};
 /// How to quantize.
 #[derive(Debug, Args)]
 pub(super) struct MethodArgs {
@@ -35,6 +35,14 @@ pub(super) struct MethodArgs {
     /// inputs that the layer really gets; needs --images and takes longer)
     #[arg(long, default_value = "nearest", value_name = "HOW", value_parser = parse::<Rounding>)]
     pub rounding: Rounding,
+    /// Correct biases, so that the mean of each output channel is the float network's, where that lowers
+    /// the layer's error (needs --images; second-order rounding does so anyway)
+    #[arg(long)]
+    pub bias_correction: bool,
+    /// Memory for activations that second-order rounding and bias correction hold beside the images, as
+    /// 512M or 2G; with less they compute more again, and the result is the same
+    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = bytes)]
+    pub activation_memory: u64,
     /// Before depthwise convolutions: auto (channels of unequal ranges are made equal by powers of two;
     /// the network stays the same function) or off
     #[arg(long, default_value = "auto", value_name = "HOW", value_parser = parse::<ChannelEqualization>)]
@@ -63,6 +71,8 @@ impl MethodArgs {
             .split_support(self.split_support)
             .max_overhead(self.max_overhead)
             .rounding(self.rounding)
+            .bias_correction(self.bias_correction)
+            .activation_memory(self.activation_memory)
             .channel_equalization(self.channel_equalization)
             .threshold(self.threshold)
             .first_last_bits(self.first_last_bits);

@@ -103,7 +103,7 @@ impl Bench {
             }
             let mut batches = self.images.split(8).map(Ok);
             let device = Device::cpu();
-            let images = CalibrationImages { device: &device, batches: &mut batches, max_images: 8 };
+            let images = CalibrationImages { device: &device, batches: &mut batches, max_images: 8, memory: 1 << 30 };
             quantize_on(graph, &ranges, calibration, options, images, &Silent)
         };
         match self.equal(options) {
