@@ -140,8 +140,9 @@ pub mod threshold {
 /// Splits and integer weights.
 pub mod quantize {
     pub use crate::quantize::{
-        Aligned, CalibrationImages, Granularity, LANES, QuantizeOptions, RATIOS, Rounding, SplitMode, dequantize,
-        published, published_scales, qmax, quantize, quantize_on, ratio, search,
+        ACTIVATION_MEMORY, Aligned, CalibrationImages, ChannelEqualization, Equalized, Granularity, LANES,
+        QuantizeOptions, RATIOS, Rounding, SplitMode, dequantize, equalize, published, published_scales, qmax,
+        quantize, quantize_on, ratio, search,
     };
 }
 

@@ -2,12 +2,16 @@
 
 use super::{Calibration, Images, Model, Quantized, settle};
 use crate::Result;
+use crate::calibrate;
 use crate::device::Device;
 use crate::exec;
 use crate::images::Batch;
-use crate::model::{QuantizedGraph, Support};
+use crate::model::{Graph, QuantizedGraph, Support};
 use crate::progress::{Event, Progress, Silent, Stage};
-use crate::quantize::{self, CalibrationImages, Granularity, QuantizeOptions, Rounding, SplitMode};
+use crate::quantize::{
+    self, ACTIVATION_MEMORY, CalibrationImages, ChannelEqualization, Equalized, Granularity, QuantizeOptions, Rounding,
+    SplitMode,
+};
 use crate::threshold::{self, ActivationMode, Method, RangeOptions};
 
 /// How a network is quantized: every option, with its default.
@@ -27,6 +31,7 @@ pub struct Quantizer {
     ranges: RangeOptions,
     method: Option<Method>,
     rounding: Option<Rounding>,
+    memory: Option<u64>,
 }
 
 impl Default for Quantizer {
@@ -36,6 +41,7 @@ impl Default for Quantizer {
             ranges: RangeOptions { mode: ActivationMode::Affine, ..RangeOptions::default() },
             method: None,
             rounding: None,
+            memory: None,
         }
     }
 }
@@ -117,6 +123,31 @@ impl Quantizer {
         self
     }
 
+    /// Whether biases are corrected, so that the mean of each output channel is that of the float network
+    /// where this lowers the layer's error; default: no. [`Rounding::SecondOrder`] does so anyway. It needs
+    /// images, so [`Quantizer::quantize_on`] in place of [`Quantizer::quantize`].
+    #[must_use]
+    pub fn bias_correction(mut self, correct: bool) -> Self {
+        self.weights.bias_correction = correct;
+        self
+    }
+
+    /// Bytes of activations that [`Quantizer::quantize_on`] holds beside the images; default: 1 GiB. What
+    /// does not fit is computed again: with less it takes longer, and the result is the same.
+    #[must_use]
+    pub fn activation_memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// Whether the channels of what depthwise convolutions read are made equal; default: where it gains.
+    /// The network stays the same function.
+    #[must_use]
+    pub fn channel_equalization(mut self, equalization: ChannelEqualization) -> Self {
+        self.weights.channel_equalization = equalization;
+        self
+    }
+
     /// Keeps a layer in float; one call for each.
     #[must_use]
     pub fn keep_float(mut self, layer: impl Into<String>) -> Self {
@@ -158,8 +189,7 @@ impl Quantizer {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range and for
-    /// [`Rounding::SecondOrder`]; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration`
-    /// is of another model, the network has nothing to quantize, or a layer's range cannot be
+    /// what needs images; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the network has nothing to quantize, or a layer's range cannot be
     /// represented (the layer is named).
     pub fn quantize(&self, model: &Model, calibration: &Calibration) -> Result<Quantized> {
         self.quantize_with(model, calibration, &Silent)
@@ -184,13 +214,14 @@ impl Quantizer {
             decisions.push(format!("rounding {}: there are no images for another", Rounding::Nearest));
             Rounding::Nearest
         });
-        let statistics = &calibration.statistics;
         let weights = QuantizeOptions { rounding, ..self.weights.clone() };
+        let equal = quantize::equalize(&model.graph, &calibration.statistics, &weights)?;
+        let (graph, statistics) = parts(&equal, model, calibration);
         let ranges = self.ranges(method);
         let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &ranges))?;
-        let quantize = || quantize::quantize(&model.graph, &ranges, statistics, &weights);
+        let quantize = || quantize::quantize(graph, &ranges, statistics, &weights);
         let graph = stage(Stage::Quantize, None, progress, quantize)?;
-        Ok(self.made(graph, decisions))
+        Ok(self.made(graph, equal, decisions))
     }
 
     /// As [`Quantizer::quantize_with`], with what measuring and [`Rounding::SecondOrder`] need.
@@ -216,7 +247,8 @@ impl Quantizer {
         images: Images<'_>,
         progress: &dyn Progress,
     ) -> Result<Quantized> {
-        let (graph, statistics) = (&model.graph, &calibration.statistics);
+        let equal = quantize::equalize(&model.graph, &calibration.statistics, &self.weights)?;
+        let (graph, statistics) = parts(&equal, model, calibration);
         let mut decisions = Vec::new();
         let rounding = match self.rounding {
             Some(rounding) => rounding,
@@ -227,21 +259,21 @@ impl Quantizer {
                 rounding
             }
         };
-        let second_order = rounding == Rounding::SecondOrder;
-        if self.method.is_some() && !second_order {
-            let made = self.clone().rounding(rounding).quantize_with(model, calibration, progress)?;
-            return Ok(Quantized { decisions, ..made });
-        }
-        let batch_size = images.batch_size_for(|| exec::batch_size(device, graph))?;
-        let images = if second_order { images } else { images.limit(settle::TRIED) };
-        let batches: Vec<Batch> = images.feed(&graph.input, batch_size).collect::<Result<_>>()?;
         let weights = QuantizeOptions { rounding, ..self.weights.clone() };
+        let all = weights.needs_images();
+        let batch_size = images.batch_size_for(|| exec::batch_size(device, graph))?;
+        let batches: Vec<Batch> = match (all, self.method) {
+            (true, _) => images.feed(&graph.input, batch_size).collect::<Result<_>>()?,
+            (false, None) => images.limit(settle::TRIED).feed(&graph.input, batch_size).collect::<Result<_>>()?,
+            (false, Some(_)) => Vec::new(),
+        };
         let ranges = stage(Stage::Threshold, None, progress, || {
             let method = match self.method {
                 Some(method) => method,
                 None => {
-                    let tried = settle::spread(&batches, settle::TRIED);
-                    let (method, why) = settle::method(device, graph, statistics, &weights, &self.ranges, tried)?;
+                    let plain = QuantizeOptions { bias_correction: false, ..weights.clone() };
+                    let tried = settle::Trial { device, graph, statistics };
+                    let (method, why) = tried.method(&plain, &self.ranges, settle::spread(&batches, settle::TRIED))?;
                     decisions.insert(0, why);
                     method
                 }
@@ -249,13 +281,12 @@ impl Quantizer {
             threshold::choose(statistics, &self.ranges(method))
         })?;
         let layers = graph.nodes.iter().filter(|node| node.op.weights().is_some()).count() as u64;
-        let total = second_order.then_some(layers);
-        let graph = stage(Stage::Quantize, total, progress, || {
-            let mut batches = batches.into_iter().map(Ok);
-            let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size };
+        let graph = stage(Stage::Quantize, all.then_some(layers), progress, || {
+            let (mut batches, memory) = (batches.into_iter().map(Ok), self.memory.unwrap_or(ACTIVATION_MEMORY));
+            let images = CalibrationImages { device, batches: &mut batches, max_images: batch_size, memory };
             quantize::quantize_on(graph, &ranges, statistics, &weights, images, progress)
         })?;
-        Ok(self.made(graph, decisions))
+        Ok(self.made(graph, equal, decisions))
     }
 
     /// How ranges are chosen, by a method.
@@ -263,8 +294,23 @@ impl Quantizer {
         RangeOptions { method, ..self.ranges.clone() }
     }
 
-    fn made(&self, graph: QuantizedGraph, decisions: Vec<String>) -> Quantized {
+    fn made(&self, mut graph: QuantizedGraph, equal: Option<Equalized>, decisions: Vec<String>) -> Quantized {
+        if let Some(equal) = equal {
+            equal.note(&mut graph);
+        }
         Quantized { graph, asked: Some([self.weights.weight_bits, self.ranges.bits]), decisions }
+    }
+}
+
+/// The network that is quantized and its statistics: with equal channels, or as they are.
+fn parts<'a>(
+    equal: &'a Option<Equalized>,
+    model: &'a Model,
+    calibration: &'a Calibration,
+) -> (&'a Graph, &'a calibrate::Calibration) {
+    match equal {
+        Some(equal) => (&equal.graph, &equal.calibration),
+        None => (&model.graph, &calibration.statistics),
     }
 }
 

@@ -34,42 +34,52 @@ struct Tried {
     mean: f64,
 }
 
-/// The method whose outputs are the closest to the float network's over `batches`, and why, in a
-/// sentence. The weights have 8 bits and are rounded to nearest, so that the ranges are what is seen.
-///
-/// # Errors
-/// Those of [`quantize::quantize`] and [`evaluate::evaluate`].
-pub(super) fn method(
-    device: &Device,
-    graph: &Graph,
-    statistics: &Calibration,
-    weights: &QuantizeOptions,
-    ranges: &RangeOptions,
-    batches: Vec<Batch>,
-) -> Result<(Method, String)> {
-    let weights =
-        QuantizeOptions { weight_bits: 8, first_last_bits: None, rounding: Rounding::Nearest, ..weights.clone() };
-    let images: usize = batches.iter().map(|batch| batch.count).sum();
-    let largest = batches.iter().map(|batch| batch.count).max().unwrap_or(1);
-    let mut networks = Vec::with_capacity(METHODS.len());
-    for method in METHODS {
-        let ranges = threshold::choose(statistics, &RangeOptions { method, ..ranges.clone() })?;
-        networks.push(quantize::quantize(graph, &ranges, statistics, &weights)?);
+/// What methods are tried with.
+pub(super) struct Trial<'a> {
+    pub(super) device: &'a Device,
+    /// The float network, and its statistics.
+    pub(super) graph: &'a Graph,
+    pub(super) statistics: &'a Calibration,
+}
+
+impl Trial<'_> {
+    /// The method whose outputs are the closest to the float network's over `batches`, and why, in a
+    /// sentence. The weights have 8 bits and are rounded to nearest, so that the ranges are what is
+    /// seen.
+    ///
+    /// # Errors
+    /// Those of [`quantize::quantize`] and [`evaluate::evaluate`].
+    pub(super) fn method(
+        &self,
+        weights: &QuantizeOptions,
+        ranges: &RangeOptions,
+        batches: Vec<Batch>,
+    ) -> Result<(Method, String)> {
+        let (weight_bits, first_last_bits, rounding) = (8, None, Rounding::Nearest);
+        let weights = QuantizeOptions { weight_bits, first_last_bits, rounding, ..weights.clone() };
+        let images: usize = batches.iter().map(|batch| batch.count).sum();
+        let largest = batches.iter().map(|batch| batch.count).max().unwrap_or(1);
+        let mut networks = Vec::with_capacity(METHODS.len());
+        for method in METHODS {
+            let ranges = threshold::choose(self.statistics, &RangeOptions { method, ..ranges.clone() })?;
+            networks.push(quantize::quantize(self.graph, &ranges, self.statistics, &weights)?);
+        }
+        let contenders: Vec<Contender<'_>> =
+            networks.iter().map(|graph| Contender { name: "tried", graph, layers: false }).collect();
+        let mut batches = batches.into_iter().map(Ok);
+        let (device, float) = (self.device, Some(self.graph));
+        let found = evaluate::evaluate(device, float, &contenders, &mut batches, largest, None, &Silent)?;
+        let tried: Vec<Tried> =
+            METHODS.into_iter().zip(&found[1..]).map(|(method, found)| Tried::new(method, found)).collect();
+        let best = best(&tried);
+        let figures = |tried: &Tried| match tried.mean - tried.least > ALIKE {
+            true => format!("{} {:.1} dB, its least part {:.1}", tried.method, tried.mean, tried.least),
+            false => format!("{} {:.1} dB", tried.method, tried.mean),
+        };
+        let others: Vec<String> = tried.iter().filter(|other| other.method != best.method).map(figures).collect();
+        let why = format!("threshold {} on {images} images; {}", figures(best), others.join("; "));
+        Ok((best.method, why))
     }
-    let contenders: Vec<Contender<'_>> =
-        networks.iter().map(|graph| Contender { name: "tried", graph, layers: false }).collect();
-    let mut batches = batches.into_iter().map(Ok);
-    let found = evaluate::evaluate(device, Some(graph), &contenders, &mut batches, largest, None, &Silent)?;
-    let tried: Vec<Tried> =
-        METHODS.into_iter().zip(&found[1..]).map(|(method, found)| Tried::new(method, found)).collect();
-    let best = best(&tried);
-    let figures = |tried: &Tried| match tried.mean - tried.least > ALIKE {
-        true => format!("{} {:.1} dB, its least part {:.1}", tried.method, tried.mean, tried.least),
-        false => format!("{} {:.1} dB", tried.method, tried.mean),
-    };
-    let others: Vec<String> = tried.iter().filter(|other| other.method != best.method).map(figures).collect();
-    let why = format!("threshold {} on {images} images; {}", figures(best), others.join("; "));
-    Ok((best.method, why))
 }
 
 impl Tried {

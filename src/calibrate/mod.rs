@@ -13,4 +13,5 @@ pub use calibration::Calibration;
 pub(crate) use collect::Collector;
 pub(crate) use histogram::MIN_EXPONENT;
 pub use histogram::{ActivationStats, BINS, POWER_BINS};
+pub(crate) use moments::class_edges;
 pub use run::calibrate;

@@ -4,7 +4,7 @@ use super::{ActivationStats, POWER_BINS};
 
 /// Lower and upper edge of a magnitude class: `[1, 1.5)` or `[1.5, 2)` times a power of two. Class
 /// 0 begins at 0.
-fn class_edges(class: usize) -> (f64, f64) {
+pub(crate) fn class_edges(class: usize) -> (f64, f64) {
     let edge = |class: usize| {
         let octave = f64::exp2((class / 2) as f64 - 32.0);
         if class.is_multiple_of(2) { octave } else { 1.5 * octave }

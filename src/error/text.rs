@@ -58,6 +58,8 @@ pub enum Term {
     MaxOverhead,
     /// How weights are rounded.
     Rounding,
+    /// Whether biases are corrected.
+    BiasCorrection,
     /// Layers that stay in float.
     KeepFloat,
     /// The step that collects statistics.
@@ -99,6 +101,7 @@ impl Term {
             Self::FirstLastBits => "`first_last_bits`",
             Self::MaxOverhead => "`max_overhead`",
             Self::Rounding => "`rounding`",
+            Self::BiasCorrection => "`bias_correction`",
             Self::KeepFloat => "`keep_float`",
             Self::Calibrate => "`Calibration::collect`",
             Self::Merge => "`Calibration::merge`",

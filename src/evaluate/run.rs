@@ -9,6 +9,7 @@ use crate::images::{Batch, Content};
 use crate::kernels::statistics::Extent;
 use crate::kernels::statistics::error_sums::{self, ErrorSums};
 use crate::model::{Activation, Graph, GraphOutput, NodeId, Op, QuantizedGraph};
+use crate::quantize::rescaled;
 
 /// A quantized network to be measured.
 #[derive(Debug, Clone, Copy)]
@@ -50,16 +51,26 @@ impl<'a> Networks<'a> {
         contenders: &'a [Contender<'a>],
         max_images: usize,
     ) -> Result<Self> {
+        // Layers are compared in the units of the first contender that is compared so.
+        let reference: Vec<&[u8]> = contenders.iter().find(|contender| contender.layers).map_or_else(Vec::new, units);
         let runner = |contender: &'a Contender<'a>| {
             let compared =
                 float.filter(|_| contender.layers).map_or_else(Vec::new, |float| compared(float, contender.graph));
-            let sums = compared.into_iter().map(|id| Ok((id, device.alloc(error_sums::SUM_WORDS, "error sums")?)));
+            let compared = compared.into_iter().filter(|&id| units(contender)[id] == reference[id]);
+            let sums = compared.map(|id| Ok((id, device.alloc(error_sums::SUM_WORDS, "error sums")?)));
             let net = Int8Net::new(device, contender.graph, max_images, Keep::Last)?;
             Ok(Runner { sums: sums.collect::<Result<_>>()?, net, graph: contender.graph })
         };
         let runners = contenders.iter().map(runner).collect::<Result<_>>()?;
-        let new =
-            |graph: &'a Graph| Ok((FloatNet::new(device, graph, max_images, Keep::Last)?, graph.outputs.as_slice()));
+        let new = |graph: &'a Graph| {
+            let exponents: Vec<Vec<u8>> = reference.iter().map(|units| units.to_vec()).collect();
+            let net = if exponents.iter().all(Vec::is_empty) {
+                FloatNet::new(device, graph, max_images, Keep::Last)?
+            } else {
+                FloatNet::new(device, &rescaled(graph, &exponents)?, max_images, Keep::Last)?
+            };
+            Ok((net, graph.outputs.as_slice()))
+        };
         let float = float.map(new).transpose()?;
         let networks = Self { device, float, runners };
         device.prepare(|rec| networks.record(rec, max_images))?;
@@ -140,6 +151,11 @@ impl<'a> Networks<'a> {
         }
         Ok(())
     }
+}
+
+/// The exponents of each activation's channels.
+fn units<'a>(contender: &'a Contender<'a>) -> Vec<&'a [u8]> {
+    contender.graph.nodes.iter().map(|node| node.exponents.as_slice()).collect()
 }
 
 /// The nodes whose activations can be compared: those stored as levels, but one that only a clip

@@ -319,6 +319,15 @@ impl<'d, G> Net<'d, G> {
         pollster::block_on(self.device.read(self.activation(node), images * self.nodes[node].words))
     }
 
+    /// A node's activation for `images` images as real values: a row for each, in the order channels,
+    /// rows, columns.
+    ///
+    /// # Errors
+    /// If the device failed.
+    pub(crate) fn real_values(&self, node: NodeId, images: usize) -> Result<Vec<Vec<f64>>> {
+        Ok(self.nodes[node].encoding.values(self.shape(node), &self.read(node, images)?))
+    }
+
     /// Writes the words of a node's activation, as [`Net::read`] gave them, for nodes that read it
     /// and are recorded later.
     ///

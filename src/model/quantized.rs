@@ -42,6 +42,8 @@ pub struct QNode {
     /// ([`Graph::stored`](super::Graph::stored)): an integer convolution's or classifier's stays
     /// int32 accumulators (real: `acc · s_x · scale[o]`), a float operation's f32.
     pub output: Option<QParams>,
+    /// Its activation is the float network's times `2^k` of its channel; empty: as it is.
+    pub exponents: Vec<u8>,
     /// What was decided about the split, and why.
     pub split: SplitReport,
 }

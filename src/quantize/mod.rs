@@ -3,6 +3,7 @@
 //! | step | file |
 //! | --- | --- |
 //! | options, their names and checks | `options.rs` |
+//! | channels made equal before depthwise convolutions | `equalize/` |
 //! | what is computed in float | `in_float.rs` |
 //! | how activations are stored | `plan.rs`, `stored.rs` |
 //! | operations without weights | `ops.rs` |
@@ -20,6 +21,7 @@
 //! order rounding runs; the result does not depend on the number of threads. The formulas are those of docs/quantization.md.
 
 mod auto;
+mod equalize;
 mod gain;
 mod in_float;
 mod node;
@@ -36,11 +38,13 @@ pub(crate) mod stored;
 mod strategy;
 mod weights;
 
+pub(crate) use equalize::rescaled;
+pub use equalize::{Equalized, equalize};
 pub(crate) use gain::predicted_gain_db;
-pub use options::{Granularity, QuantizeOptions, Rounding, SplitMode};
+pub use options::{ChannelEqualization, Granularity, QuantizeOptions, Rounding, SplitMode};
 pub use scale::qmax;
 pub use search::{Aligned, LANES, RATIOS, ratio, search};
-pub use second_order::CalibrationImages;
+pub use second_order::{ACTIVATION_MEMORY, CalibrationImages};
 pub use split::{published, published_scales};
 pub use weights::dequantize;
 
@@ -65,8 +69,8 @@ use strategy::Nearest;
 /// `calibration` and `ranges` must be those of this graph; a function of its arguments alone.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range, unknown layer names and
-/// second-order rounding, which [`quantize_on`] does,
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range, unknown layer names,
+/// second-order rounding and bias correction, which [`quantize_on`] does,
 /// [`ErrorKind::Input`](crate::ErrorKind::Input) where the graph contradicts itself or has nothing
 /// to quantize, the statistics or ranges belong to another graph, a weight is not finite, or a
 /// layer's requantization factor is 2^30 or more; naming the layer.
@@ -80,11 +84,16 @@ pub fn quantize(
         let what = text![Term::Rounding, " second-order needs the images: statistics alone do not have what it sums"];
         return Err(Error::usage(what).hint("round to nearest, or give images"));
     }
+    if options.bias_correction {
+        let what = text![Term::BiasCorrection, " needs the images: statistics alone do not have what layers give"];
+        return Err(Error::usage(what).hint("leave biases as they are, or give images"));
+    }
     let (plan, choices) = planned(graph, ranges, calibration, options)?;
     nearest(&plan, ranges, calibration, choices)
 }
 
-/// As [`quantize`], with second-order rounding over `images` where `options` ask for it.
+/// As [`quantize`], with second-order rounding and corrected biases over `images` where `options` ask
+/// for them.
 ///
 /// The result does not depend on the size of the batches or the number of threads. The float
 /// network's activations are floats, which devices round in their own ways, so second-order rounding
@@ -103,10 +112,10 @@ pub fn quantize_on(
 ) -> Result<QuantizedGraph> {
     let (plan, choices) = planned(graph, ranges, calibration, options)?;
     let quantized = nearest(&plan, ranges, calibration, choices.clone())?;
-    match options.rounding {
-        Rounding::Nearest => Ok(quantized),
-        Rounding::SecondOrder => second_order::run(&plan, &choices, quantized, images, progress),
+    if !options.needs_images() {
+        return Ok(quantized);
     }
+    second_order::run(&plan, &choices, quantized, images, progress)
 }
 
 /// How much the weights lose, rounded to nearest, as a multiple of what the activations do: see

@@ -37,6 +37,7 @@ fn node(plan: &Plan<'_>, id: NodeId, (form, note): Choice, strategy: &dyn Strate
         inputs: node.inputs.clone(),
         relu: plan.relu[id],
         output: plan.stored[id].map(|stored| stored.params),
+        exponents: Vec::new(),
         split,
     })
 }

@@ -49,6 +49,17 @@ pub enum Rounding {
     SecondOrder,
 }
 
+/// Whether channels are made equal before depthwise convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelEqualization {
+    /// Where it gains (default).
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+}
+
 /// Options of [`quantize`](super::quantize).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuantizeOptions {
@@ -70,6 +81,14 @@ pub struct QuantizeOptions {
     /// How weights are rounded; default to nearest.
     #[serde(default)]
     pub rounding: Rounding,
+    /// Whether biases are corrected by what each layer gives, where weights are rounded to nearest;
+    /// default: no. Second-order rounding does so anyway. It needs images.
+    #[serde(default)]
+    pub bias_correction: bool,
+    /// Whether channels are made equal before depthwise convolutions; default: where it gains. It is
+    /// done by [`equalize`](super::equalize), before ranges are chosen.
+    #[serde(default)]
+    pub channel_equalization: ChannelEqualization,
     /// Layers that stay float, by name; `*` in a name stands for any characters, none too.
     pub keep_float: Vec<String>,
 }
@@ -84,6 +103,8 @@ impl Default for QuantizeOptions {
             support: None,
             max_overhead: 0.12,
             rounding: Rounding::default(),
+            bias_correction: false,
+            channel_equalization: ChannelEqualization::default(),
             keep_float: Vec::new(),
         }
     }
@@ -125,6 +146,11 @@ impl QuantizeOptions {
         }
     }
 
+    /// Whether the images are looked at, not only what was counted of them.
+    pub(crate) fn needs_images(&self) -> bool {
+        self.rounding == Rounding::SecondOrder || self.bias_correction
+    }
+
     /// Whether a layer is to be kept in float.
     pub(super) fn keeps(&self, layer: &str) -> bool {
         self.keep_float.iter().any(|name| matches(name, layer))
@@ -148,6 +174,9 @@ impl QuantizeOptions {
         // Files of networks that are rounded to nearest stay as they were before there was a choice.
         if self.rounding != Rounding::Nearest {
             record["rounding"] = json!(self.rounding);
+        }
+        if self.bias_correction {
+            record["bias_correction"] = json!(true);
         }
         record
     }
@@ -192,6 +221,7 @@ macro_rules! words {
 words!(SplitMode, "a split", None => "none", Paper => "paper", Aligned => "aligned", Auto => "auto");
 words!(Granularity, "a granularity", Channel => "channel", Tensor => "tensor");
 words!(Rounding, "a rounding", Nearest => "nearest", SecondOrder => "second-order");
+words!(ChannelEqualization, "an equalization", Auto => "auto", Off => "off");
 words!(Support, "a support", Center => "center", Diagonal => "diagonal", Full => "full");
 
 #[cfg(test)]
@@ -208,6 +238,10 @@ mod tests {
         for rounding in [Rounding::Nearest, Rounding::SecondOrder] {
             assert_eq!(rounding.to_string().parse::<Rounding>().unwrap(), rounding);
             assert_eq!(serde_json::to_value(rounding).unwrap(), json!(rounding.to_string()));
+        }
+        for equalization in [ChannelEqualization::Auto, ChannelEqualization::Off] {
+            assert_eq!(equalization.to_string().parse::<ChannelEqualization>().unwrap(), equalization);
+            assert_eq!(serde_json::to_value(equalization).unwrap(), json!(equalization.to_string()));
         }
         for support in [Support::Center, Support::Diagonal, Support::Full] {
             assert_eq!(support.to_string().parse::<Support>().unwrap(), support);

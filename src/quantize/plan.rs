@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 
+use super::equalize::clip;
 use super::in_float::InFloat;
 use super::ops::integer;
 use super::options::{QuantizeOptions, SplitMode};
@@ -41,6 +42,8 @@ pub(super) struct Plan<'a> {
     pub(super) relu: Vec<bool>,
     /// What becomes of each node; none where its weights are to be quantized.
     pub(super) made: Vec<Option<Made>>,
+    /// The clips that are left to the saturation of what they read.
+    clips: Vec<Option<Activation>>,
     /// The first and last layers, which may have bits of their own.
     ends: Vec<bool>,
 }
@@ -60,7 +63,7 @@ impl<'a> Plan<'a> {
         let InFloat { why, stored } = InFloat::new(graph, options);
         let mut params = found(graph, ranges, &stored)?;
         let mut relu: Vec<bool> = graph.nodes.iter().map(|node| node.relu).collect();
-        leave_clips_to_saturation(graph, &mut params, &mut relu);
+        let clips = leave_clips_to_saturation(graph, &mut params, &mut relu);
         let mut plan = Self {
             graph,
             options,
@@ -68,6 +71,7 @@ impl<'a> Plan<'a> {
             stored: Vec::with_capacity(graph.nodes.len()),
             relu,
             made: Vec::with_capacity(graph.nodes.len()),
+            clips,
             ends: ends(graph, &leads),
         };
         for (id, (params, why)) in params.into_iter().zip(why).enumerate() {
@@ -104,9 +108,11 @@ impl<'a> Plan<'a> {
         }
         let inputs: Option<Vec<(Stored, Shape)>> =
             node.inputs.iter().map(|&i| Some((self.stored[i]?, self.shapes[i]))).collect();
+        // Where levels end before any of its ends, one end serves all channels.
+        let clip = self.clips[id].map(Op::Activation);
         match (inputs, y) {
             (Some(_), _) if node.op.weights().is_some() => None,
-            (Some(inputs), Some(y)) => match integer(&node.op, &inputs, y) {
+            (Some(inputs), Some(y)) => match integer(clip.as_ref().unwrap_or(&node.op), &inputs, y) {
                 Ok(integer) => Some(Made { computed: Computed::Integer(integer), why: None }),
                 Err(error) => {
                     let why = error.to_string();
@@ -181,12 +187,24 @@ fn found(graph: &Graph, ranges: &ActivationRanges, stored: &[bool]) -> Result<Ve
 /// Gives the result before a clip that nothing else reads the clip's range: levels end where it
 /// cuts off, and none of them is spent on what is cut. In between there may be operations that move
 /// values.
-fn leave_clips_to_saturation(graph: &Graph, params: &mut [Option<QParams>], relu: &mut [bool]) {
+///
+/// Gives these clips.
+fn leave_clips_to_saturation(
+    graph: &Graph,
+    params: &mut [Option<QParams>],
+    relu: &mut [bool],
+) -> Vec<Option<Activation>> {
+    let mut left = vec![None; graph.nodes.len()];
     let mut readers = vec![0usize; graph.nodes.len()];
     let read = graph.nodes.iter().flat_map(|node| node.inputs.iter().copied());
     read.chain(graph.outputs.iter().map(|output| output.node)).for_each(|id| readers[id] += 1);
-    for (clip, node) in graph.nodes.iter().enumerate() {
-        let (Op::Activation(Activation::Clip { low, .. }), Some(range)) = (&node.op, params[clip]) else { continue };
+    for (id, node) in graph.nodes.iter().enumerate() {
+        let (Some((low, high)), Some(range)) = (clip(&node.op), params[id]) else { continue };
+        // One with ends for each channel: only where levels end before them all.
+        let whole = matches!(node.op, Op::Activation(_)) || range.dequantize(range.qmax) <= f64::from(high) * 1.000_001;
+        if !whole {
+            continue;
+        }
         let mut from = node.inputs[0];
         while readers[from] == 1 && graph.nodes[from].op.passes_values() {
             from = graph.nodes[from].inputs[0];
@@ -196,9 +214,11 @@ fn leave_clips_to_saturation(graph: &Graph, params: &mut [Option<QParams>], relu
         let saturates = computes || (op.stays_within_input() && !op.passes_values());
         if saturates && readers[from] == 1 {
             params[from] = Some(range);
-            relu[from] |= *low == 0.0 && op.holds_relu();
+            relu[from] |= low == 0.0 && op.holds_relu();
+            left[id] = Some(Activation::Clip { low, high });
         }
     }
+    left
 }
 
 /// The convolutions that the input reaches without passing another, and the classifier or, where

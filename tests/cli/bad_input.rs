@@ -156,6 +156,9 @@ fn statistics_of_another_model() {
     bench.fails("quantize m.safetensors --stats m.safetensors -o out.safetensors", 3, &["m.safetensors"]);
     // What second-order rounding sums, statistics do not have.
     let command = "quantize m.safetensors --stats stats.safetensors -o out.safetensors --rounding";
+    let biases = "quantize m.safetensors --stats stats.safetensors -o out.safetensors --bias-correction";
+    bench.fails(biases, 2, &["--bias-correction", "--images"]);
+    bench.fails(&format!("{biases} --activation-memory 3X"), 2, &["--activation-memory", "units"]);
     bench.fails(&format!("{command} second-order"), 2, &["--rounding second-order", "--images"]);
     bench.fails(&format!("{command} best"), 2, &["second-order"]);
     bench.run(&format!("{command} nearest")).ok();

@@ -43,6 +43,7 @@ fn every_option_runs_and_loads_back() {
         "--split aligned --granularity tensor --weight-bits 2 --first-last-bits 8",
         "--split auto --max-overhead 0.05",
         "--rounding second-order --weight-bits 4 --batch-size 5",
+        "--bias-correction --activation-memory 64K --channel-equalization off",
         "--rounding second-order --split paper --granularity tensor --weight-bits 3",
         "--keep-float stage1.0 --keep-float linear",
         "--threshold minmax",

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use repquant::Quantizer;
-use repquant::options::{ActivationMode, Granularity, Method, Rounding, SplitMode, Support};
+use repquant::options::{ActivationMode, ChannelEqualization, Granularity, Method, Rounding, SplitMode, Support};
 
-use super::values::{OrAuto, or_auto, parse};
+use super::values::{OrAuto, bytes, or_auto, parse};
 
 /// How to quantize.
 #[derive(Debug, Args)]
@@ -38,6 +38,18 @@ pub(super) struct MethodArgs {
     /// bits and where weights lose much)
     #[arg(long, default_value = "auto", value_name = "HOW", value_parser = or_auto::<Rounding>)]
     pub rounding: OrAuto<Rounding>,
+    /// Correct biases, so that the mean of each output channel is the float network's, where that lowers
+    /// the layer's error (needs --images; second-order rounding does so anyway)
+    #[arg(long)]
+    pub bias_correction: bool,
+    /// Memory for activations that second-order rounding and bias correction hold beside the images, as
+    /// 512M or 2G; with less they compute more again, and the result is the same
+    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = bytes)]
+    pub activation_memory: u64,
+    /// Before depthwise convolutions: auto (channels of unequal ranges are made equal by powers of two;
+    /// the network stays the same function) or off
+    #[arg(long, default_value = "auto", value_name = "HOW", value_parser = parse::<ChannelEqualization>)]
+    pub channel_equalization: ChannelEqualization,
     /// How activation ranges are chosen: minmax, percentile:P, mse, kl, kl-reparam, or auto (the best
     /// of four on some of the images)
     #[arg(long, default_value = "auto", value_name = "METHOD", value_parser = or_auto::<Method>)]
@@ -63,6 +75,9 @@ impl MethodArgs {
             .split_support(self.split_support)
             .max_overhead(self.max_overhead)
             .rounding(self.rounding.0)
+            .bias_correction(self.bias_correction)
+            .activation_memory(self.activation_memory)
+            .channel_equalization(self.channel_equalization)
             .threshold(self.threshold.0)
             .first_last_bits(self.first_last_bits);
         self.keep_float.iter().fold(quantizer, Quantizer::keep_float)

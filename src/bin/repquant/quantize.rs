@@ -42,6 +42,10 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
         return Err(Error::usage("--rounding second-order needs images, statistics do not have what it sums")
             .hint("give --images DIR in place of --stats, or round to nearest"));
     }
+    if args.stats.is_some() && args.method.bias_correction {
+        return Err(Error::usage("--bias-correction needs images, statistics do not have what layers give")
+            .hint("give --images DIR in place of --stats, or leave biases as they are"));
+    }
     let model = session.load(&args.model.model, &args.model.options())?;
     let model = named(model, args.dataset.classes.as_deref())?.with_decode(args.dataset.decode.unwrap_or_default());
     tell_preprocessing(session, &model);
@@ -83,6 +87,7 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     let unsplit = match evaluated {
         Some(_) => {
             let plain = quantizer.clone().split(SplitMode::None).split_support(None).rounding(Rounding::Nearest);
+            let plain = plain.bias_correction(false);
             let method = chosen.options()["threshold"].as_str().and_then(|method| method.parse::<Method>().ok());
             Some(plain.threshold(method).quantize_with(&model, &calibration, session)?)
         }

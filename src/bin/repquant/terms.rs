@@ -33,6 +33,7 @@ fn flag(term: Term) -> String {
         Term::FirstLastBits => "--first-last-bits",
         Term::MaxOverhead => "--max-overhead",
         Term::Rounding => "--rounding",
+        Term::BiasCorrection => "--bias-correction",
         Term::KeepFloat => "--keep-float",
         Term::Calibrate => "`repquant calibrate`",
         Term::Merge => "`repquant merge`",

@@ -78,6 +78,9 @@ fn check_node(graph: &QuantizedGraph, id: usize, values: &[Value]) -> Result<Val
         Op::Conv(_) | Op::Linear(_) => layers::check(node, &inputs)?,
         _ => ops::check(node, &inputs)?,
     });
+    if !node.exponents.is_empty() && node.exponents.len() != shape.channels {
+        return Err(Error::bad(format!("{} exponents for {} channels", node.exponents.len(), shape.channels)));
+    }
     let levels: Vec<Stored> = inputs.iter().filter_map(|input| input.stored).collect();
     Ok(Value {
         shape: check_size(shape)?,

@@ -46,6 +46,9 @@ pub(super) struct HeaderNode {
     pub inputs: Vec<usize>,
     pub relu: bool,
     pub output: Option<QParams>,
+    /// Files of networks whose channels are as they were do not have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exponents: Vec<u8>,
     pub split: SplitReport,
 }
 

@@ -154,8 +154,8 @@ fn read_node(node: HeaderNode, tensors: &mut Tensors<'_>) -> Result<QNode> {
         }
         HeaderOp::Float(FloatOp::Op(op)) => Computed::Float(op),
     };
-    let HeaderNode { name, inputs, relu, output, split, .. } = node;
-    Ok(QNode { name, computed, inputs, relu, output, split })
+    let HeaderNode { name, inputs, relu, output, exponents, split, .. } = node;
+    Ok(QNode { name, computed, inputs, relu, output, exponents, split })
 }
 
 /// The tensors of one layer.

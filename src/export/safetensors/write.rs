@@ -30,6 +30,7 @@ pub fn to_bytes(graph: &QuantizedGraph) -> Result<Vec<u8>> {
         inputs: node.inputs.clone(),
         relu: node.relu,
         output: node.output,
+        exponents: node.exponents.clone(),
         split: node.split.clone(),
     });
     let header = Header {

@@ -12,9 +12,6 @@ use crate::images::Batch;
 use crate::model::{Graph, NodeId, QuantizedGraph};
 use crate::{Error, Result};
 
-/// Bytes of activations that are kept.
-const BUDGET: usize = 1 << 30;
-
 /// Both networks, and how far they are with each batch.
 pub(super) struct Pass<'d> {
     device: &'d Device,
@@ -50,8 +47,8 @@ fn words(kept: &[Kept]) -> usize {
 }
 
 impl<'d> Pass<'d> {
-    /// Makes both networks ready for batches of up to `max_images`. `layers` are those whose input
-    /// will be asked for.
+    /// Makes both networks ready for batches of up to `max_images`, of whose activations `room` words
+    /// are kept. `layers` are those whose input will be asked for.
     ///
     /// # Errors
     /// If the device has no memory left.
@@ -61,7 +58,7 @@ impl<'d> Pass<'d> {
         quantized: &QuantizedGraph,
         layers: &[NodeId],
         batches: Vec<Batch>,
-        max_images: usize,
+        [max_images, room]: [usize; 2],
     ) -> Result<Self> {
         let count = graph.nodes.len();
         let (mut needed, mut read_until) = (vec![false; count], vec![0; count]);
@@ -83,7 +80,7 @@ impl<'d> Pass<'d> {
             batches: batches.into_iter().map(|batch| Queued { batch, next: 0, kept: Vec::new() }).collect(),
             needed,
             read_until,
-            room: BUDGET / 4,
+            room,
         })
     }
 
@@ -119,6 +116,33 @@ impl<'d> Pass<'d> {
                 let queued = &mut self.batches[index];
                 (queued.next, queued.kept) = (layer, kept);
             }
+        }
+        Ok(())
+    }
+
+    /// Runs a layer, and after it the nodes of `behind`, which read one another in turn, in both networks
+    /// for each batch, and gives what the last one gives: a row of real values for each image, channel
+    /// by channel, of the float network and of the other as it is now. [`Pass::inputs`] was asked for
+    /// the layer before, and no layer before it was replaced since.
+    ///
+    /// # Errors
+    /// If the device failed, or those of `take`.
+    pub(super) fn outputs(
+        &self,
+        layer: NodeId,
+        behind: &[NodeId],
+        mut take: impl FnMut(Vec<Vec<f64>>, Vec<Vec<f64>>) -> Result<()>,
+    ) -> Result<()> {
+        let last = behind.last().copied().unwrap_or(layer);
+        for Queued { batch, next, kept } in &self.batches {
+            self.run(batch, *next..layer, kept)?;
+            let mut rec = self.device.recorder();
+            for node in std::iter::once(layer).chain(behind.iter().copied()) {
+                self.float.record(&mut rec, batch.count, node)?;
+                self.int8.record_from(&mut rec, batch.count, node, self.float.source())?;
+            }
+            rec.submit()?;
+            take(self.float.real_values(last, batch.count)?, self.int8.real_values(last, batch.count)?)?;
         }
         Ok(())
     }

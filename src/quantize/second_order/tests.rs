@@ -434,3 +434,44 @@ fn what_never_varies_is_rounded_to_nearest() {
     assert!((0..12).all(|step| ratio(step) > 0.5), "the ratios of rounding to nearest are others");
     let _: &dyn Strategy = &strategy;
 }
+
+/// A channel behind a `ReLU`: what the float network gives is off by a constant before it, and by noise.
+/// The twin finds the offset by halving.
+#[test]
+fn biases_are_those_that_make_means_equal() {
+    use super::bias::{Off, Search};
+    let mut random = Random::new(8);
+    for (shift, relu) in [(0.4, true), (-0.7, true), (0.3, false), (0.15, true)] {
+        let pairs: Vec<(f64, f64)> = (0..4000)
+            .map(|_| {
+                let x = random.between(-2.0, 1.0) + random.between(-1.0, 1.0);
+                (x, x + 0.05 * random.between(-1.0, 1.0) - shift)
+            })
+            .collect();
+        let after = |x: f64| if relu { x.max(0.0) } else { x };
+        let off = |offset: f64| {
+            let n = pairs.len() as f64;
+            let each = || pairs.iter().map(|(y, other)| after(*y) - after(other + offset));
+            Off { mean: each().sum::<f64>() / n, square: each().map(|off| off * off).sum::<f64>() / n }
+        };
+        let mut search = Search::new(off(0.0));
+        for _ in 0..3 {
+            let offset = search.next;
+            search.tried(offset, off(offset));
+        }
+        let (mut low, mut high) = (-4.0, 4.0);
+        for _ in 0..60 {
+            let middle = f64::midpoint(low, high);
+            if off(middle).mean > 0.0 { low = middle } else { high = middle }
+        }
+        let (best, error) = search.best;
+        assert!((best - low).abs() < 0.03 * f64::abs(shift), "{shift} {relu}: {best} for {low}");
+        assert!(error < 1.3 * off(low).square && error < 0.1 * off(0.0).square, "{shift} {relu}: {error}");
+    }
+    // Where nothing helps, the bias stays.
+    let mut search = Search::new(Off { mean: 0.1, square: 1.0 });
+    for _ in 0..3 {
+        search.tried(search.next, Off { mean: -0.1, square: 1.5 });
+    }
+    assert_eq!(search.best, (0.0, 1.0));
+}

@@ -49,8 +49,8 @@ impl Build {
 
     pub(crate) fn add(&mut self, computed: Computed, inputs: &[NodeId], relu: bool, output: Option<QParams>) -> NodeId {
         let name = format!("node {}", self.graph.nodes.len());
-        let split = SplitReport::default();
-        self.graph.nodes.push(QNode { name, computed, inputs: inputs.to_vec(), relu, output, split });
+        let (exponents, split) = (Vec::new(), SplitReport::default());
+        self.graph.nodes.push(QNode { name, computed, inputs: inputs.to_vec(), relu, output, exponents, split });
         self.graph.nodes.len() - 1
     }
 

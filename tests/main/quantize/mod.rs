@@ -3,6 +3,7 @@
 mod auto;
 mod branched;
 mod decisions;
+mod equalize;
 mod file;
 mod file_ops;
 mod golden;

@@ -10,7 +10,7 @@ use repquant::internals::export::safetensors::{from_bytes, to_bytes};
 use repquant::internals::images::{Batch, Content};
 use repquant::internals::model::{Graph, QuantizedGraph, Support};
 use repquant::internals::quantize::{
-    CalibrationImages, Granularity, QuantizeOptions, Rounding, SplitMode, quantize, quantize_on,
+    ACTIVATION_MEMORY, CalibrationImages, Granularity, QuantizeOptions, Rounding, SplitMode, quantize, quantize_on,
 };
 use repquant::internals::threshold::{ActivationMode, ActivationRanges, Method, RangeOptions, choose};
 use repquant::progress::{Event, Silent, Stage};
@@ -21,7 +21,7 @@ use crate::common::devices;
 use crate::common::network::network;
 
 /// Images whose pixels go with their neighbours.
-fn images(graph: &Graph, count: usize) -> Batch {
+pub(crate) fn images(graph: &Graph, count: usize) -> Batch {
     let mut random = Random::new(5);
     let [height, width] = graph.input.size;
     let mut all = Batch { content: Content::Values(Vec::new()), ..Batch::empty([height, width]) };
@@ -42,6 +42,7 @@ struct Bench {
     images: Batch,
     calibration: Calibration,
     ranges: ActivationRanges,
+    memory: u64,
 }
 
 impl Bench {
@@ -49,7 +50,8 @@ impl Bench {
         let images = images(&graph, 24);
         let calibration = calibrate(&Device::cpu(), &graph, &mut images.split(10).map(Ok), 10, None, &Silent).unwrap();
         let options = RangeOptions { method: Method::MinMax, bits: 8, mode: ActivationMode::Affine };
-        Self { ranges: choose(&calibration, &options).unwrap(), graph, images, calibration }
+        let ranges = choose(&calibration, &options).unwrap();
+        Self { ranges, graph, images, calibration, memory: ACTIVATION_MEMORY }
     }
 
     fn nearest(&self, options: &QuantizeOptions) -> QuantizedGraph {
@@ -58,8 +60,9 @@ impl Bench {
 
     fn try_on(&self, device: &Device, options: &QuantizeOptions, batch: usize) -> Result<QuantizedGraph> {
         let mut batches = self.images.split(batch).map(Ok);
-        let images = CalibrationImages { device, batches: &mut batches, max_images: batch };
-        let options = QuantizeOptions { rounding: Rounding::SecondOrder, ..options.clone() };
+        let images = CalibrationImages { device, batches: &mut batches, max_images: batch, memory: self.memory };
+        let rounding = if options.bias_correction { Rounding::Nearest } else { Rounding::SecondOrder };
+        let options = QuantizeOptions { rounding, ..options.clone() };
         quantize_on(&self.graph, &self.ranges, &self.calibration, &options, images, &Silent)
     }
 
@@ -147,7 +150,7 @@ fn to_nearest_no_image_is_looked_at() {
     let options = QuantizeOptions::default();
     let device = Device::cpu();
     let mut none = std::iter::once_with(|| unreachable!("an image was asked for"));
-    let images = CalibrationImages { device: &device, batches: &mut none, max_images: 1 };
+    let images = CalibrationImages { device: &device, batches: &mut none, max_images: 1, memory: 0 };
     let found = quantize_on(&bench.graph, &bench.ranges, &bench.calibration, &options, images, &Silent).unwrap();
     assert_eq!(found, bench.nearest(&options));
 }
@@ -184,8 +187,68 @@ fn progress_counts_layers() {
     let bench = Bench::new(network());
     let (device, count) = (Device::cpu(), Count(std::cell::Cell::new(0)));
     let mut batches = bench.images.split(24).map(Ok);
-    let images = CalibrationImages { device: &device, batches: &mut batches, max_images: 24 };
+    let images = CalibrationImages { device: &device, batches: &mut batches, max_images: 24, memory: 0 };
     let options = QuantizeOptions { rounding: Rounding::SecondOrder, ..Default::default() };
     quantize_on(&bench.graph, &bench.ranges, &bench.calibration, &options, images, &count).unwrap();
     assert_eq!(count.0.get(), 6);
+}
+
+/// With no room for activations everything is computed from the images again and again.
+#[test]
+fn memory_changes_nothing() {
+    for (graph, bias_correction) in [(network(), true), (branched(), false)] {
+        let mut bench = Bench::new(graph);
+        let options = QuantizeOptions { weight_bits: 4, bias_correction, ..Default::default() };
+        for device in devices() {
+            bench.memory = ACTIVATION_MEMORY;
+            let held = to_bytes(&bench.on(device, &options, 7)).unwrap();
+            // The second: some batches are held and others not.
+            for memory in [0, 100_000] {
+                bench.memory = memory;
+                let name = &device.info().name;
+                assert!(to_bytes(&bench.on(device, &options, 7)).unwrap() == held, "{name}, {memory} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn biases_are_corrected_to_nearest_in_any_batches() {
+    for bench in [Bench::new(network()), Bench::new(branched())] {
+        for (weight_bits, split) in [(8, SplitMode::Aligned), (4, SplitMode::Paper), (3, SplitMode::None)] {
+            let options = QuantizeOptions { weight_bits, split, bias_correction: true, ..Default::default() };
+            for device in devices().iter().filter(|_| weight_bits == 4) {
+                let first = to_bytes(&bench.on(device, &options, 24)).unwrap();
+                let again = to_bytes(&bench.on(device, &options, 7)).unwrap();
+                assert!(again == first, "{}", device.info().name);
+            }
+            let nearest = bench.nearest(&QuantizeOptions { bias_correction: false, ..options.clone() });
+            let corrected = bench.on(&Device::cpu(), &options, 8);
+            assert_eq!(corrected.options["bias_correction"], true);
+            let mut changed = 0;
+            for (a, b) in nearest.nodes.iter().zip(&corrected.nodes) {
+                let (Some(a), Some(b)) = (a.computed.int8_weights(), b.computed.int8_weights()) else { continue };
+                assert_eq!((&a.fine, &a.coarse, &a.scale), (&b.fine, &b.coarse, &b.scale));
+                changed += a.bias.iter().zip(&b.bias).filter(|(a, b)| a != b).count();
+            }
+            let noted =
+                corrected.nodes.iter().flat_map(|node| &node.split.notes).filter(|note| note.contains("biases"));
+            let layers = corrected.nodes.iter().filter(|node| node.computed.int8_weights().is_some()).count();
+            assert_eq!(noted.count(), layers);
+            assert!(changed > 0);
+            if weight_bits < 8 {
+                let (before, after) = (bench.sqnr(&nearest), bench.sqnr(&corrected));
+                assert!(after > before, "W{weight_bits} {split}: {before} dB, {after} dB");
+            }
+        }
+    }
+}
+
+#[test]
+fn biases_are_not_corrected_by_statistics_alone() {
+    let bench = Bench::new(network());
+    let options = QuantizeOptions { bias_correction: true, ..Default::default() };
+    let error = quantize(&bench.graph, &bench.ranges, &bench.calibration, &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("`bias_correction` needs the images"), "{error}");
 }
