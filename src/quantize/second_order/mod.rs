@@ -30,7 +30,7 @@ use crate::images::Batch;
 use crate::model::{NodeId, QuantizedGraph};
 use crate::progress::{Event, Progress, Stage};
 use crate::{Error, Result};
-use moments::{Geometry, Input, Moments, fixed};
+use moments::{Geometry, Input, Summing};
 use pass::Pass;
 use solve::SecondOrder;
 
@@ -70,16 +70,9 @@ pub(super) fn run(
         let at = |e: Error| e.at(format!("layer {}", graph.nodes[id].name));
         let geometry = Geometry::new(&layer, plan.shapes[input], plan.shapes[id]);
         let blocks = geometry.blocks().len();
-        let mut moments = Moments::new(geometry);
-        let params = layer.input.params;
-        pass.inputs(id, input, |images, float, int8| {
-            let fixed = fixed(float, params.scale);
-            let fixed = fixed.ok_or_else(|| Error::bad("an activation that it reads is NaN or infinite"))?;
-            let levels = bytemuck::cast_slice(int8);
-            moments.add(Input { images, levels, zero_point: params.zero_point as i8, fixed: &fixed })
-        })
-        .map_err(at)?;
-        let strategy = SecondOrder::new(&layer, &moments);
+        let mut summing = Summing::new(device, geometry, layer.input.params, max_images).map_err(at)?;
+        pass.inputs(id, input, |images, float, levels| summing.add(Input { images, levels, float })).map_err(at)?;
+        let strategy = SecondOrder::new(&layer, &summing.finish().map_err(at)?);
         let (form, note) = choices[id].clone();
         let mut node = quantize_node(plan, id, (form, note), &strategy)?;
         if strategy.varying() == 0 {
