@@ -164,8 +164,9 @@ fn moments(bench: &mut Bench<'_>, channels: usize) {
     let layer = format!("{count} of {channels}×3×3");
     bench.other(&format!("gather_patches {layer}"), 2 * 3 * count * rows / 4, |rec| gather.run(rec));
     let (qq, uq, sums) = (bench.empty(2 * rows * rows), bench.empty(2 * rows * rows), bench.empty(4 * rows));
-    let blocks = [0..rows];
-    let kernel = SecondMoments { x: y, patches: count, groups: 1, blocks: &blocks, qq: &qq, uq: &uq, sums: &sums };
+    let block = 0..rows;
+    let blocks = std::slice::from_ref(&block);
+    let kernel = SecondMoments { x: y, patches: count, groups: 1, blocks, qq: &qq, uq: &uq, sums: &sums };
     let macs = 2.5 * (count * rows * rows) as f64;
     bench.convolution(&format!("second_moments {layer}"), macs, Bound::Int8, |rec| kernel.run(rec));
 }

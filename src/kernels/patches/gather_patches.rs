@@ -233,32 +233,54 @@ fn line(input: &Input<'_>, first_channel: usize, column: usize, tap: usize, to: 
     let padded = shape.padded_channels();
     let count = CHANNELS.min(padded - first_channel);
     let (dy, dx) = (tap / kernel[1], tap % kernel[1]);
+    // Patch by patch, then channel by channel.
+    let mut bytes = [[[0u8; CHANNELS]; LINE]; 3];
     for patch in 0..LINE {
-        let (mut levels, mut steps) = ([0i8; CHANNELS], [0i16; CHANNELS]);
         let index = range.start + column + patch;
-        if index < range.end {
-            let corner = &corners[2 * (index % places)..];
-            let row = corner[0].wrapping_add(dy as u32) as usize;
-            let column = corner[1].wrapping_add(dx as u32) as usize;
-            if row < shape.height && column < shape.width {
-                let pixel = (index / places * shape.height + row) * shape.width + column;
-                let at = pixel * padded + first_channel;
-                levels[..count].copy_from_slice(&q[at..at + count]);
-                let mut values = [0f32; CHANNELS];
-                values[..count].copy_from_slice(&x[at..at + count]);
-                steps = values.map(|x| steps_of(x, scale));
-            } else {
-                levels = [zero_point; CHANNELS];
+        if index >= range.end {
+            break;
+        }
+        let corner = &corners[2 * (index % places)..];
+        let row = corner[0].wrapping_add(dy as u32) as usize;
+        let column = corner[1].wrapping_add(dx as u32) as usize;
+        let [levels, high, low] = &mut bytes;
+        if row >= shape.height || column >= shape.width {
+            levels[patch].fill(zero_point.cast_unsigned());
+            continue;
+        }
+        let pixel = (index / places * shape.height + row) * shape.width + column;
+        let at = pixel * padded + first_channel;
+        levels[patch][..count].copy_from_slice(cast_slice(&q[at..at + count]));
+        let mut values = [0f32; CHANNELS];
+        values[..count].copy_from_slice(&x[at..at + count]);
+        let steps = values.map(|x| steps_of(x, scale));
+        low[patch] = steps.map(|u| u as u8);
+        high[patch] = steps.map(|u| ((u - i16::from(u as i8)) >> 8) as u8);
+    }
+    for (to, bytes) in to.iter_mut().zip(&bytes) {
+        for (block, patches) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            for half in 0..CHANNELS / 8 {
+                let rows = patches.map(|row| row.as_chunks().0[half]);
+                for (channel, row) in transposed(rows).into_iter().enumerate() {
+                    to[8 * half + channel][8 * block..][..8].copy_from_slice(&row);
+                }
             }
         }
-        let [q, high, low] = to;
-        for (channel, (level, u)) in levels.into_iter().zip(steps).enumerate() {
-            let byte = u as i8;
-            q[channel][patch] = level.cast_unsigned();
-            high[channel][patch] = ((i32::from(u) - i32::from(byte)) >> 8) as u8;
-            low[channel][patch] = byte.cast_unsigned();
+    }
+}
+
+/// Eight rows of bytes as columns: halves, quarters and eighths of pairs of rows change places.
+#[inline(always)]
+fn transposed(rows: [[u8; 8]; 8]) -> [[u8; 8]; 8] {
+    let mut words = rows.map(u64::from_le_bytes);
+    for (step, mask) in [(4, 0xFFFF_FFFF), (2, 0x0000_FFFF_0000_FFFF), (1, 0x00FF_00FF_00FF_00FF)] {
+        for first in (0..8).filter(|row| row & step == 0) {
+            let change = ((words[first] >> (8 * step)) ^ words[first + step]) & mask;
+            words[first] ^= change << (8 * step);
+            words[first + step] ^= change;
         }
     }
+    words.map(u64::to_le_bytes)
 }
 
 /// What a layer reads, and of which images.
@@ -365,4 +387,16 @@ pub(crate) fn verify(device: &Device) -> Result<Vec<Check>> {
         checks.push(Check::exact(case, &expected.collect::<Vec<_>>(), &got));
     }
     Ok(checks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_columns() {
+        let rows: [[u8; 8]; 8] = std::array::from_fn(|row| std::array::from_fn(|column| (8 * row + column) as u8));
+        let columns = transposed(rows);
+        assert!((0..64).all(|i| columns[i % 8][i / 8] == rows[i / 8][i % 8]));
+    }
 }

@@ -64,9 +64,9 @@ pub(super) fn add(
         for first in (0..length).step_by(STRIP) {
             let rows = STRIP.min(length - first);
             let part = Sums {
-                qq: split_off(&mut sums.qq, rows * length),
-                uq: split_off(&mut sums.uq, rows * length),
-                rows: split_off(&mut sums.rows, 2 * rows),
+                qq: sums.qq.split_off_mut(..rows * length).unwrap_or_default(),
+                uq: sums.uq.split_off_mut(..rows * length).unwrap_or_default(),
+                rows: sums.rows.split_off_mut(..2 * rows).unwrap_or_default(),
             };
             tasks.push(Task { block, length, first, sums: part });
         }
@@ -86,13 +86,6 @@ pub(super) fn add(
             }
         }
     });
-}
-
-/// Takes the first `count` items away.
-fn split_off<'a, T>(from: &mut &'a mut [T], count: usize) -> &'a mut [T] {
-    let (first, rest) = std::mem::take(from).split_at_mut(count);
-    *from = rest;
-    first
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -128,7 +121,8 @@ fn part<L: Lanes<Word = i32>, const P: usize>(
     let depth = 2 * words.len();
     let &mut Task { block, length, first, ref mut sums } = task;
     let rows = sums.rows.len() / 2;
-    (q.clear(), u.clear());
+    q.clear();
+    u.clear();
     for (row, to) in sums.rows.as_chunks_mut::<2>().0.iter_mut().enumerate() {
         let at = (block + first + row) * planes.stride;
         let words = at + words.start..at + words.end;

@@ -197,13 +197,13 @@ impl<'d> Summing<'d> {
     pub(super) fn finish(self) -> Result<Moments> {
         let Self { device, geometry, count, matrix, qq, uq, rows, state, .. } = self;
         drop(matrix);
-        let state = read(device, state)?;
+        let state = read(device, &state)?;
         if bytemuck::pod_read_unaligned::<State>(bytemuck::cast_slice(&state)).bad_image != State::EMPTY.bad_image {
             return Err(Error::bad("an activation that it reads is NaN or infinite"));
         }
         let lengths = || (0..geometry.groups).flat_map(|_| &geometry.blocks).map(Range::len);
         let mut parts: Vec<Sums> = Vec::new();
-        let rows = sums(&read(device, rows)?);
+        let rows = sums(&read(device, &rows)?);
         let mut rest = rows.as_slice();
         for length in lengths() {
             let (own, after) = rest.split_at(2 * length);
@@ -213,7 +213,8 @@ impl<'d> Summing<'d> {
         }
         let of: [fn(&mut Sums) -> &mut Vec<i64>; 2] = [|part| &mut part.qq, |part| &mut part.uq];
         for (products, of) in [qq, uq].into_iter().zip(of) {
-            let words = read(device, products)?;
+            let words = read(device, &products)?;
+            drop(products);
             let mut rest = words.as_slice();
             for (part, length) in parts.iter_mut().zip(lengths()) {
                 let (own, after) = rest.split_at(2 * length * length);
@@ -225,9 +226,9 @@ impl<'d> Summing<'d> {
     }
 }
 
-/// All words of a buffer, which is freed.
-fn read(device: &Device, buffer: Buffer) -> Result<Vec<u32>> {
-    pollster::block_on(device.read(&buffer, buffer.len()))
+/// All words of a buffer.
+fn read(device: &Device, buffer: &Buffer) -> Result<Vec<u32>> {
+    pollster::block_on(device.read(buffer, buffer.len()))
 }
 
 /// Sums from their two words.
