@@ -1,5 +1,6 @@
-//! Every kernel of a network's forward pass, by real layer shapes: operations or bytes a second,
-//! and how much of the device's peak that is. The kernels of calibration are in `stages.rs`.
+//! Every kernel of a network's forward pass and the sums of second-order rounding, by real layer
+//! shapes: operations or bytes a second, and how much of the device's peak that is. The kernels of
+//! calibration are in `stages.rs`.
 //!
 //! `REPQUANT_BENCH_DEVICE` names the device; see `benches/README.md`.
 
@@ -17,9 +18,9 @@ use repquant::internals::model::{
 };
 use repquant::internals::{
     BinaryI8, Buffer, ConcatI8, ConvF32, ConvI8, Dequantize, DequantizeAcc, Entries, Epilogue, Factors, FloatOf,
-    GatherI8, GlobalPoolF32, GlobalPoolI8, LevelOf, Levels, LookupI8, Mapping, Normalize, Order, OutputLevels, PoolI8,
-    QuantizeActivation, QuantizeInput, Random, Recorder, Run, WeightsF32, WeightsI8, Windows, alloc, float_table,
-    int8_table, upload,
+    GatherI8, GatherPatches, GlobalPoolF32, GlobalPoolI8, LevelOf, Levels, LookupI8, Mapping, Matrix, Normalize, Order,
+    OutputLevels, Patches, PoolI8, QuantizeActivation, QuantizeInput, Random, Recorder, Run, SecondMoments, WeightsF32,
+    WeightsI8, Windows, alloc, float_table, int8_table, upload,
 };
 
 /// Output channels, input channels, side of the input, side of the kernel, stride: RepVGG-A0's
@@ -144,6 +145,30 @@ fn dense(bench: &mut Bench<'_>, (o, i, side, kernel, stride): (usize, usize, usi
         let kernel_i8 = integer(images, x_shape, &weights, &x, &y);
         bench.convolution(&name, macs * parts, Bound::Int8, |rec| kernel_i8.run(rec));
     }
+}
+
+/// The patches of a layer of 3×3 with so many input channels at side 14, 64 of each image, and the sums
+/// of their products: half of those of levels, and all of two bytes with levels.
+fn moments(bench: &mut Bench<'_>, channels: usize) {
+    let (device, images) = (bench.device, bench.images);
+    let x_shape = Shape { channels, height: 14, width: 14 };
+    let places: Vec<[usize; 2]> = (0..64).map(|i| [i / 8 + 3, i % 8 + 3]).collect();
+    let patches = Patches::new(device, x_shape, [3; 2], [1; 2], [1; 2], &places).expect("they can be counted");
+    let (count, rows) = (patches.count(images), patches.rows());
+    let (x_words, stride) = (bench.words(x_shape), Matrix::stride(count));
+    let (x, q) = (bench.floats(4 * x_words), bench.levels(x_words));
+    let words = bench.empty(Matrix::len(rows, stride));
+    let y = Matrix { words: &words, rows, stride };
+    let range = 0..count;
+    let gather = GatherPatches { patches: &patches, images, range, zero_point: 0, scale: 0.01, q: &q, x: &x, y };
+    let layer = format!("{count} of {channels}×3×3");
+    bench.other(&format!("gather_patches {layer}"), 2 * 3 * count * rows / 4, |rec| gather.run(rec));
+    let (qq, uq, sums) = (bench.empty(2 * rows * rows), bench.empty(2 * rows * rows), bench.empty(4 * rows));
+    let block = 0..rows;
+    let blocks = std::slice::from_ref(&block);
+    let kernel = SecondMoments { x: y, patches: count, groups: 1, blocks, qq: &qq, uq: &uq, sums: &sums };
+    let macs = 2.5 * (count * rows * rows) as f64;
+    bench.convolution(&format!("second_moments {layer}"), macs, Bound::Int8, |rec| kernel.run(rec));
 }
 
 /// An integer convolution of levels around 0.
@@ -283,6 +308,9 @@ fn main() {
     }
     for layer in DEPTHWISE {
         depthwise(&mut bench, layer);
+    }
+    for channels in [48, 192] {
+        moments(&mut bench, channels);
     }
     elementwise(&mut bench);
     between(&mut bench);

@@ -310,13 +310,18 @@ impl<'d, G> Net<'d, G> {
         self.activations.of(node)
     }
 
+    /// How many words a node's activation has for `images` images.
+    pub(crate) fn words(&self, node: NodeId, images: usize) -> usize {
+        images * self.nodes[node].words
+    }
+
     /// The words of a node's activation for `images` images, read back; every activation with
     /// [`Keep::All`].
     ///
     /// # Errors
     /// If the device failed.
     pub fn read(&self, node: NodeId, images: usize) -> Result<Vec<u32>> {
-        pollster::block_on(self.device.read(self.activation(node), images * self.nodes[node].words))
+        pollster::block_on(self.device.read(self.activation(node), self.words(node, images)))
     }
 
     /// A node's activation for `images` images as real values: a row for each, in the order channels,

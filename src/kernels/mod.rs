@@ -7,6 +7,7 @@
 //! | `pool`, `binary`, `function`, `lines`, `concat`, `rearrange` | the operations between them |
 //! | `recurrent` | cells that go through sequences |
 //! | `statistics` | ranges, histograms, magnitudes, error sums |
+//! | `patches` | what layers read as a matrix, and exact sums of products of its rows |
 //! | `peaks` | loads that measure what a device can do |
 //! | `core`, `cpu` | what they share: levels and requantization, vectors of the Cpu device |
 //!
@@ -27,6 +28,7 @@ pub(crate) mod core;
 mod cpu;
 pub(crate) mod function;
 pub(crate) mod lines;
+pub(crate) mod patches;
 pub(crate) mod peaks;
 pub(crate) mod pool;
 pub(crate) mod rearrange;
@@ -45,6 +47,7 @@ use self::conv::{Tile, fits, float, int8};
 use self::convert::{dequantize, dequantize_acc, normalize, quantize_activation, quantize_input};
 use self::function::{activation_f32, function_f32, lookup_i8};
 use self::lines::{reduce_f32, softmax_f32, standardize_f32};
+use self::patches::{gather_patches, second_moments};
 use self::peaks::{copy, dot, multiply_add};
 use self::pool::{global_pool_f32, global_pool_i8, pool_f32, pool_i8};
 use self::rearrange::{gather_f32, gather_i8, resize_f32};
@@ -123,6 +126,8 @@ pub(crate) static ALL: &[Entry] = &[
     Entry::of::<histogram::Params>(&histogram::SHADER, histogram::verify),
     Entry::of::<magnitudes::Params>(&magnitudes::SHADER, magnitudes::verify),
     Entry::of::<error_sums::Params>(&error_sums::SHADER, error_sums::verify),
+    Entry::of::<gather_patches::Params>(&gather_patches::SHADER, gather_patches::verify),
+    Entry::of::<second_moments::Params>(&second_moments::SHADER, second_moments::verify),
     Entry::of::<multiply_add::Params>(&multiply_add::SHADER, multiply_add::verify),
     Entry::of::<dot::Params>(&dot::SHADER, dot::verify),
     Entry::of::<copy::Params>(&copy::SHADER, copy::verify),

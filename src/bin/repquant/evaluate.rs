@@ -6,9 +6,8 @@ use repquant::{Error, Evaluation, Model, Quantized, Result};
 
 use super::args::EvaluateArgs;
 use super::image_sets::{Reading, evaluation_images, named, tell_preprocessing};
-use super::model_output::has_ending;
 use super::profiling::Files;
-use super::session::Session;
+use super::session::{Session, has_ending};
 use super::warnings::warn;
 
 /// What is measured.

@@ -5,8 +5,7 @@ use repquant::{Error, Quantized, Result};
 use serde::Serialize;
 
 use super::args::ExportArgs;
-use super::model_output::has_ending;
-use super::session::{Session, checked_output, print, print_json};
+use super::session::{Session, checked_output, has_ending, print, print_json};
 
 #[derive(Serialize)]
 struct Document {

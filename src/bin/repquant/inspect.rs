@@ -6,8 +6,7 @@ use repquant::{Model, Quantized, Result};
 use serde::Serialize;
 
 use super::args::InspectArgs;
-use super::model_output::has_ending;
-use super::session::{Session, print, print_json};
+use super::session::{Session, has_ending, print, print_json};
 
 #[derive(Serialize)]
 struct FloatDocument {

@@ -7,7 +7,7 @@ use repquant::options::{Format, InputForm};
 use repquant::{Error, Images, Model, Quantized, Result};
 
 use super::args::{OnnxArgs, OnnxInputArgs, OutputArgs};
-use super::session::checked_output;
+use super::session::{checked_output, has_ending};
 
 /// A file that a model will be written to.
 pub(super) struct ModelOutput {
@@ -100,9 +100,4 @@ fn form(path: &Path, format: Option<Format>, input: Option<InputForm>) -> Result
         Some(flag) => Err(Error::usage(format!("{flag} is for ONNX files, and {} is none", path.display()))
             .hint("name a file that ends in .onnx after -o")),
     }
-}
-
-/// Whether a file name ends in `.ending`, in small or capital letters.
-pub(super) fn has_ending(path: &Path, ending: &str) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending))
 }

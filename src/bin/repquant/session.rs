@@ -17,7 +17,6 @@ use serde::Serialize;
 
 use super::args::{Common, DeviceArgs, OutputArgs, ProfileArgs};
 use super::bars::Bars;
-use super::model_output::has_ending;
 use super::profiling::{Files, Profiling};
 
 /// Names the best instruction set that the Cpu device may use, where the processor has it.
@@ -235,6 +234,11 @@ pub(super) fn statistics_output(args: &OutputArgs, inputs: impl IntoIterator<Ite
     }
     Err(Error::usage(format!("{}: statistics are written as .safetensors", output.path().display()))
         .hint("end the name after -o in .safetensors"))
+}
+
+/// Whether a file name ends in `.ending`, in small or capital letters.
+pub(super) fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending))
 }
 
 /// Prints text on stdout.

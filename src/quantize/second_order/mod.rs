@@ -34,7 +34,7 @@ use crate::images::Batch;
 use crate::model::{Graph, NodeId, Op, QNode, QuantizedGraph};
 use crate::progress::{Event, Progress, Stage};
 use crate::{Error, Result};
-use moments::{Geometry, Input, Moments, fixed};
+use moments::{Geometry, Input, Summing};
 use pass::Pass;
 use solve::SecondOrder;
 
@@ -81,7 +81,8 @@ pub(super) fn run(
         let at = |e: Error| e.at(format!("layer {}", graph.nodes[id].name));
         let second_order = plan.options.rounding == Rounding::SecondOrder;
         if second_order {
-            quantized.nodes[id] = rounded(plan, &choices[id], &mut pass, [id, input], &layer).map_err(at)?;
+            quantized.nodes[id] =
+                rounded(plan, &choices[id], (device, max_images), &mut pass, [id, input], &layer).map_err(at)?;
             pass.replace(&quantized, id)?;
         } else {
             pass.inputs(id, input, |_, _, _| Ok(())).map_err(at)?;
@@ -101,25 +102,21 @@ pub(super) fn run(
     Ok(quantized)
 }
 
-/// A layer, node `id`, with its weights rounded by what it reads of node `input`.
+/// A layer, node `id`, with its weights rounded by what it reads of node `input`, in batches of up to
+/// `max_images`.
 fn rounded(
     plan: &Plan<'_>,
     choice: &Choice,
+    (device, max_images): (&Device, usize),
     pass: &mut Pass<'_>,
     [id, input]: [NodeId; 2],
     layer: &Layer<'_>,
 ) -> Result<QNode> {
     let geometry = Geometry::new(layer, plan.shapes[input], plan.shapes[id]);
     let blocks = geometry.blocks().len();
-    let mut moments = Moments::new(geometry);
-    let params = layer.input.params;
-    pass.inputs(id, input, |images, float, int8| {
-        let fixed = fixed(float, params.scale);
-        let fixed = fixed.ok_or_else(|| Error::bad("an activation that it reads is NaN or infinite"))?;
-        let levels = bytemuck::cast_slice(int8);
-        moments.add(Input { images, levels, zero_point: params.zero_point as i8, fixed: &fixed })
-    })?;
-    let strategy = SecondOrder::new(layer, &moments);
+    let mut summing = Summing::new(device, geometry, layer.input.params, max_images)?;
+    pass.inputs(id, input, |images, float, levels| summing.add(Input { images, levels, float }))?;
+    let strategy = SecondOrder::new(layer, &summing.finish()?);
     let mut node = quantize_node(plan, id, choice.clone(), &strategy)?;
     if strategy.varying() == 0 {
         node.split.notes.push("rounded to nearest: what it reads is the same for every image".into());

@@ -9,32 +9,32 @@
 //! q is not made `q − z`: what is done with the sums centres them, and z cancels. Padding is q = z,
 //! u = 0.
 //!
-//! **Exact.** All are integers, so they depend neither on the batches nor on the order of the images
-//! nor on threads, and sums over parts of a set add up to those over all of it. Products are taken as
-//! f32 matrices of at most [`TILE`] patches: u is split in two bytes, `u = 256·h + l`, so every factor
-//! is at most 2^7 in magnitude and every partial sum an integer of at most 1024·2^14 = 2^24, which
-//! f32 holds exactly in whatever order a matrix product adds. Tiles are added up in i64.
+//! They are summed where the activations lie, by two kernels: [`GatherPatches`] lays patches out as a
+//! matrix of bytes, [`SecondMoments`] multiplies it by its transpose and adds that to 64-bit sums on
+//! the device, which are read when all batches are through.
 //!
-//! **No overflow.** |q| ≤ 2^7 and |u| ≤ 2^15, so n patches sum to at most n·2^22; [`Moments::add`]
+//! **Exact.** All are integers, so they depend neither on the batches nor on the order of the images
+//! nor on threads, and sums over parts of a set add up to those over all of it; given the same levels
+//! and floats they are the same on every device.
+//!
+//! **No overflow.** |q| ≤ 2^7 and |u| ≤ 2^15, so n patches sum to at most n·2^22; [`Summing::add`]
 //! refuses more than 2^40 patches, whose sums stay below 2^62. Centred, n·Σ and products of two sums
 //! stay below 2^103 in i128.
-//!
-//! This is the host's form of it, from activations that were read back, and the only place that looks
-//! at patches: a kernel that sums on the device needs the same arguments and may stand in for
-//! [`Moments::add`].
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 
 use super::places::places;
-use crate::model::Shape;
+use crate::device::{Buffer, Device};
+use crate::kernels::patches::gather_patches::GatherPatches;
+use crate::kernels::patches::second_moments::{self, MOST_PATCHES, SecondMoments};
+use crate::kernels::patches::{Matrix, Patches};
+use crate::kernels::statistics::range;
+use crate::kernels::statistics::{Extent, Row, State};
+use crate::model::{QParams, Shape};
 use crate::quantize::weights::Layer;
 use crate::{Error, Result};
-
-/// Patches of a matrix product.
-pub(super) const TILE: usize = 1024;
 
 /// Steps of u in one of `s_x`.
 pub(super) const STEPS: i64 = 64;
@@ -46,11 +46,11 @@ const LARGEST: usize = 2304;
 /// At most so many bytes of sums for a layer, as far as blocks can keep it.
 const BUDGET: usize = 256 << 20;
 
+/// At most so many bytes of patches at once, if one step of a matrix does not take more.
+const MATRIX: usize = 64 << 20;
+
 /// More patches are not summed.
 const MOST: u64 = 1 << 40;
-
-/// Rows of a product that one thread computes at a time.
-const STRIP: usize = 96;
 
 /// How a layer reads its input.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,27 +104,136 @@ impl Geometry {
     }
 }
 
-/// A batch of a layer's input, NHWC with the channels padded to a multiple of 4.
+/// A batch of a layer's input on the device, NHWC with the channels padded to a multiple of 4.
 #[derive(Clone, Copy)]
 pub(super) struct Input<'a> {
     pub images: usize,
-    pub levels: &'a [i8],
-    /// The level of real 0.
-    pub zero_point: i8,
-    /// u of the float network, from [`fixed`].
-    pub fixed: &'a [i16],
+    /// The quantized network's, packed int8.
+    pub levels: &'a Buffer,
+    /// The float network's, f32.
+    pub float: &'a Buffer,
 }
 
-/// `u = round(64·x/s_x)` of f32 words, half to even, limited to what two signed bytes hold; none
-/// where a value is no finite number.
-pub(super) fn fixed(words: &[u32], scale: f32) -> Option<Vec<i16>> {
-    let scale = f64::from(scale);
-    let value = |&word: &u32| {
-        let x = f64::from(f32::from_bits(word));
-        let steps = (x * STEPS as f64 / scale).round_ties_even();
-        x.is_finite().then(|| steps.clamp(f64::from(i16::MIN), 127.0 * 256.0 + 127.0) as i16)
-    };
-    words.par_iter().map(value).collect()
+/// Sums over the patches of a layer that are being added up on a device.
+pub(super) struct Summing<'d> {
+    device: &'d Device,
+    geometry: Geometry,
+    /// How the levels are stored.
+    params: QParams,
+    /// Patches of each group so far.
+    count: u64,
+    patches: Patches,
+    /// Room for some of a batch's patches, and words from row to row of it.
+    matrix: Buffer,
+    stride: usize,
+    qq: Buffer,
+    uq: Buffer,
+    /// Σq and Σu of each value of a patch.
+    rows: Buffer,
+    /// What tells of values that are not finite.
+    state: Buffer,
+}
+
+impl<'d> Summing<'d> {
+    /// Of no patch yet, for batches of up to `max_images`.
+    ///
+    /// # Errors
+    /// If the layer is too large to count, or the device has no memory left.
+    pub(super) fn new(device: &'d Device, geometry: Geometry, params: QParams, max_images: usize) -> Result<Self> {
+        let Geometry { x, kernel, groups, ref places, ref blocks, .. } = geometry;
+        let patches = Patches::new(device, x, kernel, geometry.stride, geometry.padding, places)?;
+        let rows = patches.rows();
+        let step = Matrix::stride(1);
+        let affordable = (MATRIX / 4 / Matrix::len(rows, step)).max(1) * step;
+        let stride = Matrix::stride(patches.count(max_images).clamp(1, MOST_PATCHES)).min(affordable);
+        let pairs = 2 * groups * second_moments::pairs(blocks);
+        Ok(Self {
+            device,
+            params,
+            count: 0,
+            matrix: device.alloc(Matrix::len(rows, stride), "patches")?,
+            stride,
+            qq: device.alloc(pairs, "sums of products of levels")?,
+            uq: device.alloc(pairs, "sums of products")?,
+            rows: device.alloc(4 * rows, "sums")?,
+            state: device.upload(bytemuck::cast_slice(&[State::EMPTY]), "states")?,
+            patches,
+            geometry,
+        })
+    }
+
+    /// Adds the patches of a batch; it does not wait for the device.
+    ///
+    /// # Errors
+    /// If there would be more patches than the sums are sure to hold, or the device failed.
+    pub(super) fn add(&mut self, input: Input<'_>) -> Result<()> {
+        let Input { images, levels, float } = input;
+        let total = self.patches.count(images);
+        if self.count + total as u64 > MOST {
+            return Err(Error::bad(format!("more than {MOST} patches cannot be summed")));
+        }
+        self.count += total as u64;
+        let Geometry { x, groups, ref blocks, .. } = self.geometry;
+        let QParams { scale, zero_point, .. } = self.params;
+        let mut rec = self.device.recorder();
+        let row = Row { states: &self.state, index: 0 };
+        rec.run(&range::Range { extent: Extent { images, shape: x }, x: float, row })?;
+        let step = 4 * self.stride;
+        for first in (0..total).step_by(step) {
+            let range = first..total.min(first + step);
+            let y = Matrix { words: &self.matrix, rows: self.patches.rows(), stride: self.stride };
+            let (patches, count) = (&self.patches, range.len());
+            rec.run(&GatherPatches { patches, images, range, zero_point, scale, q: levels, x: float, y })?;
+            let (qq, uq, sums) = (&self.qq, &self.uq, &self.rows);
+            rec.run(&SecondMoments { x: y, patches: count, groups, blocks, qq, uq, sums })?;
+        }
+        rec.submit()
+    }
+
+    /// The sums, read from the device.
+    ///
+    /// # Errors
+    /// If a value of the float network was no finite number, or the device failed.
+    pub(super) fn finish(self) -> Result<Moments> {
+        let Self { device, geometry, count, matrix, qq, uq, rows, state, .. } = self;
+        drop(matrix);
+        let state = read(device, &state)?;
+        if bytemuck::pod_read_unaligned::<State>(bytemuck::cast_slice(&state)).bad_image != State::EMPTY.bad_image {
+            return Err(Error::bad("an activation that it reads is NaN or infinite"));
+        }
+        let lengths = || (0..geometry.groups).flat_map(|_| &geometry.blocks).map(Range::len);
+        let mut parts: Vec<Sums> = Vec::new();
+        let rows = sums(&read(device, &rows)?);
+        let mut rest = rows.as_slice();
+        for length in lengths() {
+            let (own, after) = rest.split_at(2 * length);
+            rest = after;
+            let every = |first: usize| own.iter().skip(first).step_by(2).copied().collect();
+            parts.push(Sums { q: every(0), u: every(1), qq: Vec::new(), uq: Vec::new() });
+        }
+        let of: [fn(&mut Sums) -> &mut Vec<i64>; 2] = [|part| &mut part.qq, |part| &mut part.uq];
+        for (products, of) in [qq, uq].into_iter().zip(of) {
+            let words = read(device, &products)?;
+            drop(products);
+            let mut rest = words.as_slice();
+            for (part, length) in parts.iter_mut().zip(lengths()) {
+                let (own, after) = rest.split_at(2 * length * length);
+                rest = after;
+                *of(part) = sums(own);
+            }
+        }
+        Ok(Moments { patches: count, parts, geometry })
+    }
+}
+
+/// All words of a buffer.
+fn read(device: &Device, buffer: &Buffer) -> Result<Vec<u32>> {
+    pollster::block_on(device.read(buffer, buffer.len()))
+}
+
+/// Sums from their two words.
+fn sums(words: &[u32]) -> Vec<i64> {
+    words.par_chunks_exact(2).map(|half| (u64::from(half[0]) | u64::from(half[1]) << 32).cast_signed()).collect()
 }
 
 /// Sums over the patches of a layer.
@@ -151,35 +260,9 @@ pub(super) struct Sums {
 }
 
 impl Moments {
-    /// Of no patch yet.
-    pub(super) fn new(geometry: Geometry) -> Self {
-        let parts = (0..geometry.groups).flat_map(|_| geometry.blocks.iter().map(|block| Sums::new(block.len())));
-        Self { patches: 0, parts: parts.collect(), geometry }
-    }
-
     /// How the layer reads its input.
     pub(super) fn geometry(&self) -> &Geometry {
         &self.geometry
-    }
-
-    /// Adds the patches of a batch.
-    ///
-    /// # Errors
-    /// If there would be more patches than the sums are sure to hold.
-    pub(super) fn add(&mut self, input: Input<'_>) -> Result<()> {
-        let Self { geometry, patches, parts } = self;
-        let total = input.images * geometry.places.len();
-        if *patches + total as u64 > MOST {
-            return Err(Error::bad(format!("more than {MOST} patches cannot be summed")));
-        }
-        *patches += total as u64;
-        let blocks = geometry.blocks.len().max(1);
-        for first in (0..total).step_by(TILE) {
-            let tile = first..total.min(first + TILE);
-            let each = parts.par_iter_mut().enumerate();
-            each.for_each(|(index, part)| part.add(&geometry.gather(input, index / blocks, index % blocks, &tile)));
-        }
-        Ok(())
     }
 
     /// Adds the sums over other images: the result is that over all of them.
@@ -197,91 +280,7 @@ impl Moments {
     }
 }
 
-/// The patches of a tile as matrices, patches × K: q, and the two bytes of u.
-struct Tile {
-    q: Array2<f32>,
-    high: Array2<f32>,
-    low: Array2<f32>,
-}
-
-impl Geometry {
-    /// Patches `tile` (image by image, place by place) of a block of a group.
-    fn gather(&self, input: Input<'_>, group: usize, block: usize, tile: &Range<usize>) -> Tile {
-        let block = &self.blocks[block];
-        let (length, taps) = (block.len(), self.kernel[0] * self.kernel[1]);
-        let channels = block.start / taps..block.end.div_ceil(taps);
-        let padded = self.x.padded_channels();
-        let mut q = vec![f32::from(input.zero_point); tile.len() * length];
-        let (mut high, mut low) = (vec![0f32; q.len()], vec![0f32; q.len()]);
-        let rows = q.par_chunks_mut(length).zip(high.par_chunks_mut(length)).zip(low.par_chunks_mut(length));
-        rows.enumerate().for_each(|(row, ((q, high), low))| {
-            let patch = tile.start + row;
-            let (image, [y, x]) = (patch / self.places.len(), self.places[patch % self.places.len()]);
-            for tap in 0..taps {
-                let row = (y * self.stride[0] + tap / self.kernel[1]).wrapping_sub(self.padding[0]);
-                let column = (x * self.stride[1] + tap % self.kernel[1]).wrapping_sub(self.padding[1]);
-                // Before the first one wraps to far beyond the last.
-                if row >= self.x.height || column >= self.x.width {
-                    continue;
-                }
-                let pixel = (image * self.x.height + row) * self.x.width + column;
-                let from = pixel * padded + group * self.per_group;
-                for channel in channels.clone() {
-                    let position = channel * taps + tap;
-                    if !block.contains(&position) {
-                        continue;
-                    }
-                    let u = i32::from(input.fixed[from + channel]);
-                    let byte = u.cast_unsigned().to_le_bytes()[0].cast_signed();
-                    q[position - block.start] = f32::from(input.levels[from + channel]);
-                    high[position - block.start] = ((u - i32::from(byte)) / 256) as f32;
-                    low[position - block.start] = f32::from(byte);
-                }
-            }
-        });
-        let matrix = |values: Vec<f32>| {
-            let shape = (tile.len(), length);
-            Array2::from_shape_vec(shape, values).unwrap_or_else(|_| unreachable!("as many values as were asked for"))
-        };
-        Tile { q: matrix(q), high: matrix(high), low: matrix(low) }
-    }
-}
-
 impl Sums {
-    fn new(length: usize) -> Self {
-        let pairs = length * length;
-        Self { q: vec![0; length], u: vec![0; length], qq: vec![0; pairs], uq: vec![0; pairs] }
-    }
-
-    /// Adds a tile.
-    fn add(&mut self, tile: &Tile) {
-        let length = self.q.len();
-        for ((q, high), low) in tile.q.rows().into_iter().zip(tile.high.rows()).zip(tile.low.rows()) {
-            for (i, ((q, high), low)) in q.iter().zip(high).zip(low).enumerate() {
-                self.q[i] += *q as i64;
-                self.u[i] += 256 * *high as i64 + *low as i64;
-            }
-        }
-        let strips = self.qq.par_chunks_mut(STRIP * length).zip(self.uq.par_chunks_mut(STRIP * length));
-        strips.enumerate().for_each(|(strip, (qq, uq))| {
-            let first = strip * STRIP;
-            let columns = s![.., first..first + qq.len() / length];
-            let product = |a: &Array2<f32>, b: ArrayView2<'_, f32>| a.slice(columns).t().dot(&b);
-            let own = product(&tile.q, tile.q.slice(s![.., first..]));
-            for (to, from) in qq.chunks_exact_mut(length).zip(own.rows()) {
-                to[first..].iter_mut().zip(from).for_each(|(to, &from)| *to += from as i64);
-            }
-            let (high, low) = (product(&tile.high, tile.q.view()), product(&tile.low, tile.q.view()));
-            for ((to, high), low) in uq.chunks_exact_mut(length).zip(high.rows()).zip(low.rows()) {
-                to.iter_mut().zip(high).zip(low).for_each(|((to, &high), &low)| *to += 256 * high as i64 + low as i64);
-            }
-        });
-        // The strips compute a little below their diagonal.
-        for (i, row) in self.qq.chunks_exact_mut(length).enumerate() {
-            row[..i].fill(0);
-        }
-    }
-
     /// Values of a patch.
     pub(super) fn len(&self) -> usize {
         self.q.len()

@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use crate::device::Device;
+use crate::Result;
+use crate::device::{Buffer, Device};
 use crate::exec::{FloatNet, Int8Net, Keep};
 use crate::images::Batch;
 use crate::model::{Graph, NodeId, QuantizedGraph};
-use crate::{Error, Result};
 
 /// Both networks, and how far they are with each batch.
 pub(super) struct Pass<'d> {
@@ -42,8 +42,10 @@ struct Kept {
     int8: Vec<u32>,
 }
 
-fn words(kept: &[Kept]) -> usize {
-    kept.iter().map(|kept| kept.float.len() + kept.int8.len()).sum()
+impl Kept {
+    fn words(&self) -> usize {
+        self.float.len() + self.int8.len()
+    }
 }
 
 impl<'d> Pass<'d> {
@@ -84,8 +86,8 @@ impl<'d> Pass<'d> {
         })
     }
 
-    /// Gives the activation of `input` in both networks for each batch in turn: the number of its
-    /// images, the words of the float network and those of the other. All nodes before `layer` have
+    /// Gives the activation of `input` in both networks, where it lies, for each batch in turn: the
+    /// number of its images, the float network's buffer and the other's. All nodes before `layer` have
     /// run then, in the graph as it is now; layers come in the order of the graph.
     ///
     /// # Errors
@@ -94,25 +96,27 @@ impl<'d> Pass<'d> {
         &mut self,
         layer: NodeId,
         input: NodeId,
-        mut take: impl FnMut(usize, &[u32], &[u32]) -> Result<()>,
+        mut take: impl FnMut(usize, &Buffer, &Buffer) -> Result<()>,
     ) -> Result<()> {
         for index in 0..self.batches.len() {
             let queued = &mut self.batches[index];
             let (first, before) = (std::mem::take(&mut queued.next), std::mem::take(&mut queued.kept));
-            self.room += words(&before);
+            self.room += before.iter().map(Kept::words).sum::<usize>();
             let batch = &self.batches[index].batch;
             self.run(batch, first..layer, &before)?;
             drop(before);
-            let mut kept = Vec::new();
-            for node in (0..layer).filter(|&node| self.needed[node] && self.read_until[node] >= layer) {
-                let (float, int8) = (self.float.read(node, batch.count)?, self.int8.read(node, batch.count)?);
-                kept.push(Kept { node, float, int8 });
-            }
-            let read = kept.iter().find(|kept| kept.node == input);
-            let read = read.ok_or_else(|| Error::bad("its input was not kept"))?;
-            take(batch.count, &read.float, &read.int8)?;
-            if words(&kept) <= self.room {
-                self.room -= words(&kept);
+            take(batch.count, self.float.activation(input), self.int8.activation(input))?;
+            let wanted: Vec<NodeId> =
+                (0..layer).filter(|&node| self.needed[node] && self.read_until[node] >= layer).collect();
+            let words = |&node: &NodeId| self.float.words(node, batch.count) + self.int8.words(node, batch.count);
+            let words = wanted.iter().map(words).sum::<usize>();
+            if words <= self.room {
+                let read = |node| {
+                    let (float, int8) = (self.float.read(node, batch.count)?, self.int8.read(node, batch.count)?);
+                    Ok(Kept { node, float, int8 })
+                };
+                let kept = wanted.into_iter().map(read).collect::<Result<_>>()?;
+                self.room -= words;
                 let queued = &mut self.batches[index];
                 (queued.next, queued.kept) = (layer, kept);
             }

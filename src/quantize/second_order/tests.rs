@@ -2,9 +2,12 @@
 
 use ndarray::{Array1, Array4};
 
-use super::moments::{Geometry, Input, Moments, fixed};
+use super::moments::{Geometry, Input, Moments, Summing};
 use super::places::places;
 use super::solve::SecondOrder;
+use crate::Result;
+use crate::device::Device;
+use crate::kernels::patches::divided;
 use crate::model::{Conv, QConv, QParams, Shape, Support, Weights};
 use crate::quantize::options::Granularity;
 use crate::quantize::split::{SplitForm, published, published_scales};
@@ -13,6 +16,7 @@ use crate::quantize::strategy::{Nearest, Strategy};
 use crate::quantize::weights::{Layer, dequantize, quantize_layer};
 use crate::quantize::{qmax, ratio};
 use crate::random::Random;
+use crate::testing::devices;
 
 const INPUT: QParams = QParams { scale: 0.05, zero_point: -20, qmin: -128, qmax: 127 };
 
@@ -22,7 +26,8 @@ struct Case {
     x: Shape,
     images: usize,
     levels: Vec<i8>,
-    fixed: Vec<i16>,
+    /// The float network's values.
+    floats: Vec<f32>,
 }
 
 impl Case {
@@ -40,7 +45,7 @@ impl Case {
         let conv = Conv { weight, bias, stride: [stride; 2], padding: [kernel / 2; 2], groups };
         let padded = x.padded_channels();
         let mut levels = vec![INPUT.zero_point as i8; images * x.padded_len()];
-        let mut words = vec![0f32; levels.len()];
+        let mut floats = vec![0f32; levels.len()];
         let mut last = 0.0;
         for pixel in 0..images * x.pixels() {
             let mut common = 0.8 * last + 0.5 * random.between(-1.0, 1.0);
@@ -48,13 +53,12 @@ impl Case {
             for c in 0..x.channels {
                 common = 0.8 * common + 0.4 * random.between(-1.0, 1.0);
                 let real = if dead == Some(c) { 0.5 } else { common * (1.0 + c as f64 % 3.0) };
-                words[pixel * padded + c] = real as f32;
+                floats[pixel * padded + c] = real as f32;
                 let off = if dead == Some(c) { 0.0 } else { 0.03 * random.between(-1.0, 1.0) * (c % 2) as f64 };
                 levels[pixel * padded + c] = INPUT.quantize(0.97 * real + off) as i8;
             }
         }
-        let words: Vec<u32> = words.into_iter().map(f32::to_bits).collect();
-        Self { conv, x, images, levels, fixed: fixed(&words, INPUT.scale).unwrap() }
+        Self { conv, x, images, levels, floats }
     }
 
     fn layer(&self, bits: u8) -> Layer<'_> {
@@ -75,15 +79,21 @@ impl Case {
     }
 
     /// Sums over images `from..to`, in batches of `batch`.
-    fn sums(&self, largest: usize, [from, to]: [usize; 2], batch: usize) -> Moments {
-        let mut moments = Moments::new(self.geometry(largest));
+    fn sums(&self, largest: usize, range: [usize; 2], batch: usize) -> Moments {
+        self.sums_on(&Device::cpu(), largest, range, batch).unwrap()
+    }
+
+    fn sums_on(&self, device: &Device, largest: usize, [from, to]: [usize; 2], batch: usize) -> Result<Moments> {
+        let mut summing = Summing::new(device, self.geometry(largest), INPUT, batch.min(to - from))?;
         for first in (from..to).step_by(batch) {
             let words = first * self.x.padded_len()..to.min(first + batch) * self.x.padded_len();
-            let (levels, fixed) = (&self.levels[words.clone()], &self.fixed[words]);
+            let floats: Vec<u32> = self.floats[words.clone()].iter().map(|x| x.to_bits()).collect();
+            let levels = device.upload(&bytemuck::pod_collect_to_vec(&self.levels[words]), "levels")?;
+            let float = device.upload(&floats, "floats")?;
             let images = to.min(first + batch) - first;
-            moments.add(Input { images, levels, zero_point: INPUT.zero_point as i8, fixed }).unwrap();
+            summing.add(Input { images, levels: &levels, float: &float })?;
         }
-        moments
+        summing.finish()
     }
 
     fn all(&self) -> Moments {
@@ -109,7 +119,7 @@ impl Case {
                         pixel * self.x.padded_channels() + group * per_group + c
                     });
                     patch.0.push(at.map_or(i64::from(INPUT.zero_point), |at| i64::from(self.levels[at])));
-                    patch.1.push(at.map_or(0, |at| i64::from(self.fixed[at])));
+                    patch.1.push(at.map_or(0, |at| i64::from(divided(self.floats[at], INPUT.scale))));
                 }
                 patches.push(patch);
             }
@@ -314,6 +324,10 @@ fn sums_are_those_of_the_patches_in_any_batches_and_merge() {
         assert_eq!(merged, all, "{name}");
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         assert_eq!(one.install(|| case.sums(usize::MAX, [0, case.images], 1000)), all, "{name}");
+        for device in devices() {
+            let sums = case.sums_on(&device, usize::MAX, [0, case.images], 5).unwrap();
+            assert!(sums == all, "{name} on {}", device.info().name);
+        }
         for group in 0..case.conv.groups {
             let patches = case.patches(group);
             let (sums, n) = (&all.parts[group], patches.len() as i128);
@@ -339,22 +353,31 @@ fn sums_are_those_of_the_patches_in_any_batches_and_merge() {
 
 #[test]
 fn extremes_are_summed_exactly() {
-    let (case, count) = (Case::new(1, [1, 2, 1, 8], 1, 1, 60, None), 60 * 8 * 8 * 4);
+    let mut case = Case::new(1, [1, 2, 1, 8], 1, 1, 60, None);
     for (level, u) in [(-128i8, i16::MIN), (-128, 32639), (127, i16::MIN)] {
-        let mut moments = Moments::new(case.geometry(usize::MAX));
-        let (levels, words) = (vec![level; count], vec![u; count]);
-        moments.add(Input { images: 60, levels: &levels, zero_point: 0, fixed: &words }).unwrap();
+        case.levels.fill(level);
+        case.floats.fill(f32::from(u) * INPUT.scale / 64.0);
+        let moments = case.all();
         let (sums, n) = (&moments.parts[0], moments.patches as i64);
-        assert!(n > super::moments::TILE as i64);
+        assert!(n > 1024);
         assert_eq!((sums.q[1], sums.u[1]), (n * i64::from(level), n * i64::from(u)));
         // What never varies has no variance, exactly.
         assert_eq!((sums.covariance(moments.patches, 0, 1), sums.difference(moments.patches, 1, 0)), (0.0, 0.0));
     }
-    let scale = 0.5;
-    let words = [1.0f32, -1.0, 1e9, -1e9, 0.25 / 64.0, 0.75 / 64.0].map(f32::to_bits);
-    assert_eq!(fixed(&words, scale).unwrap(), [128, -128, 32639, -32768, 0, 2]);
-    assert_eq!(fixed(&[f32::NAN.to_bits()], scale), None);
-    assert_eq!(fixed(&[f32::INFINITY.to_bits()], scale), None);
+}
+
+#[test]
+fn what_is_no_finite_number_is_refused() {
+    let mut case = Case::new(1, [1, 2, 1, 8], 1, 1, 3, None);
+    for device in devices() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let at = case.floats.len() - 3;
+            let before = std::mem::replace(&mut case.floats[at], value);
+            let error = case.sums_on(&device, usize::MAX, [0, 3], 2).unwrap_err();
+            assert_eq!(error.to_string(), "an activation that it reads is NaN or infinite");
+            case.floats[at] = before;
+        }
+    }
 }
 
 #[test]
@@ -421,7 +444,7 @@ fn layers_whose_inputs_go_together_gain() {
 fn what_never_varies_is_rounded_to_nearest() {
     let mut case = Case::new(5, [9, 12, 1, 6], 1, 1, 4, None);
     case.levels.fill(17);
-    case.fixed.fill(1000);
+    case.floats.fill(1000.0 / 64.0 * INPUT.scale);
     let layer = case.layer(4);
     let strategy = SecondOrder::new(&layer, &case.all());
     assert_eq!(strategy.varying(), 0);

@@ -17,6 +17,9 @@ pub(crate) enum Float {}
 /// Two int8 values a word.
 pub(crate) enum Int8 {}
 
+/// Two i16 values a word: what int8 values are made.
+pub(crate) type Pairs = Int8;
+
 impl Lanes for Float {
     type Token = X64V3Token;
     type Word = f32;

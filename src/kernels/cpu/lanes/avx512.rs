@@ -14,6 +14,9 @@ pub(crate) enum Float {}
 /// Four int8 values a word.
 pub(crate) enum Int8 {}
 
+/// Two i16 values a word, whose products `vpdpwssd` adds to an int32, modulo 2^32.
+pub(crate) enum Pairs {}
+
 impl Lanes for Float {
     type Token = X64V4xToken;
     type Word = f32;
@@ -53,6 +56,27 @@ impl Lanes for Int8 {
     #[arcane(in_trait, import_intrinsics)]
     fn multiply_add(_: X64V4xToken, sums: __m512i, x: i32, weights: __m512i) -> __m512i {
         _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(x), weights)
+    }
+}
+
+impl Lanes for Pairs {
+    type Token = X64V4xToken;
+    type Word = i32;
+    type Registers = __m512i;
+
+    #[arcane(in_trait, import_intrinsics)]
+    fn load(_: X64V4xToken, from: &[i32; LANES]) -> __m512i {
+        _mm512_loadu_epi32(from)
+    }
+
+    #[arcane(in_trait, import_intrinsics)]
+    fn store(_: X64V4xToken, registers: __m512i, to: &mut [i32; LANES]) {
+        _mm512_storeu_epi32(to, registers);
+    }
+
+    #[arcane(in_trait, import_intrinsics)]
+    fn multiply_add(_: X64V4xToken, sums: __m512i, x: i32, weights: __m512i) -> __m512i {
+        _mm512_dpwssd_epi32(sums, _mm512_set1_epi32(x), weights)
     }
 }
 
