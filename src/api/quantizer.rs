@@ -216,7 +216,7 @@ impl Quantizer {
         });
         let weights = QuantizeOptions { rounding, ..self.weights.clone() };
         let equal = quantize::equalize(&model.graph, &calibration.statistics, &weights)?;
-        let (graph, statistics) = parts(&equal, model, calibration);
+        let (graph, statistics) = parts(equal.as_ref(), model, calibration);
         let ranges = self.ranges(method);
         let ranges = stage(Stage::Threshold, None, progress, || threshold::choose(statistics, &ranges))?;
         let quantize = || quantize::quantize(graph, &ranges, statistics, &weights);
@@ -248,16 +248,15 @@ impl Quantizer {
         progress: &dyn Progress,
     ) -> Result<Quantized> {
         let equal = quantize::equalize(&model.graph, &calibration.statistics, &self.weights)?;
-        let (graph, statistics) = parts(&equal, model, calibration);
+        let (graph, statistics) = parts(equal.as_ref(), model, calibration);
         let mut decisions = Vec::new();
-        let rounding = match self.rounding {
-            Some(rounding) => rounding,
-            None => {
-                let ranges = self.ranges(self.method.unwrap_or(settle::UNTRIED));
-                let (rounding, why) = settle::rounding(graph, statistics, &self.weights, &ranges)?;
-                decisions.push(why);
-                rounding
-            }
+        let rounding = if let Some(rounding) = self.rounding {
+            rounding
+        } else {
+            let ranges = self.ranges(self.method.unwrap_or(settle::UNTRIED));
+            let (rounding, why) = settle::rounding(graph, statistics, &self.weights, &ranges)?;
+            decisions.push(why);
+            rounding
         };
         let weights = QuantizeOptions { rounding, ..self.weights.clone() };
         let all = weights.needs_images();
@@ -268,15 +267,14 @@ impl Quantizer {
             (false, Some(_)) => Vec::new(),
         };
         let ranges = stage(Stage::Threshold, None, progress, || {
-            let method = match self.method {
-                Some(method) => method,
-                None => {
-                    let plain = QuantizeOptions { bias_correction: false, ..weights.clone() };
-                    let tried = settle::Trial { device, graph, statistics };
-                    let (method, why) = tried.method(&plain, &self.ranges, settle::spread(&batches, settle::TRIED))?;
-                    decisions.insert(0, why);
-                    method
-                }
+            let method = if let Some(method) = self.method {
+                method
+            } else {
+                let plain = QuantizeOptions { bias_correction: false, ..weights.clone() };
+                let trial = settle::Trial { device, graph, statistics };
+                let (method, why) = trial.method(&plain, &self.ranges, settle::spread(&batches, settle::TRIED))?;
+                decisions.insert(0, why);
+                method
             };
             threshold::choose(statistics, &self.ranges(method))
         })?;
@@ -304,7 +302,7 @@ impl Quantizer {
 
 /// The network that is quantized and its statistics: with equal channels, or as they are.
 fn parts<'a>(
-    equal: &'a Option<Equalized>,
+    equal: Option<&'a Equalized>,
     model: &'a Model,
     calibration: &'a Calibration,
 ) -> (&'a Graph, &'a calibrate::Calibration) {

@@ -72,9 +72,13 @@ impl Trial<'_> {
         let tried: Vec<Tried> =
             METHODS.into_iter().zip(&found[1..]).map(|(method, found)| Tried::new(method, found)).collect();
         let best = best(&tried);
-        let figures = |tried: &Tried| match tried.mean - tried.least > ALIKE {
-            true => format!("{} {:.1} dB, its least part {:.1}", tried.method, tried.mean, tried.least),
-            false => format!("{} {:.1} dB", tried.method, tried.mean),
+        let figures = |tried: &Tried| {
+            let least = if tried.mean - tried.least > ALIKE {
+                format!(", its least part {:.1}", tried.least)
+            } else {
+                String::new()
+            };
+            format!("{} {:.1} dB{least}", tried.method, tried.mean)
         };
         let others: Vec<String> = tried.iter().filter(|other| other.method != best.method).map(figures).collect();
         let why = format!("threshold {} on {images} images; {}", figures(best), others.join("; "));
