@@ -86,7 +86,7 @@ pub struct QuantizeOptions {
     #[serde(default)]
     pub bias_correction: bool,
     /// Whether channels are made equal before depthwise convolutions; default: where it gains. It is
-    /// done by [`equalize`](super::equalize), before ranges are chosen.
+    /// done by `equalize`, before ranges are chosen.
     #[serde(default)]
     pub channel_equalization: ChannelEqualization,
     /// Layers that stay float, by name; `*` in a name stands for any characters, none too.

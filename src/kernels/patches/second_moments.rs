@@ -67,7 +67,7 @@ pub(crate) struct Params {
 pub struct SecondMoments<'a> {
     /// The patches.
     pub x: Matrix<'a>,
-    /// How many there are, [`MOST_PATCHES`] at most; up to a whole step the columns behind them are 0.
+    /// How many there are, `MOST_PATCHES` at most; up to a whole step the columns behind them are 0.
     pub patches: usize,
     /// Groups of rows.
     pub groups: usize,
