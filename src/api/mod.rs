@@ -1,5 +1,6 @@
 //! The front door: the types that whoever uses the library meets, over the stages behind them.
 
+mod analysis;
 mod calibration;
 mod classes;
 mod device;
@@ -13,6 +14,7 @@ mod report;
 mod run;
 mod tensors;
 
+pub use analysis::Analysis;
 pub use calibration::Calibration;
 pub use classes::Classes;
 pub use evaluation::{Contender, Evaluation};

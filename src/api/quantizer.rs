@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::exec;
 use crate::model::Support;
 use crate::progress::{Event, Progress, Silent, Stage};
-use crate::quantize::{self, CalibrationImages, Granularity, QuantizeOptions, Rounding, SplitMode};
+use crate::quantize::{self, CalibrationImages, Granularity, LayerChoice, QuantizeOptions, Rounding, SplitMode};
 use crate::threshold::{self, ActivationMode, Method, RangeOptions};
 
 /// How a network is quantized: every option, with its default.
@@ -105,11 +105,34 @@ impl Quantizer {
         self
     }
 
+    /// Chooses for a layer by itself, by name or pattern (`head.*`): bits, split, or that it stays
+    /// float. One call for each; of several that are a layer's the last counts.
+    ///
+    /// ```
+    /// use repquant::Quantizer;
+    ///
+    /// # fn main() -> repquant::Result<()> {
+    /// let quantizer = Quantizer::new().weight_bits(4).layer("stage0", "8".parse()?).layer("head.*", "6,full".parse()?);
+    /// assert!(quantizer.check().is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn layer(mut self, name: impl Into<String>, choice: LayerChoice) -> Self {
+        self.weights.layers.push((name.into(), choice));
+        self
+    }
+
     /// How the ranges of activations are chosen; default [`Method::KlReparam`].
     #[must_use]
     pub fn threshold(mut self, method: Method) -> Self {
         self.ranges.method = method;
         self
+    }
+
+    /// The options of the weights and of the ranges.
+    pub(super) fn parts(&self) -> (&QuantizeOptions, &RangeOptions) {
+        (&self.weights, &self.ranges)
     }
 
     /// Whether every option is in its range.

@@ -60,6 +60,8 @@ pub enum Term {
     Rounding,
     /// Layers that stay in float.
     KeepFloat,
+    /// What is chosen for a single layer.
+    Layer,
     /// The step that collects statistics.
     Calibrate,
     /// The step that adds statistics of several runs.
@@ -100,6 +102,7 @@ impl Term {
             Self::MaxOverhead => "`max_overhead`",
             Self::Rounding => "`rounding`",
             Self::KeepFloat => "`keep_float`",
+            Self::Layer => "`layer`",
             Self::Calibrate => "`Calibration::collect`",
             Self::Merge => "`Calibration::merge`",
             Self::Quantize => "`Quantizer::quantize`",

@@ -3,6 +3,7 @@
 //! | step | file |
 //! | --- | --- |
 //! | options, their names and checks | `options.rs` |
+//! | what is chosen for single layers | `layers.rs` |
 //! | what is computed in float | `in_float.rs` |
 //! | how activations are stored | `plan.rs`, `stored.rs` |
 //! | operations without weights | `ops.rs` |
@@ -14,13 +15,16 @@
 //! | one layer's weights to int8 | `weights.rs` |
 //! | biases, multipliers, overflow bounds | `requantize.rs` |
 //! | one node | `node.rs` |
+//! | other ways for a single layer, to be tried | `alternatives.rs` |
 //!
 //! Everything runs on the host, parallel over layers and channels, but for the networks that second-
 //! order rounding runs; the result does not depend on the number of threads. The formulas are those of docs/quantization.md.
 
+mod alternatives;
 mod auto;
 mod gain;
 mod in_float;
+mod layers;
 mod node;
 mod ops;
 mod options;
@@ -34,7 +38,9 @@ pub(crate) mod stored;
 mod strategy;
 mod weights;
 
+pub(crate) use alternatives::Alternatives;
 pub(crate) use gain::predicted_gain_db;
+pub use layers::{LayerChoice, LayerChoices, LayerSplit};
 pub use options::{Granularity, QuantizeOptions, Rounding, SplitMode};
 pub use scale::qmax;
 pub use search::{Aligned, LANES, RATIOS, ratio, search};

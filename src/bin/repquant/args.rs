@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use repquant::options::{
-    ActivationMode, Backends, Decode, DeviceChoice, Format, Granularity, InputForm, LoadOptions, Method, Rounding,
-    SplitMode, Support,
-};
-use repquant::{Model, Quantizer};
+use repquant::Model;
+use repquant::options::{Backends, Decode, DeviceChoice, Format, InputForm, LoadOptions};
 
 use super::input_args::InputArgs;
+use super::method_args::MethodArgs;
 use super::values::parse;
 
 /// Post-training quantization for re-parameterized CNNs (RepVGG, MobileOne) on any GPU.
@@ -119,6 +117,9 @@ pub(super) enum Command {
         after_help = "Example:\n  repquant evaluate repvgg-int8.safetensors --images val/ --baseline repvgg.safetensors"
     )]
     Evaluate(EvaluateArgs),
+    /// What quantizing each layer alone costs, the worst first, and what would help
+    #[command(after_help = "Example:\n  repquant analyze repvgg.safetensors --images calib/ --weight-bits 4")]
+    Analyze(AnalyzeArgs),
     /// Fuse the branches and write the plain float network, as safetensors or ONNX
     #[command(
         after_help = "Examples:\n  repquant fuse repvgg.safetensors -o repvgg-fused.safetensors\n  repquant fuse repvgg.safetensors -o repvgg.onnx"
@@ -156,6 +157,7 @@ impl Command {
             Self::Quantize(args) => args.device.clone(),
             Self::Calibrate(args) => args.device.clone(),
             Self::Evaluate(args) => args.device.clone(),
+            Self::Analyze(args) => args.device.clone(),
             Self::Verify(args) => args.clone(),
             Self::Devices(adapters) => DeviceArgs { adapters: adapters.clone(), ..DeviceArgs::default() },
             Self::Merge(_) | Self::Fuse(_) | Self::Export(_) | Self::Inspect(_) | Self::Completions { .. } => {
@@ -258,65 +260,6 @@ pub(super) struct OnnxArgs {
     /// Its input.
     #[command(flatten)]
     pub input: OnnxInputArgs,
-}
-
-/// How to quantize.
-#[derive(Debug, Args)]
-pub(super) struct MethodArgs {
-    /// Bits of the weights, 2 to 8
-    #[arg(long, default_value_t = 8, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
-    pub weight_bits: u8,
-    /// Bits of the activations, 2 to 8
-    #[arg(long, default_value_t = 8, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
-    pub activation_bits: u8,
-    /// symmetric (zero point 0) or affine
-    #[arg(long, default_value = "symmetric", value_name = "MODE", value_parser = parse::<ActivationMode>)]
-    pub activations: ActivationMode,
-    /// One weight scale for each channel, or for the tensor
-    #[arg(long, default_value = "channel", value_name = "WHAT", value_parser = parse::<Granularity>)]
-    pub granularity: Granularity,
-    /// none, paper (as published), aligned, or auto (layers chosen under --max-overhead)
-    #[arg(long, default_value = "aligned", value_name = "MODE", value_parser = parse::<SplitMode>)]
-    pub split: SplitMode,
-    /// Weights the coarse part may touch: center, diagonal or full (default: center; pointwise
-    /// kernels: all with paper, none with aligned)
-    #[arg(long, value_name = "WHICH", value_parser = parse::<Support>)]
-    pub split_support: Option<Support>,
-    /// With --split auto: multiplications that may be added, as a fraction
-    #[arg(long, default_value_t = 0.12, value_name = "F")]
-    pub max_overhead: f64,
-    /// How weights are rounded: nearest, or second-order (a channel's weights together, for the
-    /// inputs that the layer really gets; needs --images and takes longer)
-    #[arg(long, default_value = "nearest", value_name = "HOW", value_parser = parse::<Rounding>)]
-    pub rounding: Rounding,
-    /// How activation ranges are chosen: minmax, percentile:P, mse, kl or kl-reparam
-    #[arg(long, default_value = "kl-reparam", value_name = "METHOD", value_parser = parse::<Method>)]
-    pub threshold: Method,
-    /// Bits of the first convolutions' and the classifier's weights (without one: the last
-    /// convolutions'; default: those of the others)
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
-    pub first_last_bits: Option<u8>,
-    /// Keep this layer in float; * stands for any characters, as in 'head.*' (repeatable)
-    #[arg(long, value_name = "LAYER")]
-    pub keep_float: Vec<String>,
-}
-
-impl MethodArgs {
-    /// As the library takes them.
-    pub(super) fn quantizer(&self) -> Quantizer {
-        let quantizer = Quantizer::new()
-            .weight_bits(self.weight_bits)
-            .activation_bits(self.activation_bits)
-            .activations(self.activations)
-            .granularity(self.granularity)
-            .split(self.split)
-            .split_support(self.split_support)
-            .max_overhead(self.max_overhead)
-            .rounding(self.rounding)
-            .threshold(self.threshold)
-            .first_last_bits(self.first_last_bits);
-        self.keep_float.iter().fold(quantizer, Quantizer::keep_float)
-    }
 }
 
 /// `demo`.
@@ -445,6 +388,45 @@ pub(super) struct EvaluateArgs {
     /// At most N images, spread evenly
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub limit: Option<u32>,
+    /// Where to run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Whether time is taken.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+/// `analyze`.
+#[derive(Debug, Args)]
+pub(super) struct AnalyzeArgs {
+    /// The float model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder of images to calibrate and to measure on
+    #[arg(long, visible_alias = "calib", value_name = "DIR", help_heading = "Input and output")]
+    pub images: PathBuf,
+    /// Saved histograms: the images are then measured on alone
+    #[arg(long, value_name = "FILE", help_heading = "Input and output")]
+    pub stats: Option<PathBuf>,
+    /// How to quantize.
+    #[command(flatten, next_help_heading = "Quantization")]
+    pub method: MethodArgs,
+    /// Calibrate on at most N images, spread evenly
+    #[arg(long, value_name = "N", conflicts_with = "stats", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
+    pub limit: Option<u32>,
+    /// Measure on at most N images, spread evenly
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
+    pub eval_limit: u32,
+    /// Count and list bad images instead of stopping at the first
+    #[arg(long, help_heading = "Reading images")]
+    pub skip_bad_images: bool,
+    /// Images in a batch (default: what suits the device)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Reading images")]
+    pub batch_size: Option<u16>,
+    /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize:
+    /// faster, and pixels move by a level or so) [default: full]
+    #[arg(long, value_name = "HOW", value_parser = parse::<Decode>, help_heading = "Reading images")]
+    pub decode: Option<Decode>,
     /// Where to run.
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -34,6 +34,7 @@ fn flag(term: Term) -> String {
         Term::MaxOverhead => "--max-overhead",
         Term::Rounding => "--rounding",
         Term::KeepFloat => "--keep-float",
+        Term::Layer => "--layer",
         Term::Calibrate => "`repquant calibrate`",
         Term::Merge => "`repquant merge`",
         Term::Quantize => "`repquant quantize`",
