@@ -143,15 +143,48 @@ pub mod threshold {
 /// Splits and integer weights.
 pub mod quantize {
     pub use crate::quantize::{
-        ACTIVATION_MEMORY, Aligned, CalibrationImages, ChannelEqualization, Equalized, Granularity, LANES,
-        QuantizeOptions, RATIOS, Rounding, SplitMode, dequantize, equalize, published, published_scales, qmax,
-        quantize, quantize_on, ratio, search,
+        ACTIVATION_MEMORY, Aligned, CalibrationImages, ChannelEqualization, Equalized, Granularity, LANES, LayerChoice,
+        LayerSplit, QuantizeOptions, RATIOS, Rounding, SplitMode, dequantize, equalize, published, published_scales,
+        qmax, quantize, quantize_on, ratio, search,
     };
 }
 
 /// Accuracy and fidelity.
 pub mod evaluate {
     pub use crate::evaluate::{Contender, Fidelity, evaluate};
+}
+
+/// What quantizing each layer alone costs.
+pub mod analyze {
+    use crate::Result;
+    use crate::analyze::{Sources, analyze};
+    use crate::calibrate::Calibration;
+    use crate::device::Device;
+    use crate::images::Batch;
+    use crate::model::{Graph, QuantizedGraph};
+    use crate::progress::Progress;
+    use crate::quantize::QuantizeOptions;
+    use crate::report::{LayerCost, layer_costs};
+    use crate::threshold::RangeOptions;
+
+    /// One row for each layer, the one that costs most first; `made` is what `quantized` was made of
+    /// and with.
+    ///
+    /// # Errors
+    /// As [`Analysis::of`](crate::Analysis::of).
+    pub fn costs(
+        device: &Device,
+        graph: &Graph,
+        quantized: &QuantizedGraph,
+        (options, ranges, calibration): (&QuantizeOptions, &RangeOptions, &Calibration),
+        batches: &[Batch],
+        progress: &dyn Progress,
+    ) -> Result<Vec<LayerCost>> {
+        let sources = Sources::new(graph, quantized, calibration, options, ranges, &calibration.model_digest)?;
+        let most = batches.iter().map(|batch| batch.count).max().unwrap_or(0);
+        let layers = analyze(device, &sources, batches, most, progress)?;
+        Ok(layer_costs(graph, quantized, ranges, &layers))
+    }
 }
 
 /// Files that are written.

@@ -68,6 +68,7 @@
 //! | choose ranges, split, quantize | [`Model`], [`Calibration`], [`Quantizer`] | [`Quantized`]: int8 weights, integer multipliers |
 //! | run | [`Model`] or [`Quantized`], [`Images`], [`Device`] | arrays, a batch at a time |
 //! | evaluate | [`Model`], [`Quantized`], [`Images`], [`Device`] | [`Evaluation`], and its [`Report`] |
+//! | analyze | [`Model`], [`Quantized`] and what it was made with, [`Images`], [`Device`] | [`Analysis`]: what each layer costs |
 //! | export | [`Model`] or [`Quantized`] | safetensors, ONNX |
 //!
 //! [`Images`] are files, images in memory, or f32 tensors. [`Progress`] is told how far a stage is.
@@ -109,7 +110,7 @@ pub mod profile;
 pub mod progress;
 pub mod report;
 
-pub use api::{Calibration, Evaluation, Images, Model, Quantized, Quantizer};
+pub use api::{Analysis, Calibration, Evaluation, Images, Model, Quantized, Quantizer};
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use progress::Progress;
@@ -119,6 +120,7 @@ pub use report::Report;
 pub mod internals;
 
 // What is behind them: the stages of the table above.
+mod analyze;
 mod calibrate;
 mod device;
 mod evaluate;

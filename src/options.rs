@@ -10,5 +10,7 @@ pub use crate::export::onnx::{Format, InputForm};
 pub use crate::images::RgbImage;
 pub use crate::load::{Crop, InputOverrides, LoadOptions, Preset};
 pub use crate::model::{Color, Decode, Fit, Interpolation, MAX_SIDE, Preprocessing, Support};
-pub use crate::quantize::{ChannelEqualization, Granularity, Rounding, SplitMode};
+pub use crate::quantize::{
+    ChannelEqualization, Granularity, LayerChoice, LayerChoices, LayerSplit, Rounding, SplitMode,
+};
 pub use crate::threshold::{ActivationMode, Method};

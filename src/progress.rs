@@ -12,6 +12,8 @@ pub enum Stage {
     Quantize,
     /// Running the networks on labelled images.
     Evaluate,
+    /// Quantizing each layer alone: a layer counts once for each batch.
+    Analyze,
     /// Comparing kernels with their twins.
     Verify,
 }
@@ -24,6 +26,7 @@ impl Stage {
             Self::Threshold => "threshold",
             Self::Quantize => "quantize",
             Self::Evaluate => "evaluate",
+            Self::Analyze => "analyze",
             Self::Verify => "verify",
         }
     }

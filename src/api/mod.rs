@@ -1,5 +1,6 @@
 //! The front door: the types that whoever uses the library meets, over the stages behind them.
 
+mod analysis;
 mod calibration;
 mod classes;
 mod device;
@@ -14,6 +15,7 @@ mod run;
 mod settle;
 mod tensors;
 
+pub use analysis::Analysis;
 pub use calibration::Calibration;
 pub use classes::Classes;
 pub use evaluation::{Contender, Evaluation};

@@ -9,8 +9,8 @@ use crate::images::Batch;
 use crate::model::{Graph, QuantizedGraph, Support};
 use crate::progress::{Event, Progress, Silent, Stage};
 use crate::quantize::{
-    self, ACTIVATION_MEMORY, CalibrationImages, ChannelEqualization, Equalized, Granularity, QuantizeOptions, Rounding,
-    SplitMode,
+    self, ACTIVATION_MEMORY, CalibrationImages, ChannelEqualization, Equalized, Granularity, LayerChoice,
+    QuantizeOptions, Rounding, SplitMode,
 };
 use crate::threshold::{self, ActivationMode, Method, RangeOptions};
 
@@ -155,12 +155,38 @@ impl Quantizer {
         self
     }
 
+    /// Chooses for a layer by itself, by name or pattern (`head.*`): bits, split, or that it stays
+    /// float. One call for each; of several that are a layer's the last counts.
+    ///
+    /// ```
+    /// use repquant::Quantizer;
+    ///
+    /// # fn main() -> repquant::Result<()> {
+    /// let quantizer = Quantizer::new().weight_bits(4).layer("stage0", "8".parse()?).layer("head.*", "6,full".parse()?);
+    /// assert!(quantizer.check().is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn layer(mut self, name: impl Into<String>, choice: LayerChoice) -> Self {
+        self.weights.layers.push((name.into(), choice));
+        self
+    }
+
     /// How the ranges of activations are chosen; default (none): with images
     /// ([`Quantizer::quantize_on`]) the best of several, otherwise [`Method::Mse`].
     #[must_use]
     pub fn threshold(mut self, method: impl Into<Option<Method>>) -> Self {
         self.method = method.into();
         self
+    }
+
+    /// The options of the weights and of the ranges, what is left open as it is in what was made.
+    pub(super) fn settled(&self, made: &Quantized) -> (QuantizeOptions, RangeOptions) {
+        let recorded = |key: &str| made.options()[key].as_str();
+        let rounding = self.rounding.or_else(|| recorded("rounding")?.parse().ok()).unwrap_or(Rounding::Nearest);
+        let method = self.method.or_else(|| recorded("threshold")?.parse().ok()).unwrap_or(settle::UNTRIED);
+        (QuantizeOptions { rounding, ..self.weights.clone() }, self.ranges(method))
     }
 
     /// Whether every option is in its range.
@@ -301,7 +327,7 @@ impl Quantizer {
 }
 
 /// The network that is quantized and its statistics: with equal channels, or as they are.
-fn parts<'a>(
+pub(super) fn parts<'a>(
     equal: Option<&'a Equalized>,
     model: &'a Model,
     calibration: &'a Calibration,

@@ -62,6 +62,8 @@ pub enum Term {
     BiasCorrection,
     /// Layers that stay in float.
     KeepFloat,
+    /// What is chosen for a single layer.
+    Layer,
     /// The step that collects statistics.
     Calibrate,
     /// The step that adds statistics of several runs.
@@ -103,6 +105,7 @@ impl Term {
             Self::Rounding => "`rounding`",
             Self::BiasCorrection => "`bias_correction`",
             Self::KeepFloat => "`keep_float`",
+            Self::Layer => "`layer`",
             Self::Calibrate => "`Calibration::collect`",
             Self::Merge => "`Calibration::merge`",
             Self::Quantize => "`Quantizer::quantize`",

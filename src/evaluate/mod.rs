@@ -7,6 +7,7 @@ mod output;
 mod parts;
 mod run;
 
+pub(crate) use accuracy::top1;
 pub(crate) use evaluation::Evaluation;
 pub use fidelity::Fidelity;
 pub(crate) use output::OutputFidelity;

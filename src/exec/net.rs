@@ -28,9 +28,9 @@ pub type Int8Net<'d> = Net<'d, QuantizedGraph>;
 
 /// A network of kind `G` with its weights and activations on a device.
 pub struct Net<'d, G> {
-    device: &'d Device,
-    nodes: Vec<Prepared>,
-    outputs: Vec<NodeId>,
+    pub(super) device: &'d Device,
+    pub(super) nodes: Vec<Prepared>,
+    pub(super) outputs: Vec<NodeId>,
     activations: Activations,
     /// What operations in f32 read and write where their neighbours are integers.
     scratch: Vec<Buffer>,
@@ -56,13 +56,13 @@ pub enum Source<'a> {
 }
 
 /// A node on the device.
-struct Prepared {
-    name: Arc<str>,
-    step: Step,
-    inputs: Vec<NodeId>,
+pub(super) struct Prepared {
+    pub(super) name: Arc<str>,
+    pub(super) step: Step,
+    pub(super) inputs: Vec<NodeId>,
     encoding: Encoding,
     /// Of one image's activation.
-    words: usize,
+    pub(super) words: usize,
 }
 
 impl<'d> FloatNet<'d> {

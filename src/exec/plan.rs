@@ -118,6 +118,20 @@ pub fn batch_size(device: &Device, graph: &Graph) -> Result<usize> {
     fit(device, &names, &reads, &words, &[])
 }
 
+/// As [`batch_size`], for a network whose activations are all kept beside those of a changed one
+/// ([`Changed`](super::Changed)): no more than 1 GiB of them.
+///
+/// # Errors
+/// If a single image does not fit: names the layer and the limit.
+pub(crate) fn changed_batch_size(device: &Device, graph: &Graph) -> Result<usize> {
+    const BUDGET_WORDS: usize = 1 << 30 >> 2;
+    let reads = Reads::new(graph.nodes.iter().map(|n| n.inputs.as_slice()), &graph.outputs);
+    let words: Vec<usize> = graph.shapes().iter().map(Shape::padded_len).collect();
+    let (_, again) = assign(&reads, &words, Keep::Last);
+    let image = words.iter().chain(&again).sum::<usize>();
+    Ok(batch_size(device, graph)?.min(BUDGET_WORDS / image.max(1)).max(1))
+}
+
 /// As [`batch_size`], for a quantized network that runs alone.
 ///
 /// # Errors

@@ -44,7 +44,10 @@ pub(super) fn choose(plan: &Plan<'_>, calibration: &Calibration) -> Result<Vec<C
     let nodes = &plan.graph.nodes;
     let statistics: HashMap<&str, &ActivationStats> =
         calibration.activations.iter().map(|stats| (stats.name.as_str(), stats)).collect();
+    // A layer whose split is chosen by itself is neither weighed nor counted.
+    let own = |id: NodeId| plan.options.choice(&nodes[id].name).split.is_some();
     let offers = (0..nodes.len()).into_par_iter().map(|id| match (&nodes[id].op, &plan.made[id], plan.stored[id]) {
+        _ if own(id) => Ok(None),
         (Op::Conv(conv), None, Some(stored)) => {
             let statistics = nodes[id].inputs.first().and_then(|&from| statistics.get(nodes[from].name.as_str()));
             let statistics = statistics.ok_or_else(|| Error::bad("there are no statistics of its input"));
@@ -102,7 +105,7 @@ pub(super) fn rounded(channels: usize) -> f64 {
 }
 
 /// The supports worth weighing, the cheapest first: each holds more weights than the one before.
-fn supports(conv: &Conv, only: Option<Support>) -> Vec<Support> {
+pub(super) fn supports(conv: &Conv, only: Option<Support>) -> Vec<Support> {
     let (per_group, kernel) = (conv.weight.dim().1, conv.kernel());
     let mut held = 0;
     let possible = [Support::Diagonal, Support::Center, Support::Full].into_iter();

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | options, their names and checks | `options.rs` |
 //! | channels made equal before depthwise convolutions | `equalize/` |
+//! | what is chosen for single layers | `layers.rs` |
 //! | what is computed in float | `in_float.rs` |
 //! | how activations are stored | `plan.rs`, `stored.rs` |
 //! | operations without weights | `ops.rs` |
@@ -16,14 +17,17 @@
 //! | one layer's weights to int8 | `weights.rs` |
 //! | biases, multipliers, overflow bounds | `requantize.rs` |
 //! | one node | `node.rs` |
+//! | other ways for a single layer, to be tried | `alternatives.rs` |
 //!
 //! Everything runs on the host, parallel over layers and channels, but for the networks that second-
 //! order rounding runs; the result does not depend on the number of threads. The formulas are those of docs/quantization.md.
 
+mod alternatives;
 mod auto;
 mod equalize;
 mod gain;
 mod in_float;
+mod layers;
 mod node;
 mod ops;
 mod options;
@@ -38,9 +42,11 @@ pub(crate) mod stored;
 mod strategy;
 mod weights;
 
+pub(crate) use alternatives::Alternatives;
 pub(crate) use equalize::rescaled;
 pub use equalize::{Equalized, equalize};
 pub(crate) use gain::predicted_gain_db;
+pub use layers::{LayerChoice, LayerChoices, LayerSplit};
 pub use options::{ChannelEqualization, Granularity, QuantizeOptions, Rounding, SplitMode};
 pub use scale::qmax;
 pub use search::{Aligned, LANES, RATIOS, ratio, search};

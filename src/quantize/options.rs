@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::layers::LayerChoice;
 use crate::error::{Term, text};
 use crate::model::{Graph, Support};
 use crate::threshold::RangeOptions;
@@ -91,6 +92,9 @@ pub struct QuantizeOptions {
     pub channel_equalization: ChannelEqualization,
     /// Layers that stay float, by name; `*` in a name stands for any characters, none too.
     pub keep_float: Vec<String>,
+    /// What is chosen for single layers, by such names; of several that are a layer's the last counts.
+    #[serde(default)]
+    pub layers: Vec<(String, LayerChoice)>,
 }
 
 impl Default for QuantizeOptions {
@@ -106,6 +110,7 @@ impl Default for QuantizeOptions {
             bias_correction: false,
             channel_equalization: ChannelEqualization::default(),
             keep_float: Vec::new(),
+            layers: Vec::new(),
         }
     }
 }
@@ -122,6 +127,9 @@ impl QuantizeOptions {
                 return Err(Error::usage(text![term, format!(" {bits} is not a width of 2 to 8 bits")]));
             }
         }
+        for (name, choice) in &self.layers {
+            choice.check().map_err(|e| e.at(format!("layer {name}")))?;
+        }
         if self.max_overhead.is_finite() && self.max_overhead >= 0.0 {
             return Ok(());
         }
@@ -129,19 +137,32 @@ impl QuantizeOptions {
             .hint("0.12 allows 12 % more multiplications"))
     }
 
-    /// Checks that the layers to be kept in float are layers of `graph`.
+    /// Checks that the layers to be kept in float, and those for which something is chosen, are
+    /// layers of `graph`, and have weights where those are what is chosen for.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage), naming the first that is not, and those there
     /// are.
     pub fn check_layers(&self, graph: &Graph) -> Result<()> {
         let layers = graph.nodes.get(1..).unwrap_or_default();
-        match self.keep_float.iter().find(|name| !layers.iter().any(|node| matches(name, &node.name))) {
+        let list = |all: bool| {
+            let names = layers.iter().filter(|node| all || node.op.weights().is_some());
+            names.map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let kept = self.keep_float.iter().map(|name| (Term::KeepFloat, name));
+        for (term, unknown) in kept.chain(self.layers.iter().map(|(name, _)| (Term::Layer, name))) {
+            if !layers.iter().any(|node| matches(unknown, &node.name)) {
+                return Err(Error::usage(text![term, format!(" {unknown}: {} has no such layer", graph.name)])
+                    .hint(format!("its layers are: {}", list(true))));
+            }
+        }
+        let weighted = |name: &str| layers.iter().any(|node| node.op.weights().is_some() && matches(name, &node.name));
+        match self.layers.iter().find(|(name, choice)| !choice.float && !weighted(name)) {
             None => Ok(()),
-            Some(unknown) => {
-                let names: Vec<&str> = layers.iter().map(|node| node.name.as_str()).collect();
-                Err(Error::usage(text![Term::KeepFloat, format!(" {unknown}: {} has no such layer", graph.name)])
-                    .hint(format!("its layers are: {}", names.join(", "))))
+            Some((name, choice)) => {
+                let what = format!(" {name}={choice}: this layer has no weights to be rounded");
+                Err(Error::usage(text![Term::Layer, what])
+                    .hint(format!("it can stay float; those with weights are: {}", list(false))))
             }
         }
     }
@@ -151,14 +172,20 @@ impl QuantizeOptions {
         self.rounding == Rounding::SecondOrder || self.bias_correction
     }
 
+    /// What is chosen for a layer by itself.
+    pub(super) fn choice(&self, layer: &str) -> LayerChoice {
+        let own = self.layers.iter().rev().find(|(name, _)| matches(name, layer));
+        own.map_or(LayerChoice::default(), |(_, choice)| *choice)
+    }
+
     /// Whether a layer is to be kept in float.
     pub(super) fn keeps(&self, layer: &str) -> bool {
-        self.keep_float.iter().any(|name| matches(name, layer))
+        self.keep_float.iter().any(|name| matches(name, layer)) || self.choice(layer).float
     }
 
     /// These options and those of the activation ranges under the names of their flags, for the
     /// record in the model.
-    pub(super) fn record(&self, ranges: &RangeOptions) -> Value {
+    pub(crate) fn record(&self, ranges: &RangeOptions) -> Value {
         let mut record = json!({
             "weight_bits": self.weight_bits,
             "first_last_bits": self.first_last_bits,
@@ -177,6 +204,9 @@ impl QuantizeOptions {
         }
         if self.bias_correction {
             record["bias_correction"] = json!(true);
+        }
+        if !self.layers.is_empty() {
+            record["layers"] = json!(self.layers);
         }
         record
     }

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 
 use super::equalize::clip;
 use super::in_float::InFloat;
+use super::layers::LayerSplit;
 use super::ops::integer;
 use super::options::{QuantizeOptions, SplitMode};
 use super::split::{self, SplitForm};
@@ -126,20 +127,30 @@ impl<'a> Plan<'a> {
 
     /// The form that the options give a node, where they do not leave it to `auto`.
     pub(super) fn form(&self, id: NodeId) -> Choice {
-        match (&self.graph.nodes[id].op, &self.made[id]) {
+        let node = &self.graph.nodes[id];
+        let own = self.options.choice(&node.name).split;
+        match (&node.op, &self.made[id]) {
             (Op::Conv(conv), None) => {
-                let (form, note) = split::form(conv, self.options);
+                let (split, support) = match own {
+                    None => (self.options.split, self.options.support),
+                    Some(LayerSplit::Whole) => (SplitMode::None, None),
+                    Some(LayerSplit::Aligned(support)) => (SplitMode::Aligned, Some(support)),
+                };
+                let (form, note) = split::form(conv, split, support);
                 match form {
                     SplitForm::Paper(_) if self.stored[id].is_none() => {
                         let why = "not split: its result stays 32-bit sums, of which the published split has two";
                         (SplitForm::Plain, Some(why.into()))
                     }
-                    SplitForm::Plain if self.options.split == SplitMode::Auto && self.stored[id].is_none() => {
+                    SplitForm::Plain if split == SplitMode::Auto && self.stored[id].is_none() => {
                         let why = "auto: not split, its result is not stored and has no scale to weigh errors by";
                         (SplitForm::Plain, Some(why.into()))
                     }
                     form => (form, note),
                 }
+            }
+            (Op::Linear(_), None) if matches!(own, Some(LayerSplit::Aligned(_))) => {
+                (SplitForm::Plain, Some("not split: the classifier never is".into()))
             }
             _ => (SplitForm::Plain, None),
         }
@@ -154,7 +165,8 @@ impl<'a> Plan<'a> {
         }
         let input = self.stored[*node.inputs.first()?]?;
         let output = self.stored[id].map(|stored| stored.params);
-        let bits = self.options.first_last_bits.filter(|_| self.ends[id]).unwrap_or(self.options.weight_bits);
+        let usual = self.options.first_last_bits.filter(|_| self.ends[id]).unwrap_or(self.options.weight_bits);
+        let bits = self.options.choice(&node.name).bits.unwrap_or(usual);
         match &node.op {
             Op::Conv(conv) | Op::Linear(conv) => Some(Layer {
                 weight: conv.weight.view(),

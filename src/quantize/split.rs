@@ -1,6 +1,6 @@
 //! Whether and how a layer is split, and the split as published.
 
-use super::options::{QuantizeOptions, SplitMode};
+use super::options::SplitMode;
 use super::scale::{qmax, scale_for};
 use super::search::largest;
 use crate::model::{Conv, Support, Weights};
@@ -35,19 +35,19 @@ impl SplitForm {
     }
 }
 
-/// The form of a convolution under `options`, and why where it is not split.
+/// The form of a convolution that is split so, and why where it is not.
 ///
 /// Without an explicit support a kernel with neighbours is split at its centre; a pointwise kernel
 /// has none: published, all of it is split, aligned, nothing is. `auto` is decided elsewhere, its
 /// layers start plain.
-pub(super) fn form(conv: &Conv, options: &QuantizeOptions) -> (SplitForm, Option<String>) {
+pub(super) fn form(conv: &Conv, split: SplitMode, support: Option<Support>) -> (SplitForm, Option<String>) {
     let pointwise = conv.kernel() == [1, 1];
-    let (make, paper): (fn(Support) -> SplitForm, bool) = match options.split {
+    let (make, paper): (fn(Support) -> SplitForm, bool) = match split {
         SplitMode::None | SplitMode::Auto => return (SplitForm::Plain, None),
         SplitMode::Paper => (SplitForm::Paper, true),
         SplitMode::Aligned => (SplitForm::Aligned, false),
     };
-    match options.support.unwrap_or(Support::Center) {
+    match support.unwrap_or(Support::Center) {
         Support::Center if pointwise && paper => (make(Support::Full), None),
         Support::Center if pointwise => (
             SplitForm::Plain,
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn named(conv: &Conv, split: SplitMode, support: Option<Support>) -> (String, bool) {
-        let (form, note) = form(conv, &QuantizeOptions { split, support, ..Default::default() });
+        let (form, note) = form(conv, split, support);
         (form.name(), note.is_some())
     }
 

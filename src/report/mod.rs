@@ -1,5 +1,6 @@
 //! What a run found: one document, printed as JSON or as a table.
 
+mod analysis;
 mod layers;
 mod profile;
 mod results;
@@ -8,6 +9,8 @@ mod table;
 
 use serde::Serialize;
 
+pub(crate) use analysis::layer_costs;
+pub use analysis::{AnalysisReport, Cost, CureRow, CureSetting, LayerCost, OutputCost, cost_table};
 pub use layers::{FloatLayer, LayerRow, NoteRow};
 pub(crate) use layers::{float_layers, layer_rows, note_rows};
 pub use profile::profile_tables;

@@ -122,7 +122,7 @@ fn percent(fraction: Option<f64>) -> String {
 }
 
 /// A size in bytes, kB or MB (powers of 1000).
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
         1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),

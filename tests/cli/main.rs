@@ -4,6 +4,7 @@
 mod common;
 
 mod adapter;
+mod analyze;
 mod bad_input;
 mod bad_output;
 mod commands;

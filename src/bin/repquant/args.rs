@@ -117,6 +117,9 @@ pub(super) enum Command {
         after_help = "Example:\n  repquant evaluate repvgg-int8.safetensors --images val/ --baseline repvgg.safetensors"
     )]
     Evaluate(EvaluateArgs),
+    /// What quantizing each layer alone costs, the worst first, and what would help
+    #[command(after_help = "Example:\n  repquant analyze repvgg.safetensors --images calib/ --weight-bits 4")]
+    Analyze(AnalyzeArgs),
     /// Fuse the branches and write the plain float network, as safetensors or ONNX
     #[command(
         after_help = "Examples:\n  repquant fuse repvgg.safetensors -o repvgg-fused.safetensors\n  repquant fuse repvgg.safetensors -o repvgg.onnx"
@@ -154,6 +157,7 @@ impl Command {
             Self::Quantize(args) => args.device.clone(),
             Self::Calibrate(args) => args.device.clone(),
             Self::Evaluate(args) => args.device.clone(),
+            Self::Analyze(args) => args.device.clone(),
             Self::Verify(args) => args.clone(),
             Self::Devices(adapters) => DeviceArgs { adapters: adapters.clone(), ..DeviceArgs::default() },
             Self::Merge(_) | Self::Fuse(_) | Self::Export(_) | Self::Inspect(_) | Self::Completions { .. } => {
@@ -384,6 +388,45 @@ pub(super) struct EvaluateArgs {
     /// At most N images, spread evenly
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
     pub limit: Option<u32>,
+    /// Where to run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Whether time is taken.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+/// `analyze`.
+#[derive(Debug, Args)]
+pub(super) struct AnalyzeArgs {
+    /// The float model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder of images to calibrate and to measure on
+    #[arg(long, visible_alias = "calib", value_name = "DIR", help_heading = "Input and output")]
+    pub images: PathBuf,
+    /// Saved histograms: the images are then measured on alone
+    #[arg(long, value_name = "FILE", help_heading = "Input and output")]
+    pub stats: Option<PathBuf>,
+    /// How to quantize.
+    #[command(flatten, next_help_heading = "Quantization")]
+    pub method: MethodArgs,
+    /// Calibrate on at most N images, spread evenly
+    #[arg(long, value_name = "N", conflicts_with = "stats", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
+    pub limit: Option<u32>,
+    /// Measure on at most N images, spread evenly
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading images")]
+    pub eval_limit: u32,
+    /// Count and list bad images instead of stopping at the first
+    #[arg(long, help_heading = "Reading images")]
+    pub skip_bad_images: bool,
+    /// Images in a batch (default: what suits the device)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Reading images")]
+    pub batch_size: Option<u16>,
+    /// How much of a JPEG is decoded: full, or scaled (big ones at 1/4 or 1/8 before the resize:
+    /// faster, and pixels move by a level or so) [default: full]
+    #[arg(long, value_name = "HOW", value_parser = parse::<Decode>, help_heading = "Reading images")]
+    pub decode: Option<Decode>,
     /// Where to run.
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -43,7 +43,7 @@ impl Progress for Bars {
                 let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
                 let unit = match stage {
                     Stage::Verify => "kernels",
-                    Stage::Quantize => "layers",
+                    Stage::Quantize | Stage::Analyze => "layers",
                     _ => "images",
                 };
                 let rate = move |state: &ProgressState, text: &mut dyn std::fmt::Write| {
@@ -79,6 +79,7 @@ fn label(stage: Stage) -> &'static str {
         Stage::Threshold => "choosing ranges",
         Stage::Quantize => "quantizing",
         Stage::Evaluate => "evaluating",
+        Stage::Analyze => "analyzing",
         Stage::Verify => "verifying",
     }
 }

@@ -1,5 +1,6 @@
 //! The `repquant` command: one file for each subcommand. It uses the library's public names alone.
 
+mod analyze;
 mod args;
 mod bars;
 mod calibrate;
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Calibrate(args) => calibrate::run(&session, &args),
         Command::Merge(args) => merge::run(&session, &args),
         Command::Evaluate(args) => evaluate::run(&session, &args),
+        Command::Analyze(args) => analyze::run(&session, &args),
         Command::Fuse(args) => fuse::run(&session, &args),
         Command::Export(args) => export::run(&session, &args),
         Command::Inspect(args) => inspect::run(&session, &args),

@@ -1,9 +1,13 @@
 //! Flags for how a network is quantized.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
-use repquant::Quantizer;
-use repquant::options::{ActivationMode, ChannelEqualization, Granularity, Method, Rounding, SplitMode, Support};
+use repquant::options::{
+    ActivationMode, ChannelEqualization, Granularity, LayerChoice, LayerChoices, Method, Rounding, SplitMode, Support,
+};
+use repquant::{Error, Quantizer};
 
 use super::values::{OrAuto, bytes, or_auto, parse};
 
@@ -61,11 +65,26 @@ pub(super) struct MethodArgs {
     /// Keep this layer in float; * stands for any characters, as in 'head.*' (repeatable)
     #[arg(long, value_name = "LAYER")]
     pub keep_float: Vec<String>,
+    /// Choose for this layer by itself: bits (2 to 8) or float, whole or a support, or both, as in
+    /// 'stage0=8' or 'head.*=6,full' (repeatable; the last one for a layer counts)
+    #[arg(long, value_name = "LAYER=CHOICE", value_parser = layer)]
+    pub layer: Vec<(String, LayerChoice)>,
+    /// Such choices as JSON, {"stage0": "8", "head.*": "6,full"}; --layer comes after them
+    #[arg(long, value_name = "FILE")]
+    pub layers: Option<PathBuf>,
 }
 
 impl MethodArgs {
+    /// The file that they may read.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = PathBuf> {
+        self.layers.iter().cloned()
+    }
+
     /// As the library takes them.
-    pub(super) fn quantizer(&self) -> Quantizer {
+    ///
+    /// # Errors
+    /// If the file of choices cannot be read or has others.
+    pub(super) fn quantizer(&self) -> repquant::Result<Quantizer> {
         let quantizer = Quantizer::new()
             .weight_bits(self.weight_bits)
             .activation_bits(self.activation_bits)
@@ -80,6 +99,25 @@ impl MethodArgs {
             .channel_equalization(self.channel_equalization)
             .threshold(self.threshold.0)
             .first_last_bits(self.first_last_bits);
-        self.keep_float.iter().fold(quantizer, Quantizer::keep_float)
+        let quantizer = self.keep_float.iter().fold(quantizer, Quantizer::keep_float);
+        let mut choices = match &self.layers {
+            Some(path) => {
+                let failed = |e| Error::bad("cannot be read").because(e).at(path.display());
+                let json = std::fs::read_to_string(path).map_err(failed)?;
+                LayerChoices::from_json(&json).map_err(|e| e.at(path.display()))?.0
+            }
+            None => Vec::new(),
+        };
+        choices.extend(self.layer.iter().cloned());
+        Ok(choices.into_iter().fold(quantizer, |quantizer, (name, choice)| quantizer.layer(name, choice)))
     }
+}
+
+/// `LAYER=CHOICE`.
+fn layer(text: &str) -> Result<(String, LayerChoice), String> {
+    // A name may hold an =, a choice does not.
+    let Some((name, choice)) = text.rsplit_once('=') else {
+        return Err("a layer and what is chosen for it are written LAYER=CHOICE, as in stage0=8".into());
+    };
+    Ok((name.to_owned(), parse(choice)?))
 }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use repquant::options::{Contender, DeviceChoice, DeviceOptions, Method, Rounding, SplitMode};
-use repquant::{Calibration, Device, Error, Evaluation, Images, Model, Result};
+use repquant::{Calibration, Device, Error, Evaluation, Images, Result};
 
 use super::args::QuantizeArgs;
 use super::image_sets::{Reading, evaluation_images, limited, named, plain_images, tell_preprocessing};
 use super::model_output::ModelOutput;
 use super::profiling::Files;
-use super::session::Session;
+use super::session::{Session, load_statistics};
 use super::warnings::warn;
 
 /// The network that is written.
@@ -29,7 +29,7 @@ enum Statistics {
 /// Quantizes a model, writes it, and compares it where `--eval` is given.
 pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     let read = [&args.stats, &args.dataset.labels, &args.dataset.classes].into_iter().flatten().cloned();
-    let inputs: Vec<PathBuf> = args.model.inputs().into_iter().chain(read).collect();
+    let inputs: Vec<PathBuf> = args.model.inputs().into_iter().chain(args.method.inputs()).chain(read).collect();
     let output = ModelOutput::quantized(&args.output, &args.onnx, inputs.clone())?;
     let files = Files { inputs, output: Some(output.path().to_owned()), force: Some(args.output.force) };
     session.begin_profile(&args.profile, &files)?;
@@ -50,7 +50,7 @@ pub(super) fn run(session: &Session, args: &QuantizeArgs) -> Result<()> {
     let model = named(model, args.dataset.classes.as_deref())?.with_decode(args.dataset.decode.unwrap_or_default());
     tell_preprocessing(session, &model);
     // Everything that can be found wrong with the inputs is found before the long work begins.
-    let quantizer = args.method.quantizer();
+    let quantizer = args.method.quantizer()?;
     quantizer.check_for(&model)?;
     let statistics = match (&args.images, &args.stats) {
         (Some(folder), _) => Statistics::Images(plain_images(session, folder, args.limit)?),
@@ -139,10 +139,4 @@ fn open(session: &Session, needed: bool) -> Result<Device> {
     } else {
         Device::open(&DeviceOptions { choice: DeviceChoice::Cpu, ..session.device_options()? })
     }
-}
-
-fn load_statistics(path: &std::path::Path, model: &Model) -> Result<Calibration> {
-    let calibration = Calibration::load(path)?;
-    calibration.check(model).map_err(|e| e.at(path.display()))?;
-    Ok(calibration)
 }

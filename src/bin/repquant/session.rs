@@ -12,7 +12,7 @@ use repquant::options::{DeviceOptions, Instructions, LoadOptions};
 use repquant::profile::Summary;
 use repquant::progress::{Event, Progress, Stage};
 use repquant::report::{self, Report, Run, Seconds};
-use repquant::{Device, Error, Model, Result};
+use repquant::{Calibration, Device, Error, Model, Result};
 use serde::Serialize;
 
 use super::args::{Common, DeviceArgs, OutputArgs, ProfileArgs};
@@ -150,12 +150,17 @@ impl Session {
     /// Those of [`Session::finish_profile`].
     pub(super) fn finish_report(&self, report: &mut Report, device: &Device) -> Result<()> {
         report.profile = self.finish_profile(device)?;
-        let own = self.seconds.get();
-        report.seconds.load += own.load;
-        report.seconds.threshold += own.threshold;
-        report.seconds.quantize += own.quantize;
-        report.seconds.total = self.start.elapsed().as_secs_f64();
+        self.add_seconds(&mut report.seconds);
         Ok(())
+    }
+
+    /// Adds the time of the stages that no run over images knows, and of all of it.
+    pub(super) fn add_seconds(&self, seconds: &mut Seconds) {
+        let own = self.seconds.get();
+        seconds.load += own.load;
+        seconds.threshold += own.threshold;
+        seconds.quantize += own.quantize;
+        seconds.total = self.start.elapsed().as_secs_f64();
     }
 
     /// Prints the tables of a profile on stderr, where there is one; with --json the document has
@@ -211,6 +216,16 @@ impl Session {
             self.bars.note(&format!("  and {} more", skipped.len() - MOST));
         }
     }
+}
+
+/// Statistics of a file, which must be those of the model.
+///
+/// # Errors
+/// If they cannot be read, or are of another model.
+pub(super) fn load_statistics(path: &Path, model: &Model) -> Result<Calibration> {
+    let calibration = Calibration::load(path)?;
+    calibration.check(model).map_err(|e| e.at(path.display()))?;
+    Ok(calibration)
 }
 
 /// Checks that the output can be written and is none of the files that the command reads.

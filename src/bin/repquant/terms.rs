@@ -35,6 +35,7 @@ fn flag(term: Term) -> String {
         Term::Rounding => "--rounding",
         Term::BiasCorrection => "--bias-correction",
         Term::KeepFloat => "--keep-float",
+        Term::Layer => "--layer",
         Term::Calibrate => "`repquant calibrate`",
         Term::Merge => "`repquant merge`",
         Term::Quantize => "`repquant quantize`",

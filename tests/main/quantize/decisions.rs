@@ -13,7 +13,7 @@ use repquant::internals::threshold::ActivationMode;
 
 use super::branched::{add, branched, empty, id, image, made, output, pool, ranges, statistics};
 use super::plain::{Value, meant, step};
-use crate::common::network::conv;
+use crate::common::network::{self, conv, network};
 
 const MODES: [(ActivationMode, u8); 4] = [
     (ActivationMode::Symmetric, 8),
@@ -411,4 +411,42 @@ fn the_same_network_gives_the_same_integers() {
     let first = made(&branched(), &options, ActivationMode::Affine, 8);
     assert_eq!(first, made(&branched(), &options, ActivationMode::Affine, 8));
     assert_eq!(first.source_digest, branched().digest());
+}
+
+/// Bits, splits and float for single layers; the last choice for a layer counts, and `auto` leaves it
+/// alone.
+#[test]
+fn single_layers_are_chosen_for() {
+    let graph = network();
+    let calibration = network::statistics(&graph);
+    let ranges = network::ranges(&calibration, ActivationMode::Symmetric);
+    let layers =
+        [("*", "3"), ("stage1.*", "5,full"), ("stage1.1.pointwise", "whole"), ("stage2.0", "float"), ("linear", "7")];
+    let layers: Vec<_> = layers.iter().map(|(name, choice)| ((*name).to_owned(), choice.parse().unwrap())).collect();
+    for split in [SplitMode::None, SplitMode::Paper, SplitMode::Aligned, SplitMode::Auto] {
+        let options = QuantizeOptions { weight_bits: 8, split, layers: layers.clone(), ..Default::default() };
+        let made = quantize(&graph, &ranges, &calibration, &options).unwrap();
+        let bits = |name: &str| node(&made, name).computed.int8_weights().map(|conv| conv.bits);
+        let how = |name: &str| node(&made, name).split.split.as_str();
+        assert_eq!((bits("stage0"), bits("linear"), bits("stage2.0")), (Some(3), Some(7), None));
+        assert_eq!((bits("stage1.0"), how("stage1.0")), (Some(5), "aligned/full"));
+        assert_eq!((bits("stage1.1.depthwise"), how("stage1.1.depthwise")), (Some(5), "aligned/full"));
+        // The last one alone: its bits are those of all.
+        assert_eq!((bits("stage1.1.pointwise"), how("stage1.1.pointwise")), (Some(8), "none"));
+        assert!(split == SplitMode::Auto || (how("stage0") == "none") == (split == SplitMode::None), "{split}");
+        assert_eq!(made.options["layers"][1], serde_json::json!(["stage1.*", "5,full"]));
+        let without = QuantizeOptions { layers: Vec::new(), ..options };
+        let made = quantize(&graph, &ranges, &calibration, &without).unwrap();
+        assert!(made.options.get("layers").is_none(), "files stay as they were");
+    }
+    let of = |name: &str, choice: &str| {
+        let layers = vec![(name.to_owned(), choice.parse().unwrap())];
+        QuantizeOptions { layers, ..Default::default() }.check_layers(&graph)
+    };
+    assert!(of("pool", "float").is_ok() && of("*", "4").is_ok());
+    for (name, choice, why) in [("stage3", "4", "no such layer"), ("pool", "4", "no weights to be rounded")] {
+        let error = of(name, choice).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains(why) && error.to_string().contains("stage1.0, "), "{error}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Quantization: the split, the search, integer requantization, whole graphs and their files.
 
+mod analyze;
 mod auto;
 mod branched;
 mod decisions;

@@ -51,7 +51,7 @@ fn field<T: Copy>(
     values
 }
 
-fn convolve(
+pub(crate) fn convolve(
     weight: &Array4<f64>,
     bias: &Array1<f32>,
     stride: [usize; 2],

@@ -34,6 +34,7 @@ const ORDER: &[&[&str]] = &[
     &["threshold"],
     &["quantize"],
     &["evaluate"],
+    &["analyze"],
     &["export", "report"],
     &["files"],
     &["api"],
