@@ -8,16 +8,19 @@ mod common;
 use std::time::Instant;
 
 use common::data::Photos;
-use common::networks::{calibration, repvgg};
+use common::networks::{calibration, images as random_images, repvgg, repvgg_cifar10};
 use common::peaks::{Bound, PeakTable};
 use common::table::{Table, milliseconds, number, percent, target};
 use common::{Speed, Timer, device, median, seconds, speed};
 use rayon::prelude::*;
 use repquant::Device;
 use repquant::internals::calibrate::calibrate;
-use repquant::internals::images::{BatchOptions, Batches, Item};
+use repquant::internals::exec::{FloatNet, Keep};
+use repquant::internals::images::{Batch, BatchOptions, Batches, Item};
 use repquant::internals::model::{Decode, Graph, Op, Preprocessing, QParams, Shape, Weights};
-use repquant::internals::quantize::{QuantizeOptions, quantize, search};
+use repquant::internals::quantize::{
+    ACTIVATION_MEMORY, CalibrationImages, QuantizeOptions, Rounding, quantize, quantize_on, search,
+};
 use repquant::internals::threshold::{ActivationMode, Method, RangeOptions, choose};
 use repquant::internals::{
     CLASSES, COUNT_WORDS, Coarsen, ErrorSums, Extent, Histogram, Magnitudes, Random, Range, Row, Run, SUM_WORDS, State,
@@ -245,6 +248,50 @@ fn host(timer: &mut Timer) {
     table.finish();
 }
 
+/// What second-order rounding takes, beside rounding to nearest and beside a float forward over the
+/// same images, which are random pixels in memory.
+fn rounding(device: &Device) {
+    let columns = ["network", "images", "float forward", "to nearest", "second-order", "÷ nearest", "÷ forward"];
+    let title = format!("From images to the quantized network on {}, seconds", device.info().name);
+    let mut table = Table::new(title, &columns);
+    let cifar = repvgg_cifar10().map(|graph| (graph, 512, 64, 25.0));
+    for (graph, count, batch, most) in cifar.into_iter().chain([(repvgg("a0"), 128, 16, 15.0)]) {
+        let batches: Vec<Batch> = random_images(&graph, count).split(batch).collect();
+        let net = FloatNet::new(device, &graph, batch, Keep::Last).expect("the device has memory");
+        let forward = seconds(1, || batches.iter().for_each(|batch| drop(net.run(batch).expect("the network runs"))));
+        let whole = |rounding| {
+            seconds(1, || {
+                let mut again = batches.iter().cloned().map(Ok);
+                let statistics = calibrate(device, &graph, &mut again, batch, None, &Silent);
+                let statistics = statistics.expect("the images are calibrated on");
+                let ranges =
+                    RangeOptions { method: Method::Mse, mode: ActivationMode::Affine, ..RangeOptions::default() };
+                let ranges = choose(&statistics, &ranges).expect("a range is found");
+                let options = QuantizeOptions { weight_bits: 4, rounding, ..QuantizeOptions::default() };
+                let mut batches = batches.iter().cloned().map(Ok);
+                let images =
+                    CalibrationImages { device, batches: &mut batches, max_images: batch, memory: ACTIVATION_MEMORY };
+                let made = quantize_on(&graph, &ranges, &statistics, &options, images, &Silent);
+                drop(made.expect("the network quantizes"));
+            })
+        };
+        let (nearest, second) = (whole(Rounding::Nearest), whole(Rounding::SecondOrder));
+        let ratio = second / nearest;
+        let name = format!("second-order rounding of {}, times rounding to nearest", graph.name);
+        target(&name, &device.info().name, &format!("at most {most}"), &number(ratio), ratio <= most);
+        table.row([
+            graph.name.clone(),
+            count.to_string(),
+            number(forward),
+            number(nearest),
+            number(second),
+            number(ratio),
+            number(second / forward),
+        ]);
+    }
+    table.finish();
+}
+
 fn main() {
     let Some(device) = device() else { return };
     let mut timer = Timer::new();
@@ -254,6 +301,9 @@ fn main() {
     }
     if device.is_native() {
         host(&mut timer);
+        if std::env::args().skip(1).all(|argument| argument == "--bench") {
+            rounding(&device);
+        }
     }
     timer.finish();
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::Bench;
 
-const ANALYZE: &str = "analyze m.safetensors --images calib --weight-bits 4 --first-last-bits 8";
+const ANALYZE: &str = "analyze m.safetensors --images calib --weight-bits 4 --first-last-bits 8 --rounding nearest \
+                       --threshold kl-reparam --activations symmetric --split aligned";
 
 fn rows(document: &Value) -> &Vec<Value> {
     document["layers"].as_array().unwrap()
