@@ -27,9 +27,8 @@ pub(super) fn warn(session: &Session, report: &Report) {
     }
     let Some(found) = report.results.last().and_then(doubt) else { return };
     session.bars.note(&format!(
-        "warning: {found}\n  try more calibration images, --threshold mse, --activations affine, \
-         --split-support full, or --keep-float for the layers with the least SQNR, which -v shows; \
-         check --mean and --std"
+        "warning: {found}\n  `repquant analyze` with the same flags says which layers lose it, and which setting \
+         helps each; more calibration images may help, too; check --mean and --std"
     ));
 }
 
