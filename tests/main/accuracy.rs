@@ -40,11 +40,11 @@ fn reference_variant(key: &str) -> Variant {
     (name, quantizer)
 }
 
-/// Results whose top-1 a JPEG decoder moves by more than 0.75 points (at most 1.25), their SQNR
-/// staying within 0.2 dB. Fed the reference's own pixels (the images decoded by Pillow and stored
-/// as PNG) they are within 0.75 points.
-const MOVED_BY_DECODING: &[(&str, &str)] =
-    &[("mobileone", "W4A8 none kl_reparam"), ("mobileone", "W4A8 none mse"), ("mobileone", "W6A8 paper mse")];
+/// Points of top-1 that a result may be from PyTorch's; and one whose SQNR is below [`LOST`] decibels,
+/// in which rounding turns more images over (0.85 is the most that was seen, of networks at 57 to 61 %).
+const POINTS: f64 = 0.75;
+const POINTS_OF_LOST: f64 = 1.0;
+const LOST: f64 = 6.0;
 
 struct Figures {
     top1: f64,
@@ -58,8 +58,8 @@ fn figures(evaluation: &Evaluation, name: &str) -> Figures {
     Figures { top1: 100.0 * found.top1.unwrap(), sqnr: found.logit_sqnr_db.unwrap_or(f64::INFINITY) }
 }
 
-/// Float within 0.25 points of PyTorch; every unsplit, published and per-tensor result within 0.75
-/// points and 1 dB.
+/// Float within 0.25 points of PyTorch; every unsplit, published and per-tensor result within [`POINTS`]
+/// and 1 dB.
 fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Evaluation> {
     let data = test_data()?;
     let reference = read_json(&data.join(format!("models/{name}-cifar10.reference.json")));
@@ -94,7 +94,7 @@ fn agrees_with_pytorch(name: &str, own: &[Variant]) -> Option<Evaluation> {
         let top1 = own.top1 - 100.0 * value["top1"].as_f64().unwrap();
         let sqnr = own.sqnr - value["logit_sqnr_db"].as_f64().unwrap();
         println!("{name} {key}: top-1 {:.2} ({top1:+.2}), SQNR {:.2} dB ({sqnr:+.2})", own.top1, own.sqnr);
-        let most = if MOVED_BY_DECODING.contains(&(name, key.as_str())) { 1.25 } else { 0.75 };
+        let most = if own.sqnr < LOST { POINTS_OF_LOST } else { POINTS };
         if top1.abs() > most + 1e-9 || sqnr.abs() > 1.0 {
             wrong.push(format!("{key}: top-1 {top1:+.2}, SQNR {sqnr:+.2} dB"));
         }
