@@ -31,7 +31,7 @@ pub(super) struct MethodArgs {
     #[arg(long, default_value = "auto", value_name = "MODE", value_parser = parse::<SplitMode>)]
     pub split: SplitMode,
     /// Weights the coarse part may touch: center, diagonal or full (default: center; pointwise
-    /// kernels: all with paper, none with aligned)
+    /// kernels: all with paper, none with aligned; auto weighs them all)
     #[arg(long, value_name = "WHICH", value_parser = parse::<Support>)]
     pub split_support: Option<Support>,
     /// With --split auto: multiplications that may be added, as a fraction
