@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
 use archmage::{X64V3Token, X64V4xToken, arcane};
 use rayon::prelude::*;
 
