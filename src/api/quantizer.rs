@@ -215,8 +215,9 @@ impl Quantizer {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range and for
-    /// what needs images; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of another model, the network has nothing to quantize, or a layer's range cannot be
-    /// represented (the layer is named).
+    /// what needs images; [`ErrorKind::Input`](crate::ErrorKind::Input) where `calibration` is of
+    /// another model, the network has nothing to quantize, or a layer's range cannot be represented
+    /// (the layer is named).
     pub fn quantize(&self, model: &Model, calibration: &Calibration) -> Result<Quantized> {
         self.quantize_with(model, calibration, &Silent)
     }

@@ -107,21 +107,8 @@ impl Batch {
     pub fn split(&self, batch_size: usize) -> impl Iterator<Item = Batch> + '_ {
         let batch_size = batch_size.max(1);
         (0..self.count).step_by(batch_size).map(move |start| {
-            let end = self.count.min(start + batch_size);
-            let part = |words: &[u32]| {
-                let image = words.len() / self.count;
-                words[start * image..end * image].to_vec()
-            };
-            Batch {
-                count: end - start,
-                size: self.size,
-                content: match &self.content {
-                    Content::Pixels(pixels) => Content::Pixels(part(pixels)),
-                    Content::Values(values) => Content::Values(part(values)),
-                },
-                labels: self.labels[start..end].to_vec(),
-                names: self.names[start..end].to_vec(),
-            }
+            let images: Vec<usize> = (start..self.count.min(start + batch_size)).collect();
+            self.pick(&images)
         })
     }
 }

@@ -51,7 +51,8 @@ type Decoded = (usize, Result<Vec<u32>>);
 ///
 /// Batches hold the images in the order of the set, whatever the number of threads. At any time at
 /// most two batches and one image for each thread are decoded or waiting, and large images are
-/// decoded one after the other, so memory does not grow with the number of images. After an error the iterator ends; dropping it stops its threads.
+/// decoded one after the other, so memory does not grow with the number of images. After an error the
+/// iterator ends; dropping it stops its threads.
 #[derive(Debug)]
 pub struct Batches {
     items: VecDeque<Item>,

@@ -6,7 +6,8 @@
 //! that still fits the budget gains. A step gains where the error falls by at least that of rounding
 //! the layer's output to its levels, 1/12 for each channel: below that a split is not worth its
 //! multiplications. A step may also widen a support chosen before; it then costs the difference.
-//! Steps that no longer fit are passed over. Source: docs/quantization.md, "`--split auto`". A convolution whose result is not stored has no `s_y` and stays whole.
+//! Steps that no longer fit are passed over. Source: docs/quantization.md, "`--split auto`". A
+//! convolution whose result is not stored has no `s_y` and stays whole.
 
 use std::collections::HashMap;
 
@@ -37,6 +38,13 @@ struct Offer {
     /// The least fall of the objective that is worth a step.
     least: f64,
     candidates: Vec<Candidate>,
+}
+
+impl Offer {
+    /// Whether a fall of the objective is worth a step.
+    fn is_worth(&self, fall: f64) -> bool {
+        fall > 0.0 && fall >= self.least
+    }
 }
 
 /// The form of every node. A pure function of weights, statistics and options.
@@ -133,7 +141,7 @@ fn take(layers: &[&Offer], budget: f64) -> Vec<Option<usize>> {
                 let fall = error - candidate.error;
                 let gain = fall / cost as f64;
                 let fits = cost > 0 && (spent + cost) as f64 <= budget;
-                if fits && gain > 0.0 && fall >= offer.least && best.is_none_or(|b| gain > b.0) {
+                if fits && offer.is_worth(fall) && best.is_none_or(|b| gain > b.0) {
                     best = Some((gain, l, c, cost));
                 }
             }
@@ -154,7 +162,7 @@ fn describe(offer: &Offer, taken: Option<usize>) -> Choice {
                 offer.unsplit
             )),
         ),
-        None if offer.candidates.iter().any(|c| c.error < offer.unsplit && offer.unsplit - c.error >= offer.least) => {
+        None if offer.candidates.iter().any(|c| offer.is_worth(offer.unsplit - c.error)) => {
             (SplitForm::Plain, Some("auto: not split, the budget of multiplications goes further elsewhere".into()))
         }
         None if offer.candidates.iter().any(|c| c.error < offer.unsplit) => {

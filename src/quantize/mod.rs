@@ -20,7 +20,8 @@
 //! | other ways for a single layer, to be tried | `alternatives.rs` |
 //!
 //! Everything runs on the host, parallel over layers and channels, but for the networks that second-
-//! order rounding runs; the result does not depend on the number of threads. The formulas are those of docs/quantization.md.
+//! order rounding runs; the result does not depend on the number of threads. The formulas are those of
+//! docs/quantization.md.
 
 mod alternatives;
 mod auto;
